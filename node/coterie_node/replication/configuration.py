@@ -1,0 +1,100 @@
+"""What this node knows of slot configurations: its own registers' copy in memory, and a cache of what it learnt.
+
+The registers themselves live in the store. This copy says where to send and who acts; it never decides anything
+(rule 5 of the slot protocol): an acceptor checks inside its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.registers import KnownConfig, SlotRegister
+
+from .ports import Peers
+
+
+def newer(one: KnownConfig, two: KnownConfig | None) -> bool:
+    """Say whether `one` is newer than `two` by (epoch, ballot)."""
+    return two is None or (one.config.epoch, one.ballot) > (two.config.epoch, two.ballot)
+
+
+class SlotTable:
+    """Newest known configurations by slot. Wakes those who wait for a change."""
+
+    def __init__(self, peers: Peers, slots: int, replication_factor: int) -> None:
+        self.slots = slots
+        self.replication_factor = replication_factor
+        self._peers = peers
+        self._known: dict[int, KnownConfig] = {}
+        self._own: dict[int, KnownConfig] = {}
+        self._watchers: list[Callable[[int, KnownConfig], None]] = []
+
+    def watch(self, callback: Callable[[int, KnownConfig], None]) -> None:
+        """Call back with each newer configuration of a slot."""
+        self._watchers.append(callback)
+
+    def load(self, registers: Iterable[tuple[int, SlotRegister]]) -> None:
+        """Take what the store held at the start."""
+        for slot, register in registers:
+            if register.config is not None:
+                self.stored(KnownConfig(slot, register.accepted, register.config))
+
+    def stored(self, known: KnownConfig) -> None:
+        """Note that this node's own register now holds this configuration (after its fsync)."""
+        if newer(known, self._own.get(known.slot)):
+            self._own[known.slot] = known
+        self.learn((known,))
+
+    def learn(self, items: Iterable[KnownConfig]) -> list[KnownConfig]:
+        """Take what others know; return what was news."""
+        news = []
+        for known in items:
+            if known.slot < self.slots and newer(known, self._known.get(known.slot)):
+                self._known[known.slot] = known
+                news.append(known)
+        for known in news:
+            for callback in self._watchers:
+                callback(known.slot, known)
+        return news
+
+    def known(self, slot: int) -> KnownConfig | None:
+        """Return the newest configuration known of a slot."""
+        return self._known.get(slot)
+
+    def own(self, slot: int) -> KnownConfig | None:
+        """Return what this node's own register holds."""
+        return self._own.get(slot)
+
+    def own_slots(self) -> list[int]:
+        """Return the slots whose register this node holds with a configuration (member or not)."""
+        return list(self._own)
+
+    def members(self, slot: int) -> tuple[Uid, ...]:
+        """Return the members by the newest configuration known; empty when none is."""
+        known = self._known.get(slot)
+        return known.config.members if known else ()
+
+    def member_of(self, slot: int) -> bool:
+        """Say whether this node is a member by the newest configuration known."""
+        return self._peers.me in self.members(slot)
+
+    def live(self, uid: Uid) -> bool:
+        """Say whether a node is this one or alive."""
+        return uid == self._peers.me or self._peers.alive(uid)
+
+    def acting(self, slot: int) -> Uid | None:
+        """Return the acting owner: the first live member in the configuration's order."""
+        return next((uid for uid in self.members(slot) if self.live(uid)), None)
+
+    def acts(self, slot: int) -> bool:
+        """Say whether this node is the slot's acting owner, as far as it sees."""
+        return self.acting(slot) == self._peers.me
+
+    def serving(self, slot: int) -> bool:
+        """Say whether the slot has reached its replication factor once: a founder's lone slot takes nothing."""
+        known = self._known.get(slot)
+        if known is None:
+            return False
+        config = known.config
+        return not config.joint and len(config.new) >= self.replication_factor or len(config.old) >= self.replication_factor

@@ -1,0 +1,145 @@
+"""Frames: one binary WebSocket message is a msgpack array of frames, so that what is ready together travels together.
+
+A decoder refuses what is too large, what does not decode and what is of no known kind with a FrameError; it never
+raises anything else. The WebSocket layer bounds the size before a message is assembled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from .chat import ChatMessage
+from .client_api import MAX_CLIENT_FRAME_BYTES, MAX_PEER_FRAME_BYTES, ClientFrame, Error, ServerFrame
+from .errors import CoterieError, ErrorCode, FrameError, StaleEpoch, Unavailable
+from .nodes import Heartbeat, PeerHello, Ping, Pong, Refs, WhoIs
+from .registers import (
+    AccountAccept,
+    AccountAccepted,
+    AccountList,
+    AccountPrepare,
+    AccountPromises,
+    AccountRead,
+    ConfigAccept,
+    ConfigKnown,
+    ConfigLearn,
+    ConfigPrepare,
+    ConfigPromises,
+    ConfigQuery,
+    KnownConfig,
+)
+from .replication import (
+    BucketDigests,
+    BucketDigestsReply,
+    Confirmed,
+    FetchRecords,
+    ListVersions,
+    Offer,
+    RecordsPage,
+    Replicate,
+    Replicated,
+    SlotDigests,
+    SlotDigestsReply,
+    SyncState,
+    SyncStates,
+    VersionsPage,
+)
+from .ring import RingMessage
+
+PEER_VERSION_LOW = 1
+PEER_VERSION_HIGH = 1
+
+
+class PeerError(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    """A request between nodes failed. `known` belongs to STALE_EPOCH."""
+
+    code: int
+    detail: str
+    value: int = 0
+    known: tuple[KnownConfig, ...] = ()
+
+
+PeerMessage = (
+    PeerHello | Ping | Pong | Heartbeat | Refs | WhoIs | PeerError
+    | ConfigPrepare | ConfigPromises | ConfigAccept | ConfigLearn | ConfigQuery | ConfigKnown
+    | AccountPrepare | AccountPromises | AccountAccept | AccountAccepted | AccountRead | AccountList
+    | Replicate | Replicated | SlotDigests | SlotDigestsReply | BucketDigests | BucketDigestsReply
+    | ListVersions | VersionsPage | FetchRecords | RecordsPage | Offer | Confirmed | SyncState | SyncStates
+    | RingMessage | ChatMessage
+)  # fmt: skip
+
+
+class PeerFrame(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A frame between nodes: `id` > 0 is a request, `id` < 0 the answer to request -id, 0 an event."""
+
+    id: int
+    body: PeerMessage
+
+
+_encoder = msgspec.msgpack.Encoder()
+_peer = msgspec.msgpack.Decoder(list[PeerFrame])
+_client = msgspec.msgpack.Decoder(list[ClientFrame])
+_server = msgspec.msgpack.Decoder(list[ServerFrame])
+
+
+def encode(frames: Sequence[PeerFrame] | Sequence[ClientFrame] | Sequence[ServerFrame]) -> bytes:
+    """Write frames as one WebSocket message."""
+    return _encoder.encode(frames)
+
+
+def decode_peer(data: bytes) -> list[PeerFrame]:
+    """Read frames that another node sent; raises FrameError."""
+    _check(data, MAX_PEER_FRAME_BYTES)
+    try:
+        return _peer.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise FrameError(f"not a frame of this protocol: {error}") from None
+
+
+def decode_client(data: bytes) -> list[ClientFrame]:
+    """Read frames that a client sent; raises FrameError."""
+    _check(data, MAX_CLIENT_FRAME_BYTES)
+    try:
+        return _client.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise FrameError(f"not a frame of this protocol: {error}") from None
+
+
+def decode_server(data: bytes) -> list[ServerFrame]:
+    """Read frames that a gateway sent; raises FrameError."""
+    try:
+        return _server.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise FrameError(f"not a frame of this protocol: {error}") from None
+
+
+def _check(data: bytes, limit: int) -> None:
+    if len(data) > limit:
+        raise FrameError(f"a frame of {len(data)} bytes; the limit is {limit}")
+
+
+def error_of(error: CoterieError) -> Error:
+    """Write an error for a client."""
+    return Error(int(error.wire_code), error.detail, error.value)
+
+
+def peer_error_of(error: CoterieError) -> PeerError:
+    """Write an error for another node."""
+    known = error.known if isinstance(error, StaleEpoch) else ()
+    return PeerError(int(error.wire_code), error.detail, error.value, known)
+
+
+def exception_of(error: Error | PeerError) -> CoterieError:
+    """Read an error as the exception that it was; an unknown code becomes INTERNAL."""
+    try:
+        code = ErrorCode(error.code)
+    except ValueError:
+        code = ErrorCode.INTERNAL
+    if code is ErrorCode.STALE_EPOCH and isinstance(error, PeerError):
+        return StaleEpoch(error.known)
+    if code is ErrorCode.UNAVAILABLE:
+        return Unavailable(error.detail)
+    if code is ErrorCode.BAD_FRAME:
+        return FrameError(error.detail)
+    return CoterieError(error.detail, code=code, value=error.value)

@@ -1,0 +1,122 @@
+"""Mailbox records and the one rule by which they merge.
+
+A record is `(slot, owner, sender, id, part) -> (state, body, ...)`. Of two versions of one key the greater
+`(state, digest)` wins. That rule is commutative, associative and idempotent, so copying, repairing, handing over and
+replaying are one operation. The digest covers everything that may differ between two versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import IntEnum
+from typing import NamedTuple
+
+import msgspec
+
+OUTGOING = ""
+"""The `sender` of an owner's own copy of what it sent: no user name is empty."""
+MAX_BODY_BYTES = 256 * 1024
+"""The largest body of a record (an attachment part); a message's own limit is lower."""
+DIGEST_BYTES = 16
+BUCKETS = 256
+
+
+class State(IntEnum):
+    """A record's state. It only ever rises."""
+
+    PENDING = 0
+    EXPIRED = 1
+    ARCHIVED = 2
+    DELETED = 3
+
+
+class RecordKey(NamedTuple):
+    """What names a record. `part` is 0 for the message itself and 1..n for its attachments."""
+
+    slot: int
+    owner: str
+    sender: str
+    id: bytes
+    part: int
+
+
+class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One version of a mailbox record. Times are Unix milliseconds of the node that coordinated the write."""
+
+    slot: int
+    owner: str
+    sender: str
+    id: bytes
+    part: int
+    state: int
+    body: bytes
+    """Opaque: what the client sealed. Empty in the states EXPIRED and DELETED."""
+    size: int
+    """Bytes of the body as it was sent; kept when the body goes."""
+    prekey: bytes
+    """Which prekey of the owner the message is sealed to; empty while bodies are not sealed."""
+    epoch: int
+    """The session epoch of the writer."""
+    stored_at: int
+    changed_at: int
+
+    @property
+    def key(self) -> RecordKey:
+        """Return the record's key."""
+        return RecordKey(self.slot, self.owner, self.sender, self.id, self.part)
+
+
+def record_digest(record: Record) -> bytes:
+    """Return the 16-byte digest (BLAKE2b, RFC 7693) of everything in a record but its key; also its checksum."""
+    head = b"%d:%d:%d:%d:%d:%d:" % (
+        record.state,
+        record.size,
+        record.epoch,
+        record.stored_at,
+        record.changed_at,
+        len(record.prekey),
+    )
+    return hashlib.blake2b(head + record.prekey + record.body, digest_size=DIGEST_BYTES).digest()
+
+
+def key_hash(key: RecordKey) -> bytes:
+    """Return the 16-byte hash of a key; its first byte is the record's digest bucket."""
+    text = f"{key.owner}\0{key.sender}\0{key.part}\0".encode()
+    return hashlib.blake2b(text + key.id, digest_size=DIGEST_BYTES).digest()
+
+
+def wins(new: tuple[int, bytes], held: tuple[int, bytes]) -> bool:
+    """Say whether version `new` replaces version `held`; both are `(state, digest)`."""
+    return new > held
+
+
+class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A record without its body: what digest comparison and giving up speak of."""
+
+    slot: int
+    owner: str
+    sender: str
+    id: bytes
+    part: int
+    state: int
+    digest: bytes
+    stored_at: int
+
+    @property
+    def key(self) -> RecordKey:
+        """Return the record's key."""
+        return RecordKey(self.slot, self.owner, self.sender, self.id, self.part)
+
+
+def version_of(record: Record) -> Version:
+    """Return a record's version."""
+    return Version(
+        record.slot,
+        record.owner,
+        record.sender,
+        record.id,
+        record.part,
+        record.state,
+        record_digest(record),
+        record.stored_at,
+    )

@@ -1,0 +1,208 @@
+"""Consensus state: ballots, slot configurations and account values, and the messages that decide them.
+
+The rules are those of docs/protocol.md ("The slot protocol"), after CASPaxos (Rystsov 2018, arXiv 1802.07000).
+Registers are never merged, only re-accepted through a proposer.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .identifiers import Uid
+
+
+class Ballot(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
+    """A ballot of a slot's configuration register. `proposer` is unique per process start."""
+
+    counter: int
+    proposer: str
+
+
+class AccountBallot(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
+    """A ballot of an account register; the configuration's epoch comes first."""
+
+    epoch: int
+    counter: int
+    proposer: str
+
+
+ZERO = Ballot(0, "")
+ACCOUNT_ZERO = AccountBallot(0, 0, "")
+
+
+class Config(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A slot's configuration: plain when `old` is empty, joint (`old` going over to `new`) otherwise.
+
+    The epoch rises by one at a joint configuration and again at the plain one that follows it. `cid` is the ballot
+    that first proposed this configuration. Members stand in order, the owner first.
+    """
+
+    epoch: int
+    cid: Ballot
+    old: tuple[Uid, ...]
+    new: tuple[Uid, ...]
+
+    @property
+    def joint(self) -> bool:
+        """Say whether this is a joint configuration."""
+        return bool(self.old)
+
+    @property
+    def members(self) -> tuple[Uid, ...]:
+        """Return all members once: those of `old` (while joint), then those of `new` that are not among them."""
+        if not self.old:
+            return self.new
+        return self.old + tuple(uid for uid in self.new if uid not in self.old)
+
+    @property
+    def identity(self) -> tuple[int, Ballot]:
+        """Return (epoch, cid): what requests carry and members compare."""
+        return (self.epoch, self.cid)
+
+    def quorum(self, granted: set[Uid] | frozenset[Uid]) -> bool:
+        """Say whether `granted` holds a majority of the members (while joint: of old and of new)."""
+        return majority(self.new, granted) and (not self.old or majority(self.old, granted))
+
+
+def majority(members: tuple[Uid, ...], granted: set[Uid] | frozenset[Uid]) -> bool:
+    """Say whether `granted` holds more than half of `members`."""
+    return sum(1 for uid in members if uid in granted) * 2 > len(members)
+
+
+class KnownConfig(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A configuration of a slot that a node has accepted or learnt, with the ballot it has it at."""
+
+    slot: int
+    ballot: Ballot
+    config: Config
+
+
+class SlotRegister(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An acceptor's state of one slot's configuration. Never deleted, not even after the node is a member no more."""
+
+    promised: Ballot
+    accepted: Ballot
+    config: Config | None
+
+
+class AccountRegister(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An acceptor's state of one account. `value` is an encoded account (None: no value accepted yet)."""
+
+    promised: AccountBallot
+    accepted: AccountBallot
+    value: bytes | None
+
+
+# --- Slot configurations: batches, one item a slot -------------------------------------------------------------
+
+
+class ConfigPrepare(msgspec.Struct, array_like=True, frozen=True, tag=40):
+    """Rule 3: promise `ballot` for each slot. Answered by ConfigPromises."""
+
+    items: list[tuple[int, Ballot]]
+
+
+class ConfigPromise(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One slot's answer. `promised` is the acceptor's promise after the request: granted when it equals the ballot.
+
+    A node that never heard of the slot answers `config` None: a promise, never a value.
+    """
+
+    slot: int
+    promised: Ballot
+    accepted: Ballot
+    config: Config | None
+
+
+class ConfigPromises(msgspec.Struct, array_like=True, frozen=True, tag=41):
+    """The answers to ConfigPrepare and ConfigAccept, in the order of the items."""
+
+    items: list[ConfigPromise]
+
+
+class ConfigAccept(msgspec.Struct, array_like=True, frozen=True, tag=42):
+    """Rule 4: accept each configuration at its ballot. Accepted where the answer's `accepted` equals the ballot."""
+
+    items: list[KnownConfig]
+
+
+class ConfigLearn(msgspec.Struct, array_like=True, frozen=True, tag=43):
+    """Rule 4: these configurations were chosen at these ballots. An event: no answer."""
+
+    items: list[KnownConfig]
+
+
+class ConfigQuery(msgspec.Struct, array_like=True, frozen=True, tag=44):
+    """Ask what a node knows of some slots (an answer says only where to send: rule 5)."""
+
+    slots: list[int]
+
+
+class ConfigKnown(msgspec.Struct, array_like=True, frozen=True, tag=45):
+    """The configurations that the node knows; slots that it knows nothing of are missing."""
+
+    items: list[KnownConfig]
+
+
+# --- Accounts: fenced by (epoch, cid) --------------------------------------------------------------------------
+
+
+class AccountPrepare(msgspec.Struct, array_like=True, frozen=True, tag=46):
+    """Rule 9: promise each account's ballot, under exactly this configuration. Answered by AccountPromises."""
+
+    slot: int
+    epoch: int
+    cid: Ballot
+    items: list[tuple[str, AccountBallot]]
+
+
+class AccountPromise(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One account's answer: granted when `promised` equals the ballot asked for."""
+
+    name: str
+    promised: AccountBallot
+    accepted: AccountBallot
+    value: bytes | None
+
+
+class AccountPromises(msgspec.Struct, array_like=True, frozen=True, tag=47):
+    """The answers to AccountPrepare, AccountRead and AccountList."""
+
+    items: list[AccountPromise]
+    more: bool = False
+    """AccountList only: there are more names after the last one."""
+
+
+class AccountAccept(msgspec.Struct, array_like=True, frozen=True, tag=48):
+    """Rule 9: accept each value at its ballot, under exactly this configuration. Answered by AccountAccepted."""
+
+    slot: int
+    epoch: int
+    cid: Ballot
+    items: list[tuple[str, AccountBallot, bytes | None]]
+
+
+class AccountAccepted(msgspec.Struct, array_like=True, frozen=True, tag=49):
+    """For each item, the acceptor's promise afterwards: accepted when it equals the item's ballot."""
+
+    items: list[tuple[str, AccountBallot]]
+
+
+class AccountRead(msgspec.Struct, array_like=True, frozen=True, tag=50):
+    """Read accepted values without a promise; a quorum that agrees on one accepted ballot has chosen it."""
+
+    slot: int
+    epoch: int
+    cid: Ballot
+    names: list[str]
+
+
+class AccountList(msgspec.Struct, array_like=True, frozen=True, tag=51):
+    """Rule 12: page through all accounts of a slot, those accepted but not committed included."""
+
+    slot: int
+    epoch: int
+    cid: Ballot
+    after: str
+
+
