@@ -42,6 +42,8 @@ class Member(msgspec.Struct, frozen=True):
     successors: list[str]
     """uids of the successor list."""
     predecessor: str | None
+    slots_forming: int = 0
+    """Slots for which this node acts and which never yet had as many members as the replication factor."""
 
 
 class RingReport(msgspec.Struct, frozen=True):
@@ -54,6 +56,8 @@ class RingReport(msgspec.Struct, frozen=True):
     slots_under_replicated: int
     slots_unowned: int
     """Slots that no reachable member acts for."""
+    slots_forming: int = 0
+    """Slots that never yet had as many members as the replication factor: they take no accounts or messages."""
 
 
 class NodeReport(msgspec.Struct, frozen=True):

@@ -1,0 +1,192 @@
+"""The admin API (port 7402): what operators, `coterie ring` and people with curl ask a node.
+
+Reading is open; what changes anything needs the bearer token of `--admin-token-file`. Errors are JSON:
+`{"error": code, "detail": sentence}`.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from coterie_protocol.errors import CoterieError, ErrorCode
+
+from .health import add_health, json_response
+
+if TYPE_CHECKING:
+    from coterie_protocol.admin import NodeReport, Operation, Readiness, RingReport, SlotReport
+
+log = structlog.get_logger()
+
+SLOT_STATES = ("plain", "joint", "under_replicated", "stray")
+MAX_BODY_BYTES = 64 * 1024
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_STATUS = {
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.FORMING: 503,
+    ErrorCode.BUSY: 409,
+    ErrorCode.BAD_REQUEST: 400,
+    ErrorCode.TOO_LARGE: 413,
+}
+
+
+class NodeView(Protocol):
+    """What the admin API shows and does; api/view.py implements it over the node's rooms."""
+
+    def readiness(self) -> Readiness:
+        """Say whether this node is ready, and if not, why."""
+        ...
+
+    async def node_report(self) -> NodeReport:
+        """Report on this node."""
+        ...
+
+    async def ring_report(self) -> RingReport:
+        """Report on the whole ring, as far as it answers."""
+        ...
+
+    async def slot_reports(self, state: str | None) -> list[SlotReport]:
+        """Report on the slots that this node knows of, all or those in one of SLOT_STATES."""
+        ...
+
+    async def operations(self) -> list[Operation]:
+        """Report on this node's long work."""
+        ...
+
+    async def leave(self) -> None:
+        """Begin to leave the ring; again is harmless. Raises CoterieError if it cannot."""
+        ...
+
+    async def cancel_leave(self) -> None:
+        """Stay after all. Raises CoterieError when the node has left already."""
+        ...
+
+    async def move(self, position: int) -> None:
+        """Stand at another slot's first identifier. Raises CoterieError."""
+        ...
+
+
+class _Move(msgspec.Struct):
+    position: int
+
+
+def admin_app(view: NodeView, token: str | None) -> web.Application:
+    """Build the application of the admin port. Without a token every change is refused."""
+    app = web.Application(middlewares=[_json_errors], client_max_size=MAX_BODY_BYTES)
+    add_health(app, view.readiness)
+    _add_reports(app, view)
+    _add_changes(app, view, token)
+    return app
+
+
+def _add_reports(app: web.Application, view: NodeView) -> None:
+    async def index(_: web.Request) -> web.Response:
+        found = await view.node_report()
+        return web.Response(text=_INDEX.format(name=found.name, version=found.version, state=found.state))
+
+    async def node(_: web.Request) -> web.Response:
+        return json_response(await view.node_report())
+
+    async def ring(_: web.Request) -> web.Response:
+        return json_response(await view.ring_report())
+
+    async def slots(request: web.Request) -> web.Response:
+        state = request.query.get("state")
+        if state is not None and state not in SLOT_STATES:
+            raise CoterieError(
+                f"no slot state {state!r}: use one of {', '.join(SLOT_STATES)}", code=ErrorCode.BAD_REQUEST
+            )
+        return json_response(await view.slot_reports(state))
+
+    async def operations(_: web.Request) -> web.Response:
+        return json_response(await view.operations())
+
+    app.router.add_get("/", index)
+    app.router.add_get("/api/v1/node", node)
+    app.router.add_get("/api/v1/ring", ring)
+    app.router.add_get("/api/v1/slots", slots)
+    app.router.add_get("/api/v1/operations", operations)
+
+
+def _add_changes(app: web.Application, view: NodeView, token: str | None) -> None:
+    def accepted() -> web.Response:
+        return json_response({"state": view.readiness().state}, 202)
+
+    async def leave(request: web.Request) -> web.Response:
+        _authorise(request, token)
+        await view.leave()
+        return accepted()
+
+    async def cancel_leave(request: web.Request) -> web.Response:
+        _authorise(request, token)
+        await view.cancel_leave()
+        return accepted()
+
+    async def move(request: web.Request) -> web.Response:
+        _authorise(request, token)
+        try:
+            wanted = msgspec.json.decode(await request.read(), type=_Move)
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            raise CoterieError(
+                f'the body must be {{"position": SLOT}}: {error}', code=ErrorCode.BAD_REQUEST
+            ) from None
+        await view.move(wanted.position)
+        return accepted()
+
+    app.router.add_post("/api/v1/leave", leave)
+    app.router.add_post("/api/v1/cancel-leave", cancel_leave)
+    app.router.add_post("/api/v1/move", move)
+
+
+def _authorise(request: web.Request, token: str | None) -> None:
+    """Raise an HTTP error unless the request bears the token, compared in constant time."""
+    if token is None:
+        raise web.HTTPForbidden(
+            text="this node has no admin token: start it with --admin-token-file FILE to allow changes"
+        )
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise web.HTTPUnauthorized(
+            text="send the admin token as 'Authorization: Bearer TOKEN'",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+@web.middleware
+async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever goes wrong into JSON; what was not foreseen is logged."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        response = _error(error.reason.lower().replace(" ", "_"), error.text or error.reason, error.status)
+        for header in ("Allow", "WWW-Authenticate"):
+            if header in error.headers:
+                response.headers[header] = error.headers[header]
+        return response
+    except CoterieError as error:
+        return _error(error.wire_code.name.lower(), error.detail, _STATUS.get(error.wire_code, 500))
+    except Exception as error:
+        log.exception("admin request failed", path=request.path)
+        return _error("internal", f"the node failed ({type(error).__name__}); its log says how", 500)
+
+
+def _error(code: str, detail: str, status: int) -> web.Response:
+    return json_response({"error": code, "detail": detail}, status)
+
+
+_INDEX = """\
+Coterie node {name}, version {version}: {state}
+
+GET  /livez /readyz
+GET  /api/v1/node /api/v1/ring /api/v1/slots?state=plain|joint|under_replicated|stray /api/v1/operations
+POST /api/v1/leave /api/v1/cancel-leave /api/v1/move {{"position": SLOT}}    (with the admin token)
+"""

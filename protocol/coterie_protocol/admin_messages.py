@@ -1,0 +1,25 @@
+"""Messages between nodes by which one node can report on the whole ring. Tags 120 to 129."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .admin import Member
+from .nodes import NodeRef
+
+
+class MemberQuery(msgspec.Struct, array_like=True, frozen=True, tag=120):
+    """Ask a node how it is. Answered by MemberReport."""
+
+
+class MemberReport(msgspec.Struct, array_like=True, frozen=True, tag=121):
+    """A node's own line of the ring's table, and what the asking node needs to walk on."""
+
+    member: Member
+    near: list[NodeRef]
+    """Its predecessor, its successors, and every node that a configuration it acts under names."""
+    acting: bytes
+    """A bitmap, slot 0 in the lowest bit of the first byte: the slots that it acts for."""
+
+
+AdminMessage = MemberQuery | MemberReport
