@@ -1,6 +1,6 @@
 """The client API: what a client and its gateway say to each other on one WebSocket (path /v1/client).
 
-Requests are answered by exactly one reply with the same number, or by an Error. Events of the server carry the number 0.
+Requests are answered by exactly one reply with the same number, or by an Error. A server's events carry the number 0.
 Bodies are opaque and begin with a version byte that only clients understand; version 0 is docs/protocol.md's.
 """
 
@@ -40,7 +40,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 
 class Register(msgspec.Struct, array_like=True, frozen=True, tag=2):
-    """Create an account and its first session. `op` (16 random bytes) makes a repetition harmless. -> SessionGranted."""
+    """Create an account and its first session. `op` (16 random bytes) makes repeating it harmless. -> SessionGranted."""
 
     name: str
     kdf: Kdf
@@ -95,7 +95,7 @@ class Send(msgspec.Struct, array_like=True, frozen=True, tag=8):
 
 
 class Keep(msgspec.Struct, array_like=True, frozen=True, tag=9):
-    """Store the owner's own copy of what it is sending, as pending: whoever holds the session next resends it. -> Stored."""
+    """Store the owner's own copy of what it is sending, pending: the session's next holder resends it. -> Stored."""
 
     id: bytes
     body: bytes
@@ -200,7 +200,7 @@ class PageReply(msgspec.Struct, array_like=True, frozen=True, tag=35):
 
 
 class StatesReply(msgspec.Struct, array_like=True, frozen=True, tag=36):
-    """For each id asked for: the record's state (records.State), or -1 where nothing is held; and changed_at (Unix ms)."""
+    """For each id asked for: the record's state (records.State), -1 where nothing is held; and changed_at (Unix ms)."""
 
     items: list[tuple[bytes, int, int]]
 

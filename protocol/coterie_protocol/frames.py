@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from .admin_messages import AdminMessage
 from .chat import ChatMessage
 from .client_api import MAX_CLIENT_FRAME_BYTES, MAX_PEER_FRAME_BYTES, ClientFrame, Error, ServerFrame
 from .errors import CoterieError, ErrorCode, FrameError, StaleEpoch, Unavailable
@@ -22,6 +23,7 @@ from .registers import (
     AccountPromises,
     AccountRead,
     ConfigAccept,
+    ConfigEpochs,
     ConfigKnown,
     ConfigLearn,
     ConfigPrepare,
@@ -62,11 +64,11 @@ class PeerError(msgspec.Struct, array_like=True, frozen=True, tag=9):
 
 PeerMessage = (
     PeerHello | Ping | Pong | Heartbeat | Refs | WhoIs | PeerError
-    | ConfigPrepare | ConfigPromises | ConfigAccept | ConfigLearn | ConfigQuery | ConfigKnown
+    | ConfigPrepare | ConfigPromises | ConfigAccept | ConfigLearn | ConfigQuery | ConfigKnown | ConfigEpochs
     | AccountPrepare | AccountPromises | AccountAccept | AccountAccepted | AccountRead | AccountList
     | Replicate | Replicated | SlotDigests | SlotDigestsReply | BucketDigests | BucketDigestsReply
     | ListVersions | VersionsPage | FetchRecords | RecordsPage | Offer | Confirmed | SyncState | SyncStates
-    | RingMessage | ChatMessage
+    | RingMessage | ChatMessage | AdminMessage
 )  # fmt: skip
 
 

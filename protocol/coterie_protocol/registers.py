@@ -144,6 +144,15 @@ class ConfigKnown(msgspec.Struct, array_like=True, frozen=True, tag=45):
     items: list[KnownConfig]
 
 
+class ConfigEpochs(msgspec.Struct, array_like=True, frozen=True, tag=52):
+    """Tell a fellow member the epochs that one has of shared slots: (slot, epoch). An event.
+
+    Whoever has a newer configuration answers with ConfigLearn (where it knows it as chosen) or ConfigKnown.
+    """
+
+    items: list[tuple[int, int]]
+
+
 # --- Accounts: fenced by (epoch, cid) --------------------------------------------------------------------------
 
 
@@ -204,5 +213,3 @@ class AccountList(msgspec.Struct, array_like=True, frozen=True, tag=51):
     epoch: int
     cid: Ballot
     after: str
-
-

@@ -28,6 +28,7 @@ class SlotTable:
         self._peers = peers
         self._known: dict[int, KnownConfig] = {}
         self._own: dict[int, KnownConfig] = {}
+        self._chosen: dict[int, KnownConfig] = {}
         self._watchers: list[Callable[[int, KnownConfig], None]] = []
 
     def watch(self, callback: Callable[[int, KnownConfig], None]) -> None:
@@ -58,6 +59,21 @@ class SlotTable:
                 callback(known.slot, known)
         return news
 
+    def choose(self, known: KnownConfig) -> None:
+        """Note that a configuration is chosen: an accept round for it succeeded here, or a proposer said so."""
+        held = self._chosen.get(known.slot)
+        if held is None or known.config.epoch >= held.config.epoch:
+            self._chosen[known.slot] = known
+
+    def is_chosen(self, known: KnownConfig) -> bool:
+        """Say whether this very configuration is known to be chosen."""
+        held = self._chosen.get(known.slot)
+        return held is not None and held.config.identity == known.config.identity
+
+    def chosen(self, slot: int) -> KnownConfig | None:
+        """Return the newest configuration known to be chosen, at the ballot of its choice."""
+        return self._chosen.get(slot)
+
     def known(self, slot: int) -> KnownConfig | None:
         """Return the newest configuration known of a slot."""
         return self._known.get(slot)
@@ -69,6 +85,10 @@ class SlotTable:
     def own_slots(self) -> list[int]:
         """Return the slots whose register this node holds with a configuration (member or not)."""
         return list(self._own)
+
+    def slots_known(self) -> list[int]:
+        """Return the slots of which some configuration is known."""
+        return list(self._known)
 
     def members(self, slot: int) -> tuple[Uid, ...]:
         """Return the members by the newest configuration known; empty when none is."""
@@ -97,4 +117,5 @@ class SlotTable:
         if known is None:
             return False
         config = known.config
-        return not config.joint and len(config.new) >= self.replication_factor or len(config.old) >= self.replication_factor
+        members = config.old if config.joint else config.new
+        return len(members) >= self.replication_factor

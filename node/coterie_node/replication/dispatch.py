@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import structlog
+
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import Uid
 

@@ -96,9 +96,7 @@ class Tx(Protocol):
         """Return the held version of a record."""
         ...
 
-    def pending(
-        self, slot: int, owner: str, after: tuple[int, bytes], limit: int, max_bytes: int
-    ) -> list[Record]:
+    def pending(self, slot: int, owner: str, after: tuple[int, bytes], limit: int, max_bytes: int) -> list[Record]:
         """Return an owner's pending records in the order of (stored_at, key hash), after that cursor.
 
         At most `limit` records and about `max_bytes` of bodies, but always at least one if there is one.
@@ -152,7 +150,7 @@ class Tx(Protocol):
 
 
 class StoreError(Exception):
-    """The store could not commit (disk full, I/O error): nothing of the transaction is there, nothing older is touched."""
+    """The store could not commit (disk full, I/O error): nothing of the transaction is kept."""
 
 
 NO_LIMIT_MS = 1 << 62
@@ -243,7 +241,7 @@ class Handlers(Protocol):
     """Where a room says which messages of peers it takes."""
 
     def on_request(self, kind: type, handler: RequestHandler) -> None:
-        """Answer requests of this kind: `await handler(sender, message)` is the answer; a CoterieError is sent as such."""
+        """Answer requests of this kind with `await handler(sender, message)`; a CoterieError is sent as such."""
         ...
 
     def on_event(self, kind: type, handler: EventHandler) -> None:

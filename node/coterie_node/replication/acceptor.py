@@ -1,0 +1,155 @@
+"""The acceptor: what a member does with its own registers, inside one transaction of its store.
+
+Rules 3, 4, 9 to 12 of the slot protocol (docs/protocol.md). Every function here checks and writes atomically; the reply
+leaves after the fsync, because callers await `Store.transact`. Nothing here waits, sends or decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coterie_protocol.errors import StaleEpoch
+from coterie_protocol.registers import (
+    ACCOUNT_ZERO,
+    ZERO,
+    AccountAccept,
+    AccountAccepted,
+    AccountBallot,
+    AccountList,
+    AccountPrepare,
+    AccountPromise,
+    AccountPromises,
+    AccountRead,
+    AccountRegister,
+    Ballot,
+    ConfigPromise,
+    KnownConfig,
+    SlotRegister,
+)
+from coterie_protocol.replication import SyncState, SyncStateItem, SyncStates
+
+from .ports import NO_LIMIT_MS, Tx
+
+BLANK = SlotRegister(ZERO, ZERO, None)
+BLANK_ACCOUNT = AccountRegister(ACCOUNT_ZERO, ACCOUNT_ZERO, None)
+LIST_PAGE = 64
+
+
+def found(tx: Tx, slots: int, ballot: Ballot, register: SlotRegister) -> None:
+    """Begin every slot with the founder alone. Only the founder creates (rule 3)."""
+    for slot in range(slots):
+        if tx.slot_register(slot) is None:
+            tx.put_slot_register(slot, register)
+
+
+def config_prepare(tx: Tx, items: Sequence[tuple[int, Ballot]]) -> list[ConfigPromise]:
+    """Rule 3: promise each ballot that is higher than what was promised; answer what was accepted, or none."""
+    answers = []
+    for slot, ballot in items:
+        held = tx.slot_register(slot) or BLANK
+        if ballot > held.promised:
+            held = SlotRegister(ballot, held.accepted, held.config)
+            tx.put_slot_register(slot, held)
+        answers.append(ConfigPromise(slot, held.promised, held.accepted, held.config))
+    return answers
+
+
+def config_accept(tx: Tx, items: Sequence[KnownConfig]) -> list[ConfigPromise]:
+    """Rule 4: take a configuration if its ballot is not below the promise and its epoch not below our own."""
+    answers = []
+    for item in items:
+        held = tx.slot_register(item.slot) or BLANK
+        if item.ballot >= held.promised and (held.config is None or item.config.epoch >= held.config.epoch):
+            held = SlotRegister(item.ballot, item.ballot, item.config)
+            tx.put_slot_register(item.slot, held)
+        answers.append(ConfigPromise(item.slot, held.promised, held.accepted, held.config))
+    return answers
+
+
+def config_learn(tx: Tx, items: Sequence[KnownConfig]) -> list[KnownConfig]:
+    """Rule 4: store a chosen configuration whose ballot is higher and whose epoch is not lower; return the news."""
+    news = []
+    for item in items:
+        held = tx.slot_register(item.slot) or BLANK
+        if item.ballot > held.accepted and (held.config is None or item.config.epoch >= held.config.epoch):
+            promised = max(held.promised, item.ballot)
+            tx.put_slot_register(item.slot, SlotRegister(promised, item.ballot, item.config))
+            news.append(item)
+    return news
+
+
+def _fence(tx: Tx, slot: int, epoch: int, cid: Ballot) -> None:
+    """Rule 9: answer only under exactly our own configuration."""
+    held = tx.slot_register(slot)
+    if held is None or held.config is None:
+        raise StaleEpoch()
+    if held.config.identity != (epoch, cid):
+        raise StaleEpoch((KnownConfig(slot, held.accepted, held.config),))
+
+
+def account_prepare(tx: Tx, request: AccountPrepare) -> AccountPromises:
+    """Promise accounts' ballots; raises StaleEpoch under another configuration."""
+    _fence(tx, request.slot, request.epoch, request.cid)
+    answers = []
+    for name, ballot in request.items:
+        held = tx.account(request.slot, name) or BLANK_ACCOUNT
+        if ballot > held.promised:
+            held = AccountRegister(ballot, held.accepted, held.value)
+            tx.put_account(request.slot, name, held)
+        answers.append(AccountPromise(name, held.promised, held.accepted, held.value))
+    return AccountPromises(answers)
+
+
+def account_accept(tx: Tx, request: AccountAccept) -> AccountAccepted:
+    """Accept accounts' values; raises StaleEpoch under another configuration: the fence on accept is vital."""
+    _fence(tx, request.slot, request.epoch, request.cid)
+    answers: list[tuple[str, AccountBallot]] = []
+    for name, ballot, value in request.items:
+        held = tx.account(request.slot, name) or BLANK_ACCOUNT
+        if ballot >= held.promised:
+            held = AccountRegister(ballot, ballot, value)
+            tx.put_account(request.slot, name, held)
+        answers.append((name, held.promised))
+    return AccountAccepted(answers)
+
+
+def account_read(tx: Tx, request: AccountRead) -> AccountPromises:
+    """Answer accepted values without promising anything; raises StaleEpoch under another configuration."""
+    _fence(tx, request.slot, request.epoch, request.cid)
+    answers = []
+    for name in request.names:
+        held = tx.account(request.slot, name) or BLANK_ACCOUNT
+        answers.append(AccountPromise(name, held.promised, held.accepted, held.value))
+    return AccountPromises(answers)
+
+
+def account_list(tx: Tx, request: AccountList) -> AccountPromises:
+    """Rule 12: a page of all accounts with an accepted value; raises StaleEpoch under another configuration."""
+    _fence(tx, request.slot, request.epoch, request.cid)
+    page = tx.accounts(request.slot, request.after, LIST_PAGE)
+    answers = [
+        AccountPromise(name, held.promised, held.accepted, held.value)
+        for name, held in page
+        if held.accepted != ACCOUNT_ZERO
+    ]
+    if page and len(page) == LIST_PAGE and not answers:
+        # A page of bare promises: name the last one so that the caller can go on after it.
+        name, held = page[-1]
+        answers.append(AccountPromise(name, held.promised, held.accepted, held.value))
+    return AccountPromises(answers, more=len(page) == LIST_PAGE)
+
+
+def sync_state(tx: Tx, request: SyncState) -> SyncStates:
+    """Say how much is held of some slots, each under exactly the configuration asked for."""
+    answers = []
+    for slot, epoch, cid in request.items:
+        held = tx.slot_register(slot)
+        if held is None or held.config is None:
+            answers.append(SyncStateItem(slot, None, -1, 0))
+        elif held.config.identity != (epoch, cid):
+            answers.append(SyncStateItem(slot, KnownConfig(slot, held.accepted, held.config), -1, 0))
+        else:
+            # Accounts are counted promises included: a bare promise is no reason to skip the list.
+            accounts = len(tx.accounts(slot, "", 1))
+            answers.append(SyncStateItem(slot, None, accounts, tx.slot_digest(slot, NO_LIMIT_MS)))
+    return SyncStates(answers)
