@@ -40,7 +40,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 
 class Register(msgspec.Struct, array_like=True, frozen=True, tag=2):
-    """Create an account and its first session. `op` (16 random bytes) makes repeating it harmless. -> SessionGranted."""
+    """Create an account and its first session. `op` (16 random bytes) makes repeating it harmless -> SessionGranted."""
 
     name: str
     kdf: Kdf
