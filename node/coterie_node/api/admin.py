@@ -134,9 +134,7 @@ def _add_changes(app: web.Application, view: NodeView, token: str | None) -> Non
         try:
             wanted = msgspec.json.decode(await request.read(), type=_Move)
         except (msgspec.MsgspecError, UnicodeError) as error:
-            raise CoterieError(
-                f'the body must be {{"position": SLOT}}: {error}', code=ErrorCode.BAD_REQUEST
-            ) from None
+            raise CoterieError(f'the body must be {{"position": SLOT}}: {error}', code=ErrorCode.BAD_REQUEST) from None
         await view.move(wanted.position)
         return accepted()
 

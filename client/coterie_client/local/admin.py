@@ -1,0 +1,50 @@
+"""Asking a node's admin port, synchronously and past any proxy."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from typing import TypeVar
+
+import msgspec
+
+from coterie_protocol.admin import Readiness, RingReport
+
+from ..errors import ClientError, Unavailable
+
+T = TypeVar("T")
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def ring_report(url: str, timeout: float = 3.0) -> RingReport:
+    """Ask for the whole ring. Raises Unavailable, or ClientError when something else answers there."""
+    return _ask(url, "/api/v1/ring", RingReport, timeout)
+
+
+def readiness(url: str, timeout: float = 1.0) -> Readiness:
+    """Ask whether a node is ready. Raises as ring_report does."""
+    return _ask(url, "/readyz", Readiness, timeout)
+
+
+def _ask(url: str, path: str, kind: type[T], timeout: float) -> T:
+    url = url.rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ClientError(f"{url!r} is not an admin port's address; write it as http://127.0.0.1:7402")
+    try:
+        with _opener.open(url + path, timeout=timeout) as response:
+            body = response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            body = error.read()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise Unavailable(
+            f"no node answers at {url}: {reason}; start a ring with coterie up, or name a node's admin port"
+        ) from None
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise ClientError(
+            f"what answers at {url} is not the admin port of a Coterie node (7402 by default); check the address"
+        ) from None

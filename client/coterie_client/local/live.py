@@ -1,0 +1,51 @@
+"""A table that is redrawn in place on a terminal; elsewhere, plain lines when something has changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from .table import ring_lines, summary
+
+if TYPE_CHECKING:
+    from coterie_protocol.admin import RingReport
+
+NOBODY = "no node answers"
+
+
+class LiveTable:
+    """Shows a ring's reports as they come."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._tty = out.isatty()
+        self._drawn = 0
+        self._said = ""
+
+    def show(self, ring: RingReport | None) -> None:
+        """Show how the ring is now; None when no node answered."""
+        if self._tty:
+            self._redraw([NOBODY] if ring is None else ring_lines(ring))
+        else:
+            line = NOBODY if ring is None else summary(ring)
+            if line != self._said:
+                self._said = line
+                self._write(line + "\n")
+
+    def note(self, text: str) -> None:
+        """Say something that stays, above the table."""
+        if self._tty:
+            self._redraw([])
+        self._write(text + "\n")
+
+    def close(self) -> None:
+        """Leave what was drawn where it is."""
+        self._drawn = 0
+
+    def _redraw(self, lines: list[str]) -> None:
+        up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
+        self._drawn = len(lines)
+        self._write(up + "".join(line + "\n" for line in lines))
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()

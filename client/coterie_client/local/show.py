@@ -1,0 +1,41 @@
+"""`coterie ring`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..errors import Unavailable
+from . import admin
+from .commands import DEFAULT_NODES, DEFAULT_PORT
+from .place import RingFile, RingPlace
+from .table import ring_lines
+
+if TYPE_CHECKING:
+    from coterie_protocol.admin import RingReport
+
+
+def show_ring(url: str | None, directory: Path | None, *, json: bool) -> int:
+    """Print the ring's members; raises Unavailable when no node answers."""
+    report = admin.ring_report(url) if url else _local_ring(directory)
+    lines = [msgspec.json.encode(member).decode() for member in report.members] if json else ring_lines(report)
+    sys.stdout.write("".join(line + "\n" for line in lines))
+    return 0
+
+
+def _local_ring(directory: Path | None) -> RingReport:
+    """Ask the local ring's nodes in turn: the first may be the one that is down."""
+    place = RingPlace(directory)
+    ring = place.load() or RingFile(DEFAULT_NODES, 0, DEFAULT_PORT)
+    for node in place.nodes(ring):
+        try:
+            return admin.ring_report(node.admin_url)
+        except Unavailable:
+            continue
+    raise Unavailable(
+        f"no node of the local ring answers (ports {ring.port + 2}, {ring.port + 12}, …); start it with coterie up, "
+        "or name another ring's admin port with --admin URL"
+    )

@@ -1,0 +1,131 @@
+"""What people read: the table, the live table, what to type next; and what a wrong address answers."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from coterie_client.errors import ClientError, Unavailable
+from coterie_client.local import admin
+from coterie_client.local.hints import next_steps
+from coterie_client.local.live import LiveTable
+from coterie_client.local.place import RingFile, RingPlace
+from coterie_client.local.process import check_ports
+from coterie_client.local.table import ring_lines
+from coterie_protocol.admin import Member, RecordCounts, RingReport, SlotCounts
+
+
+def member(name: str, position: int, state: str = "ready") -> Member:
+    return Member(
+        uid=f"{position:032x}",
+        name=name,
+        position=position,
+        position_ratio=position / 1024,
+        arc_share=0.2,
+        slots=SlotCounts(205, 409, 0),
+        records=RecordCounts(12, 24, 1),
+        state=state,
+        slots_under_replicated=0,
+        peer="127.0.0.1:7401",
+        client="127.0.0.1:7400",
+        admin="127.0.0.1:7402",
+        successors=[],
+        predecessor=None,
+    )
+
+
+def ring(*members: Member, under: int = 0) -> RingReport:
+    return RingReport("ab" * 16, 3, 1024, list(members), under, 0)
+
+
+def test_the_table_is_ordered_by_position_and_aligned() -> None:
+    lines = ring_lines(ring(member("node-2", 512), member("node-1", 0), member("node-10", 768, "unreachable"), under=7))
+    assert [line.split()[0] for line in lines] == ["NAME", "node-1", "node-2", "node-10", "2"]
+    assert "512 (0.500)" in lines[2]
+    assert "20.0%" in lines[2]
+    assert lines[3].split()[-1] == "unreachable"
+    assert lines[-1] == "2 of 3 ready, 3 copies of each of 1024 slots, 7 under-replicated"
+    column = lines[0].index("STATE")
+    assert all(line[column:] in ("STATE", "ready", "unreachable") for line in lines[:-1])
+
+
+def test_without_a_terminal_only_changes_are_printed() -> None:
+    out = io.StringIO()
+    table = LiveTable(out)
+    for report in (ring(member("a", 0)), ring(member("a", 0)), None, None, ring(member("a", 0))):
+        table.show(report)
+    good = "1 of 1 ready, 3 copies of each of 1024 slots, all replicated\n"
+    assert out.getvalue() == f"{good}no node answers\n{good}"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_the_table_is_redrawn_in_place_below_what_stays() -> None:
+    out = Terminal()
+    table = LiveTable(out)
+    table.show(ring(member("a", 0)))
+    table.show(ring(member("a", 0)))
+    assert out.getvalue().count("\x1b[3F\x1b[J") == 1
+    table.note("node-3 has stopped")
+    table.show(ring(member("a", 0)))
+    assert out.getvalue().count("\x1b[3F\x1b[J") == 2
+
+
+def test_what_to_type_next_is_right_here(tmp_path: Path) -> None:
+    text = next_steps(RingPlace(tmp_path), RingFile(5, 3, 7400), detached=False)
+    assert "export COTERIE_HOME=/tmp/alice    export COTERIE_HOME=/tmp/bob" in text
+    assert "COTERIE_SERVERS" not in text
+    assert f"coterie ring --dir {tmp_path}" in text
+    text = next_steps(RingPlace(tmp_path), RingFile(2, 1, 9000), detached=True)
+    assert "export COTERIE_SERVERS=ws://127.0.0.1:9000,ws://127.0.0.1:9010\n" in text
+    assert f"coterie down --dir {tmp_path}" in text
+    assert "1 copy of everything" in text
+
+
+def test_a_port_in_use_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        nodes = RingPlace(tmp_path).nodes(RingFile(1, 1, port - 1))
+        with pytest.raises(ClientError, match=rf"port {port} on 127\.0\.0\.1.* is in use; .*--port"):
+            check_ports(nodes)
+
+
+class Stranger(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(404 if "ring" in self.path else 200)
+        self.end_headers()
+        self.wfile.write(b"<html>\xff")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_something_else_on_the_port_is_told_from_nobody(stranger: str) -> None:
+    with pytest.raises(ClientError, match="not the admin port of a Coterie node"):
+        admin.ring_report(stranger)
+    with pytest.raises(ClientError, match="not the admin port of a Coterie node"):
+        admin.readiness(stranger)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(Unavailable, match=f"no node answers at http://127.0.0.1:{port}"):
+        admin.ring_report(f"http://127.0.0.1:{port}")
+    with pytest.raises(ClientError, match="write it as http"):
+        admin.ring_report("127.0.0.1:7402")
