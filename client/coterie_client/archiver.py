@@ -1,0 +1,86 @@
+"""Writes archive copies: the acknowledgement of received mail, and the own copies of what was sent.
+
+What is added while a request is under way goes into the next one, so many messages cost few requests. A copy that
+cannot be written now stays known as unarchived on this device and pending in the mailbox, so nothing is lost by giving
+up: it is offered again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from coterie_protocol.client_api import Archive
+from coterie_protocol.errors import CoterieError
+
+from .errors import ClientError, Unavailable, translate
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .history import History
+
+MOST_ITEMS = 1000
+MOST_BYTES = 256 * 1024
+Item = tuple[str, bytes, int, bytes]
+"""(sender, id, part, archive copy)."""
+
+
+class Archiver:
+    """Batches archive writes of one account over one connection."""
+
+    def __init__(self, connection: Connection, history: History) -> None:
+        self._connection = connection
+        self._history = history
+        self._queue: list[Item] = []
+        self._task: asyncio.Task[None] | None = None
+        self.failure: ClientError | None = None
+        """Why the last write did not succeed; None after one that did."""
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Archive these; they must be saved on this device already."""
+        self._queue.extend(items)
+        if self._queue and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._run())
+
+    async def flush(self, timeout: float) -> bool:
+        """Wait until everything added is archived, for at most `timeout` seconds; say whether it is."""
+        task = self._task
+        if task is not None:
+            await asyncio.wait([task], timeout=timeout)
+        return not self._queue
+
+    async def close(self) -> None:
+        """Stop; what is not archived yet is offered again by the mailbox."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while self._queue:
+            batch = _first_batch(self._queue)
+            try:
+                await self._connection.call(Archive(batch))
+            except Unavailable as error:
+                self.failure = error
+                await asyncio.sleep(1.0)
+                continue
+            except CoterieError as error:
+                self.failure = translate(error)
+            except ClientError as error:
+                self.failure = error
+                return
+            else:
+                self.failure = None
+                self._history.mark_archived((sender, message_id) for sender, message_id, _, _ in batch)
+            del self._queue[: len(batch)]
+
+
+def _first_batch(queue: list[Item]) -> list[Item]:
+    size = count = 0
+    for item in queue[:MOST_ITEMS]:
+        size += 128 + len(item[3])
+        if count and size > MOST_BYTES:
+            break
+        count += 1
+    return queue[:count]

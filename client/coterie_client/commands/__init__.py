@@ -1,0 +1,1 @@
+"""The commands, a module each; see cli for what a module must have."""

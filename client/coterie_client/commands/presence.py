@@ -1,0 +1,53 @@
+"""`coterie presence`."""
+
+from __future__ import annotations
+
+import argparse
+
+from coterie_client.output import json_line, note, out, rfc3339
+
+from .common import add_command, settings_of, user_name_of
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = add_command(
+        subparsers,
+        "presence",
+        presence,
+        summary="say who is online",
+        example="coterie presence bob carol",
+        lists=True,
+        details="It knows of changes within half a minute.",
+    )
+    parser.add_argument("names", metavar="NAME", nargs="+")
+
+
+async def presence(options: argparse.Namespace) -> int:
+    """Run `coterie presence`; exits with 4 if nobody has one of the names."""
+    from coterie_client.connection import Connection
+    from coterie_client.errors import ClientError, ExitCode
+    from coterie_client.session import load_session
+    from coterie_protocol.client_api import PresenceQuery, PresenceReply
+
+    settings = settings_of(options)
+    names = list(dict.fromkeys(user_name_of(name) for name in options.names))
+    session = load_session(settings.session_file)
+    async with Connection(settings.servers, session=session, tls=settings.tls()) as connection:
+        reply = await connection.call(PresenceQuery(names))
+    if not isinstance(reply, PresenceReply):
+        raise ClientError("the server answered with something else; update the older of client and server")
+    items = {item.name: item for item in reply.items}
+    for name in names:
+        item = items.get(name)
+        if item is None:
+            note(f"coterie: nobody is called {name!r} in this ring; check the spelling of the name")
+            continue
+        seen = rfc3339(item.last_seen) if item.last_seen else None
+        if options.json:
+            out(json_line({"name": name, "online": item.online, "last_seen": seen}))
+        elif item.online:
+            out(f"{name}  online\n")
+        else:
+            out(f"{name}  offline{f', last seen {seen}' if seen else ''}\n")
+    return 0 if len(items) >= len(names) else ExitCode.NO_SUCH_USER

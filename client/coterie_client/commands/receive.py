@@ -1,0 +1,86 @@
+"""`coterie receive`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from coterie_client.output import json_line, message_json, message_line, note, out
+
+from .common import FOLLOW_PATIENCE, add_command, seconds, settings_of
+
+if TYPE_CHECKING:
+    from coterie_client.client import Client
+    from coterie_client.history import Message
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's parser."""
+    parser = add_command(
+        subparsers,
+        "receive",
+        receive,
+        summary="show the messages that wait",
+        example="coterie receive\n  coterie receive --follow --json",
+        lists=True,
+        details="Each message is saved on this device before it is acknowledged, and shown once.",
+    )
+    parser.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="wait up to S seconds for the first message")
+
+
+async def receive(options: argparse.Namespace) -> int:
+    """Run `coterie receive`."""
+    import asyncio
+
+    from coterie_client.client import Client
+    from coterie_client.connection import PATIENCE
+
+    patience = FOLLOW_PATIENCE if options.follow else PATIENCE
+    async with Client.open(settings_of(options), receive=True, patience=patience) as client:
+        await client.catch_up()
+        client.mailbox.start()
+        states = asyncio.create_task(client.sender.refresh(client.account.outbox.undelivered(200)))
+        try:
+            await _show(client, options)
+            await asyncio.wait([states], timeout=1.0)
+        finally:
+            states.cancel()
+            await asyncio.gather(states, return_exceptions=True)
+        await client.sender.finish(PATIENCE)
+        if not await client.archiver.flush(PATIENCE):
+            failure = client.archiver.failure
+            if failure is not None:
+                note("coterie: what is shown is saved here, but could not be acknowledged; it is next time")
+                raise failure
+    return 0
+
+
+async def _show(client: Client, options: argparse.Namespace) -> None:
+    import asyncio
+
+    me = client.account.session.name
+    aliases = client.account.contacts.aliases()
+    shown = False
+    try:
+        async with asyncio.timeout(None if options.follow else options.timeout) as limit:
+            while True:
+                batch = await client.mailbox.next_batch()
+                if batch.messages:
+                    out("".join(_lines(batch.messages, me, aliases, as_json=options.json)))
+                    shown = True
+                    limit.reschedule(None)
+                client.mailbox.done(batch)
+                if batch.drained:
+                    client.drained()
+                    if not options.follow and (shown or options.timeout is None):
+                        return
+    except TimeoutError:
+        if not limit.expired():
+            raise
+
+
+def _lines(messages: list[Message], me: str, aliases: dict[str, str], *, as_json: bool) -> list[str]:
+    if as_json:
+        return [json_line(message_json(message, me)) for message in messages]
+    return [message_line(message, aliases) + "\n" for message in messages]

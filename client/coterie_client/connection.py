@@ -1,0 +1,296 @@
+"""A connection to the ring: one WebSocket to any of its servers, replaced by another whenever it breaks.
+
+`Connection` opens a link to one of the servers, resumes the session on it, and keeps doing so under jittered
+exponential backoff until it is closed or has been without a server for `patience` seconds. Callers post requests
+without knowing which link carries them; `call` repeats one over lost links and passing errors, so it must be harmless
+to repeat (each request of the client API is: by message id, operation id, or by nature).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import aiohttp
+
+from coterie_protocol.client_api import Event, Reply, Request, Resume, SessionGranted, Superseded, Welcome
+from coterie_protocol.errors import CoterieError, ErrorCode
+
+from .errors import RETRIABLE, ClientError, ConnectionLost, NotLoggedIn, SessionTaken, Unavailable, translate
+from .link import Link, ServerProblem
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .session import Session
+
+PATIENCE = 15.0
+"""Seconds within which a request must succeed, and for which a connection looks for a server."""
+FIRST_PATIENCE = 2.0
+"""Seconds to look for a first server when each of them plainly refuses."""
+REPLY_TIMEOUT = 8.0
+"""Seconds for one attempt; the server is alive (it answers pings) but something behind it is not."""
+BACKOFF_FIRST = 0.1
+BACKOFF_MOST = 2.0
+STEADY = 1.0
+"""Seconds after which a link counts as one that had worked."""
+
+
+class Connected:
+    """Told to listeners: there is a (new) link, and the session is resumed on it."""
+
+
+class Failed:
+    """Told to listeners: the connection has ended for good, because of `error`."""
+
+    def __init__(self, error: ClientError) -> None:
+        self.error = error
+
+
+Notice = Event | Connected | Failed
+
+
+class Connection:
+    """A lasting connection to the ring. Use it as a context manager, or call `start` and `close`."""
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        *,
+        session: Session | None = None,
+        ring_uid: str = "",
+        tls: ssl.SSLContext | None = None,
+        patience: float = PATIENCE,
+        dice: random.Random | None = None,
+    ) -> None:
+        """`ring_uid` (the session's, if there is one) makes servers of another ring unusable. `patience` in seconds."""
+        self.patience = patience
+        self._servers = list(servers)
+        self._session = session
+        self._ring_uid = session.ring_uid if session else ring_uid
+        self._tls = tls
+        self._dice = dice or random.Random()  # noqa: S311 - jitter, not a secret
+        self._listeners: list[Callable[[Notice], None]] = []
+        self._link: Link | None = None
+        self._ready = asyncio.Event()
+        self._failure: ClientError | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._last_url = ""
+
+    # --- Life -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> Welcome:
+        """Find a server and return what it says of itself; raises Unavailable, SessionTaken or NotLoggedIn."""
+        self._task = asyncio.create_task(self._keep())
+        return (await self._usable()).welcome
+
+    async def close(self) -> None:
+        """Close the connection; requests under way fail with ConnectionLost."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def listen(self, listener: Callable[[Notice], None]) -> None:
+        """Call `listener` for every event, new link and the end, on the event loop; it must be quick."""
+        self._listeners.append(listener)
+
+    def adopt(self, session: Session) -> None:
+        """Resume this session whenever a new link is opened: the current one has just been granted it."""
+        self._session = session
+        self._ring_uid = session.ring_uid
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """Return what the current server says of itself, None while there is no server."""
+        return self._link.welcome if self._link else None
+
+    @property
+    def url(self) -> str:
+        """Return the address of the current or last server."""
+        return self._last_url
+
+    # --- Requests ---------------------------------------------------------------------------------------------
+
+    async def call(
+        self, request: Request, *, beside: Sequence[Request] = (), patience: float | None = None, name: str = ""
+    ) -> Reply:
+        """Make a request until it is answered, for at most `patience` seconds.
+
+        `beside` are requests that travel before it in the same message and whose outcome does not matter here.
+        Raises CoterieError for a definite answer; Unavailable (the last reason, for `name`) when the time is over;
+        SessionTaken or NotLoggedIn when the session has ended.
+        """
+        patience = self.patience if patience is None else patience
+        reason: ClientError = Unavailable(f"no answer within {patience:.0f} s; try again shortly")
+        attempt = 0
+        try:
+            async with asyncio.timeout(patience):
+                while True:
+                    link = await self._usable()
+                    try:
+                        async with asyncio.timeout(REPLY_TIMEOUT):
+                            return await link.post([*beside, request])[-1]
+                    except ConnectionLost as error:
+                        reason = error
+                        continue  # the next link is awaited, and the connection backs off
+                    except TimeoutError:
+                        reason = Unavailable(f"{link.url} does not answer; try again shortly")
+                        continue
+                    except CoterieError as error:
+                        self._end_of_session(error)
+                        if error.wire_code not in RETRIABLE:
+                            raise
+                        reason = translate(error, name)
+                        wait = error.value / 1000 if error.value else self._backoff(attempt)
+                        attempt += 1
+                        if error.wire_code is ErrorCode.SHUTTING_DOWN:
+                            wait = max(wait, BACKOFF_FIRST)
+                        await asyncio.sleep(wait)
+        except TimeoutError:
+            raise reason from None
+
+    def _end_of_session(self, error: CoterieError) -> None:
+        name = self._session.name if self._session else ""
+        if error.wire_code is ErrorCode.SUPERSEDED:
+            raise SessionTaken(name, error.value) from None
+        if error.wire_code is ErrorCode.NOT_LOGGED_IN:
+            raise translate(error) from None
+
+    async def _usable(self) -> Link:
+        while True:
+            await self._ready.wait()
+            if self._failure is not None:
+                raise self._failure
+            if self._link is not None:
+                return self._link
+
+    # --- Links ------------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as http:
+            attempt, since, ever = 0, loop.time(), False
+            try:
+                while True:
+                    link, problems = await self._open_any(http)
+                    if link is None:
+                        plain = not ever and all(problem.lasting for problem in problems)
+                        limit = min(self.patience, FIRST_PATIENCE) if plain else self.patience
+                        if loop.time() - since >= limit:
+                            raise _no_server(problems)
+                        await asyncio.sleep(self._backoff(attempt))
+                        attempt += 1
+                        continue
+                    ever, opened = True, loop.time()
+                    await self._use(link)
+                    since = loop.time()
+                    attempt = 0 if since - opened > STEADY else attempt + 1
+                    await asyncio.sleep(self._backoff(attempt))
+            except ClientError as error:
+                self._fail(error)
+
+    async def _open_any(self, http: aiohttp.ClientSession) -> tuple[Link | None, list[ServerProblem]]:
+        problems = []
+        for url in self._in_turn():
+            try:
+                return await self._open(http, url), []
+            except ServerProblem as problem:
+                problems.append(problem)
+        return None, problems
+
+    def _in_turn(self) -> list[str]:
+        """Return the servers in random order, the one that was lost last at the end."""
+        urls = [url for url in self._servers if url != self._last_url]
+        self._dice.shuffle(urls)
+        return [*urls, *(url for url in self._servers if url == self._last_url)]
+
+    async def _open(self, http: aiohttp.ClientSession, url: str) -> Link:
+        link = await Link.open(http, url, self._tell, self._tls)
+        try:
+            if self._ring_uid and link.welcome.ring_uid != self._ring_uid:
+                reason = f"it belongs to another ring ({link.welcome.ring_uid}) than this session ({self._ring_uid})"
+                raise ServerProblem(url, reason, lasting=True)
+            if self._session is not None:
+                await self._resume(link, self._session)
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    async def _resume(self, link: Link, session: Session) -> None:
+        try:
+            async with asyncio.timeout(REPLY_TIMEOUT):
+                reply = await link.post([Resume(session.name, session.token)])[0]
+        except CoterieError as error:
+            if error.wire_code is ErrorCode.SUPERSEDED:
+                raise SessionTaken(session.name, error.value) from None
+            if error.wire_code in (ErrorCode.REFUSED, ErrorCode.NOT_LOGGED_IN, ErrorCode.NO_SUCH_USER):
+                raise NotLoggedIn(
+                    f"the session of {session.name} has ended ({error.detail}); run: coterie login {session.name}"
+                ) from None
+            raise ServerProblem(link.url, error.detail, lasting=False) from None
+        except (ConnectionLost, TimeoutError):
+            raise ServerProblem(link.url, "it did not resume the session in time", lasting=False) from None
+        if not isinstance(reply, SessionGranted):
+            raise ServerProblem(link.url, "it answered Resume with something else", lasting=True)
+
+    async def _use(self, link: Link) -> None:
+        self._last_url = link.url
+        self._link = link
+        self._ready.set()
+        self._tell(Connected())
+        try:
+            await link.wait_over()
+            self._ready.clear()
+            self._link = None
+            if self._failure is not None:
+                raise self._failure
+            await link.settle(2.0)
+        finally:
+            await link.close()
+
+    def _tell(self, notice: Notice) -> None:
+        if isinstance(notice, Superseded):
+            self._fail(SessionTaken(self._session.name if self._session else "", notice.at))
+            return
+        for listener in self._listeners:
+            listener(notice)
+
+    def _fail(self, error: ClientError) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._ready.set()
+            if self._link is not None:
+                self._link.end()
+            self._tell(Failed(error))
+
+    def _backoff(self, attempt: int) -> float:
+        """Return seconds to wait: full jitter under an exponentially growing bound."""
+        return self._dice.uniform(0.01, min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(attempt, 10)))
+
+
+def _no_server(problems: Sequence[ServerProblem]) -> Unavailable:
+    first = problems[0]
+    if len(problems) == 1:
+        what = f"cannot use the server {first.url}: {first.reason}"
+    else:
+        reasons = sorted({problem.reason for problem in problems})
+        what = f"none of the {len(problems)} servers can be used (from {first.url}): {'; '.join(reasons)}"
+    return Unavailable(f"{what}; start a local ring with coterie up, or set COTERIE_SERVERS to your ring's addresses")

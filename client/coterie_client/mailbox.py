@@ -1,0 +1,150 @@
+"""Receiving: saved on this device first, shown once and in order, then acknowledged.
+
+`Mailbox.next_batch` gives messages in the order to show them; all of them are on disk by then. `Mailbox.done` says that
+a batch was shown, which acknowledges it to the ring (Archive). A reader that stops between the two sees the batch again
+next time. Order per sender is `ordering.HoldBack`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coterie_protocol.client_api import Drained, Mail, MailItem, Subscribe, Unsubscribed
+from coterie_protocol.errors import CoterieError
+from coterie_protocol.records import OUTGOING
+
+from .connection import Connected, Failed
+from .envelope import archive_copy
+from .errors import ClientError, Unavailable, translate
+from .ordering import HoldBack
+
+if TYPE_CHECKING:
+    from .archiver import Archiver
+    from .connection import Connection, Notice
+    from .history import History, Message
+    from .sender import Sender
+
+MOST_AT_ONCE = 2000
+"""Messages saved in one transaction and shown in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages to show now, in this order; `drained`: everything that waited has come."""
+
+    messages: list[Message]
+    drained: bool
+    items: list[MailItem]
+    """What `done` acknowledges."""
+
+
+class Mailbox:
+    """Receives the messages of one account over one connection. Hold locks.receiver_lock meanwhile."""
+
+    def __init__(self, connection: Connection, history: History, archiver: Archiver, sender: Sender) -> None:
+        self._connection = connection
+        self._history = history
+        self._archiver = archiver
+        self._sender = sender
+        self._notices: asyncio.Queue[Notice] = asyncio.Queue()
+        self._subscribing: asyncio.Task[None] | None = None
+        self._hold = HoldBack(last_shown=history.last_shown, was_shown=history.was_shown)
+        self._drained = False
+
+    def start(self) -> None:
+        """Resend what is in the outbox, then subscribe; both again by itself whenever there is a new link."""
+        self._hold.offer(self._history.unshown(), asyncio.get_running_loop().time())
+        self._connection.listen(self._notices.put_nowait)
+        self._subscribe()
+
+    async def next_batch(self) -> Batch:
+        """Wait for messages to show, or for the news that the mailbox is drained. May be cancelled without loss.
+
+        Raises SessionTaken, Unavailable (no server for too long), ClientError (another client of this session
+        receives).
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            items, drained_now = self._sort(await self._next_notices(self._hold.next_deadline()))
+            self._drained |= drained_now
+            self._hold.offer(self._save(items), loop.time())
+            ready = self._hold.take(loop.time(), everything=drained_now)
+            if ready or drained_now:
+                return Batch(ready, self._drained, items)
+            self._archive(items)
+
+    def done(self, batch: Batch, shown: Iterable[Message] | None = None) -> None:
+        """Acknowledge a batch; `shown` are those of its messages that need not be shown again (all by default)."""
+        messages = batch.messages if shown is None else list(shown)
+        if messages:
+            self._history.mark_shown(messages)
+        self._archive(batch.items)
+
+    async def close(self) -> None:
+        """Stop receiving."""
+        if self._subscribing is not None:
+            self._subscribing.cancel()
+            await asyncio.gather(self._subscribing, return_exceptions=True)
+
+    def _archive(self, items: list[MailItem]) -> None:
+        self._archiver.add((item.sender, item.id, item.part, archive_copy(item.body)) for item in items)
+
+    async def _next_notices(self, deadline: float | None) -> list[Notice]:
+        """Wait for a notice (until `deadline` in loop time) and take what else is there."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                notices = [await self._notices.get()]
+        except TimeoutError:
+            return []
+        count = 0
+        while count < MOST_AT_ONCE and not self._notices.empty():
+            notices.append(notice := self._notices.get_nowait())
+            count += len(notice.items) if isinstance(notice, Mail) else 1
+        return notices
+
+    def _sort(self, notices: list[Notice]) -> tuple[list[MailItem], bool]:
+        items: list[MailItem] = []
+        drained = False
+        for notice in notices:
+            match notice:
+                case Mail():
+                    items += notice.items
+                case Drained():
+                    drained = True
+                case Connected():
+                    self._subscribe()
+                case Unsubscribed():
+                    raise ClientError(
+                        "another client with this session receives now; stop it, or log in here: coterie login NAME"
+                    )
+                case Failed(error=error):
+                    raise error
+                case _:
+                    pass  # receipts are the sender's
+        return items, drained
+
+    def _save(self, items: list[MailItem]) -> list[Message]:
+        received = [item for item in items if item.sender != OUTGOING]
+        own = [item for item in items if item.sender == OUTGOING]
+        new = self._history.save(received) if received else []
+        self._sender.take_over(own)
+        items[:] = received
+        return new
+
+    def _subscribe(self) -> None:
+        self._sender.resend()
+        if self._subscribing is None or self._subscribing.done():
+            self._subscribing = asyncio.create_task(self._subscribed())
+
+    async def _subscribed(self) -> None:
+        try:
+            await self._connection.call(Subscribe())
+        except CoterieError as error:
+            self._notices.put_nowait(Failed(translate(error)))
+        except Unavailable as error:
+            self._notices.put_nowait(Failed(error))
+        except ClientError:
+            pass  # the connection tells it to everybody

@@ -1,0 +1,130 @@
+"""The outbox: what this account has sent, from the moment it was typed until it is on a majority of its disks.
+
+A message is in the outbox while its state is `sending`; it stays there over failures and restarts and is resent under
+the same id and with the same body. Counters are given out inside the transaction that saves the message, so that
+processes that share COTERIE_HOME share one sequence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coterie_protocol.records import OUTGOING, State
+
+from .envelope import Content, Problem, open_body, seal
+from .history import COLUMNS, Message, message_of_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from coterie_protocol.client_api import MailItem
+
+    from .database import Database
+
+STATE_NAMES = {
+    State.PENDING: "stored",
+    State.EXPIRED: "expired",
+    State.ARCHIVED: "delivered",
+    State.DELETED: "delivered",
+}
+"""What a record's state at the recipient means to the sender."""
+_RANK = {"sending": 0, "stored": 1, "expired": 2, "delivered": 3, "read": 4}
+
+
+class Outbox:
+    """Reads and writes the sent messages of one account."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, to: str, text: str, *, message_id: bytes, epoch: int, now: int) -> Message:
+        """Give a message its counter and save it as `sending`; it is on disk when this returns. `now` in Unix ms."""
+        with self._database.write() as sql:
+            last = sql.execute(
+                "SELECT id, epoch, counter FROM messages WHERE peer = ? AND sender = '' "
+                "ORDER BY epoch DESC, counter DESC LIMIT 1",
+                (to,),
+            ).fetchone()
+            counter = last[2] + 1 if last and last[1] == epoch else 1
+            prev = last[0] if last else b""
+            body = seal(Content(epoch, counter, prev, now, text, to))
+            values = (OUTGOING, message_id, to, epoch, counter, prev, now, text, body)
+            (seq,) = sql.execute(f"{_INSERT} RETURNING seq", values).fetchone()
+        return Message(seq, OUTGOING, message_id, to, epoch, counter, prev, now, text, body, "sending", archived=False)
+
+    def adopt(self, item: MailItem) -> Message | None:
+        """Take over an own copy that another device left pending: it is `sending` here now.
+
+        None if this device knows the message already, or if the copy cannot be read (a newer client will).
+        """
+        content = open_body(item.body)
+        if isinstance(content, Problem):
+            return None
+        values = (
+            OUTGOING, item.id, content.to, content.epoch, content.counter, content.prev, item.stored_at,
+            content.text, item.body,
+        )  # fmt: skip
+        with self._database.write() as sql:
+            row = sql.execute(f"{_INSERT} ON CONFLICT DO NOTHING RETURNING seq", values).fetchone()
+        return self.get(item.id) if row else None
+
+    def get(self, message_id: bytes) -> Message | None:
+        """Return one sent message."""
+        found = self._select("sender = '' AND id = ?", (message_id,))
+        return found[0] if found else None
+
+    def sending(self) -> list[Message]:
+        """Return what is not stored yet, in the order in which it was written."""
+        return self._select("sender = '' AND archived = 0 AND state = 'sending' ORDER BY epoch, seq")
+
+    def unarchived(self) -> list[Message]:
+        """Return what is stored, but whose own copy is not archived yet."""
+        return self._select("sender = '' AND archived = 0 AND state <> 'sending' ORDER BY seq")
+
+    def undelivered(self, limit: int, peer: str | None = None) -> list[Message]:
+        """Return the newest messages that were stored and not seen delivered yet (to `peer` only, if given)."""
+        where, values = "sender = '' AND state = 'stored'", []
+        if peer is not None:
+            where, values = f"{where} AND peer = ?", [peer]
+        return self._select(f"{where} ORDER BY seq DESC LIMIT ?", (*values, limit))
+
+    def stored(self, message_id: bytes, stored_at: int) -> None:
+        """Remember that the ring has stored a message (Unix ms; 0 keeps the time that is known)."""
+        with self._database.write() as sql:
+            sql.execute(
+                "UPDATE messages SET state = 'stored', time = CASE WHEN ? > 0 THEN ? ELSE time END "
+                "WHERE sender = '' AND id = ? AND state = 'sending'",
+                (stored_at, stored_at, message_id),
+            )
+
+    def states(self, items: Iterable[tuple[bytes, int]]) -> list[Message]:
+        """Take over states of records at the recipient; return the messages that have moved on."""
+        moved = []
+        with self._database.write() as sql:
+            for message_id, number in items:
+                state = STATE_NAMES.get(State(number)) if number in State.__members__.values() else None
+                row = sql.execute(
+                    f"SELECT {COLUMNS} FROM messages WHERE sender = '' AND id = ?",  # noqa: S608
+                    (message_id,),
+                ).fetchone()
+                if state is None or row is None or _RANK[state] <= _RANK[row[10]]:
+                    continue
+                sql.execute("UPDATE messages SET state = ? WHERE seq = ?", (state, row[0]))
+                moved.append(message_of_row((*row[:10], state, row[11])))
+        return moved
+
+    def withdraw(self, message_id: bytes) -> None:
+        """Forget a message that was refused: it was never sent."""
+        with self._database.write() as sql:
+            sql.execute("DELETE FROM messages WHERE sender = '' AND id = ? AND state = 'sending'", (message_id,))
+
+    def _select(self, where: str, values: Iterable[object] = ()) -> list[Message]:
+        with self._database.read() as sql:
+            query = f"SELECT {COLUMNS} FROM messages WHERE {where}"  # noqa: S608
+            return [message_of_row(row) for row in sql.execute(query, tuple(values))]
+
+
+_INSERT = (
+    "INSERT INTO messages (sender, id, peer, epoch, counter, prev, time, text, body, state, shown, archived) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'sending', 1, 0)"
+)

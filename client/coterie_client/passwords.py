@@ -1,0 +1,42 @@
+"""Where a password comes from: a file or standard input, COTERIE_PASSWORD, or the terminal without echo."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from .errors import UsageError
+
+
+def read_password(source: str | None, *, confirm: bool) -> str:
+    """Return the password; `source` is --password-file's value; `confirm` asks twice. Raises UsageError."""
+    if source is not None:
+        return _from_file(source)
+    if "COTERIE_PASSWORD" in os.environ:
+        return os.environ["COTERIE_PASSWORD"]
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal to ask for the password on; use --password-file FILE (- for standard input) "
+            "or COTERIE_PASSWORD"
+        )
+    import getpass
+
+    try:
+        password = getpass.getpass("Password: ")
+        if confirm and password and getpass.getpass("The same again: ") != password:
+            raise UsageError("the two passwords differ; run the command again")
+    except EOFError:
+        raise UsageError("no password was given; run the command again") from None
+    return password
+
+
+def _from_file(source: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        text = data.decode()
+    except OSError as error:
+        raise UsageError(f"cannot read the password file {source}: {error.strerror}; check --password-file") from None
+    except UnicodeDecodeError:
+        raise UsageError("the password is not UTF-8 text; check --password-file") from None
+    return text.removesuffix("\n").removesuffix("\r")

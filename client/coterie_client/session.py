@@ -1,0 +1,151 @@
+"""Sessions: made by register and login, kept in a file that only its owner can read, ended by logout."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from coterie_protocol.errors import CoterieError, ErrorCode
+
+from . import kdf
+from .errors import ClientError, NotLoggedIn, Unavailable, translate
+
+if TYPE_CHECKING:
+    from coterie_protocol.client_api import Kdf
+
+    from .connection import Connection
+
+LOGIN_PATIENCE = 30.0
+"""Seconds: a login hashes with bcrypt on the server and may wait its turn there."""
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A session as session.json holds it. The token lets its holder act as the account: it is a secret."""
+
+    name: str
+    ring_uid: str
+    epoch: int
+    token_base64: str
+
+    @property
+    def token(self) -> bytes:
+        """Return the resume token (32 bytes)."""
+        return base64.b64decode(self.token_base64)
+
+    def __repr__(self) -> str:
+        return f"Session({self.name!r}, epoch={self.epoch})"
+
+
+def load_session(path: Path) -> Session:
+    """Read the session file; raises NotLoggedIn if there is none, ClientError if it cannot be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Session)
+    except FileNotFoundError:
+        raise NotLoggedIn("you are not logged in; run: coterie login NAME (or coterie register NAME)") from None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ClientError(f"cannot read {path}: {error}; run: coterie login NAME") from None
+
+
+def save_session(path: Path, session: Session) -> None:
+    """Write the session file with mode 0600, replacing the old one in one step; raises ClientError."""
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".session-")  # made with mode 0600
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(session), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise ClientError(
+            f"cannot write {path}: {error.strerror}; make COTERIE_HOME writable and log in again"
+        ) from None
+
+
+def remove_session(path: Path) -> None:
+    """Remove the session file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+async def register(connection: Connection, name: str, password: str, *, parameters: Kdf = kdf.DEFAULT) -> Session:
+    """Create an account with its first session, and go on with it on this connection.
+
+    Raises UsageError for a password that is too short, ClientError for a name that is taken, Unavailable.
+    """
+    from coterie_protocol.client_api import Register
+
+    kdf.check_password(password, new=True)
+    ring_uid = _ring_uid(connection)
+    auth = await _auth_key(password, ring_uid, name, parameters)
+    request = Register(name, parameters, auth, b"", b"", secrets.token_bytes(16))
+    return await _granted(connection, request, ring_uid, name)
+
+
+async def login(connection: Connection, name: str, password: str, *, minimum: Kdf = kdf.MINIMUM) -> Session:
+    """Take an account's next session, ending the one before it, and go on with it on this connection.
+
+    Raises NoSuchUser, Refused (wrong password), Unavailable, and ClientError if the server names hashing parameters
+    below `minimum`.
+    """
+    from coterie_protocol.client_api import Login, LoginParams, LoginParamsReply
+
+    kdf.check_password(password, new=False)
+    ring_uid = _ring_uid(connection)
+    try:
+        reply = await connection.call(LoginParams(name), name=name)
+    except CoterieError as error:
+        raise translate(error, name) from None
+    if not isinstance(reply, LoginParamsReply):
+        raise ClientError(f"{connection.url} answered with something else; update the older of client and server")
+    kdf.check_parameters(reply.kdf, minimum)
+    auth = await _auth_key(password, ring_uid, name, reply.kdf)
+    return await _granted(connection, Login(name, auth, secrets.token_bytes(16)), ring_uid, name)
+
+
+async def logout(connection: Connection) -> None:
+    """End this connection's session: its token is worth nothing afterwards."""
+    from coterie_protocol.client_api import Logout
+
+    try:
+        await connection.call(Logout())
+    except CoterieError as error:
+        if error.wire_code is not ErrorCode.REFUSED:
+            raise translate(error) from None
+
+
+def _ring_uid(connection: Connection) -> str:
+    welcome = connection.welcome
+    if welcome is None:
+        raise Unavailable("the server has just gone away; try again")
+    return welcome.ring_uid
+
+
+async def _auth_key(password: str, ring_uid: str, name: str, parameters: Kdf) -> str:
+    root = await asyncio.to_thread(kdf.root_key, password, ring_uid=ring_uid, name=name, kdf=parameters)
+    return kdf.auth_key(root)
+
+
+async def _granted(connection: Connection, request: object, ring_uid: str, name: str) -> Session:
+    from coterie_protocol.client_api import SessionGranted
+
+    try:
+        reply = await connection.call(request, patience=LOGIN_PATIENCE, name=name)  # type: ignore[arg-type]
+    except CoterieError as error:
+        raise translate(error, name) from None
+    if not isinstance(reply, SessionGranted):
+        raise ClientError(f"{connection.url} answered with something else; update the older of client and server")
+    session = Session(reply.name, ring_uid, reply.epoch, base64.b64encode(reply.token).decode())
+    connection.adopt(session)
+    return session

@@ -1,0 +1,137 @@
+"""The client's settings: from a flag, else the environment, else config.toml in COTERIE_HOME, else a default.
+
+This is the only module that reads the environment for settings.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    import ssl
+
+DEFAULT_SERVERS = tuple(f"ws://127.0.0.1:{port}" for port in (7400, 7410, 7420, 7430, 7440))
+"""The local ring that `coterie up` starts."""
+CONFIG_KEYS = frozenset({"servers", "ca", "insecure"})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The client's settings; `load_settings` makes them."""
+
+    home: Path
+    """COTERIE_HOME: the session, the histories and config.toml. Made with mode 0700."""
+    servers: tuple[str, ...] = DEFAULT_SERVERS
+    """Addresses of nodes, any of which will do: ws://host:port or wss://host:port."""
+    insecure: bool = False
+    """Allow ws:// to other machines, where everybody on the way can read along."""
+    ca: Path | None = None
+    """A PEM file with the authorities that wss:// servers are checked against; the system's when None."""
+
+    @property
+    def session_file(self) -> Path:
+        """Return where the session is kept."""
+        return self.home / "session.json"
+
+    def make_home(self) -> None:
+        """Create COTERIE_HOME, readable by its owner only; raises UsageError when that cannot be."""
+        try:
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot use {self.home} as COTERIE_HOME: {error.strerror}; set COTERIE_HOME to a writable directory"
+            ) from None
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return the TLS context for wss:// servers, None when every server is ws://."""
+        if not any(url.startswith("wss://") for url in self.servers):
+            return None
+        import ssl
+
+        try:
+            return ssl.create_default_context(cafile=self.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"cannot read the CA file {self.ca}: {error}; give a PEM file") from None
+
+
+def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; `flags` may hold home, servers, ca and insecure. Raises UsageError."""
+    flags = {key: value for key, value in (flags or {}).items() if value}
+    environ = os.environ if environ is None else environ
+    home = Path(flags.get("home") or environ.get("COTERIE_HOME") or _default_home()).expanduser()
+    config = _read_config(home / "config.toml")
+    insecure = bool(flags.get("insecure") or _flag(environ.get("COTERIE_INSECURE")) or config.get("insecure"))
+    named = flags.get("servers") or environ.get("COTERIE_SERVERS") or config.get("servers")
+    urls = DEFAULT_SERVERS if not named else tuple(named.split(",") if isinstance(named, str) else named)
+    servers = tuple(check_server(url, insecure=insecure) for url in urls if url.strip())
+    if not servers:
+        raise UsageError("no server is named; set COTERIE_SERVERS to addresses such as ws://127.0.0.1:7400")
+    ca = flags.get("ca") or environ.get("COTERIE_CA") or config.get("ca")
+    return Settings(home, servers, insecure, Path(ca).expanduser() if ca else None)
+
+
+def check_server(url: str, *, insecure: bool) -> str:
+    """Return a server's address in its plain form; raises UsageError saying what is wrong with it."""
+    url = url.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"{url!r} is not a server's address: {error}; write it as ws://host:port") from None
+    if parts.scheme not in ("ws", "wss") or not host or parts.path or parts.query:
+        raise UsageError(f"{url!r} is not a server's address; write it as wss://host:port or ws://127.0.0.1:7400")
+    if parts.scheme == "ws" and not insecure and not _is_loopback(host):
+        raise UsageError(
+            f"{url} would send everything in the clear to another machine; use wss://, "
+            "or --insecure if the way there is safe"
+        )
+    return url if port else f"{url}:7400"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _flag(text: str | None) -> bool:
+    return (text or "").lower() in ("1", "true", "yes", "on")
+
+
+def _default_home() -> Path:
+    import platformdirs
+
+    return platformdirs.user_data_path("coterie")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except NotADirectoryError:
+        raise UsageError(f"COTERIE_HOME {path.parent} is not a directory; set it to one") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}; mend or remove it") from None
+    if unknown := set(config) - CONFIG_KEYS:
+        raise UsageError(f"{path} has the unknown setting {min(unknown)!r}; known are {', '.join(sorted(CONFIG_KEYS))}")
+    servers = config.get("servers", "")
+    if not isinstance(servers, str) and not (
+        isinstance(servers, list) and all(isinstance(url, str) for url in servers)
+    ):
+        raise UsageError(f"{path}: servers must be a string or a list of strings")
+    if not isinstance(config.get("ca", ""), str) or not isinstance(config.get("insecure", False), bool):
+        raise UsageError(f"{path}: ca must be a string and insecure true or false")
+    return config
