@@ -57,7 +57,7 @@ def start_node(
         _turn_log(node.log)
         with open(node.log, "ab") as log:
             process = subprocess.Popen(  # noqa: S603  # our own program and our own words
-                _command(node, seeds, ring, token_file),
+                node_command(node, seeds, ring, token_file),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -73,7 +73,8 @@ def start_node(
         os.close(lock)
 
 
-def _command(node: NodePlace, seeds: Sequence[NodePlace], ring: RingFile, token_file: Path) -> list[str]:
+def node_command(node: NodePlace, seeds: Sequence[NodePlace], ring: RingFile, token_file: Path) -> list[str]:
+    """Return the command line of a node's process."""
     beside = Path(sys.executable).with_name("coterie-node")
     program = [str(beside)] if beside.exists() else [sys.executable, "-m", "coterie_node.main"]
     command = [*program, "run", "--data-dir", str(node.data)]
