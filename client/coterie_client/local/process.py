@@ -43,10 +43,8 @@ def check_ports(nodes: Iterable[NodePlace]) -> None:
                     ) from None
 
 
-def start_node(
-    node: NodePlace, seeds: Sequence[NodePlace], ring: RingFile, token_file: Path, *, detach: bool
-) -> subprocess.Popen[bytes]:
-    """Start a node's process. Unless detached it ends with this process, whatever ends it (on Linux).
+def start_node(node: NodePlace, command: Sequence[str], *, detach: bool) -> subprocess.Popen[bytes]:
+    """Start a node's process (see node_command). Unless detached it ends with us, whatever ends us (on Linux).
 
     Raises ClientError when the node runs already.
     """
@@ -57,7 +55,7 @@ def start_node(
         _turn_log(node.log)
         with open(node.log, "ab") as log:
             process = subprocess.Popen(  # noqa: S603  # our own program and our own words
-                node_command(node, seeds, ring, token_file),
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -75,9 +73,7 @@ def start_node(
 
 def node_command(node: NodePlace, seeds: Sequence[NodePlace], ring: RingFile, token_file: Path) -> list[str]:
     """Return the command line of a node's process."""
-    beside = Path(sys.executable).with_name("coterie-node")
-    program = [str(beside)] if beside.exists() else [sys.executable, "-m", "coterie_node.main"]
-    command = [*program, "run", "--data-dir", str(node.data)]
+    command = [sys.executable, *node_program(), "run", "--data-dir", str(node.data)]
     command += ["--listen-client", f"127.0.0.1:{node.client_port}"]
     command += ["--listen-peer", f"127.0.0.1:{node.peer_port}"]
     command += ["--listen-admin", f"127.0.0.1:{node.admin_port}"]
@@ -92,6 +88,15 @@ def node_command(node: NodePlace, seeds: Sequence[NodePlace], ring: RingFile, to
         # Only while the ring's uid is not recorded: a first node that has lost its data must join, not found again.
         command.append("--found")
     return command
+
+
+def node_program() -> list[str]:
+    """Return what Python runs as a node: the script that was installed beside ours, or else the module."""
+    for beside in (sys.argv[0], sys.executable):
+        script = Path(beside).with_name("coterie-node")
+        if script.exists():
+            return [str(script)]
+    return ["-m", "coterie_node.main"]
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:

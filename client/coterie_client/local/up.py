@@ -14,7 +14,7 @@ from .commands import DEFAULT_NODES, DEFAULT_PORT
 from .hints import next_steps
 from .live import LiveTable
 from .place import NodePlace, RingFile, RingPlace
-from .process import check_ports, last_words, start_node, stop_nodes
+from .process import check_ports, last_words, node_command, start_node, stop_nodes
 from .stopping import Stopping
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def up(directory: Path | None, nodes: int | None, factor: int | None, port: int 
         try:
             _say(f"Starting {len(down)} nodes in {place.directory}")
             started.extend(
-                (node, start_node(node, place.nodes(ring), ring, place.token_file, detach=detach))
+                (node, start_node(node, node_command(node, place.nodes(ring), ring, place.token_file), detach=detach))
                 for node in down
                 if not stopping.requested
             )
-            _wait_until_ready(place, ring, started, stopping)
+            wait_until_ready(place, ring, started, stopping)
             if stopping.requested:
                 return stopping.exit_code
             sys.stdout.write(next_steps(place, ring, detached=detach))
@@ -89,7 +89,7 @@ def _settle(old: RingFile | None, nodes: int | None, factor: int | None, port: i
     return RingFile(count, k, first, old.ring_uid if old else "")
 
 
-def _wait_until_ready(place: RingPlace, ring: RingFile, started: Started, stopping: Stopping) -> None:
+def wait_until_ready(place: RingPlace, ring: RingFile, started: Started, stopping: Stopping) -> None:
     """Wait until accounts can be made, and note the ring's uid. Raises ClientError saying what is missing."""
     nodes = place.nodes(ring)
     deadline = time.monotonic() + START_SECONDS
