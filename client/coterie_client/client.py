@@ -68,26 +68,32 @@ class Client:
         session: Session | None = None,
         *,
         receive: bool = False,
+        wait: bool = True,
         patience: float = PATIENCE,
     ) -> AsyncIterator[Client]:
         """Connect the logged-in account; everything is closed at the end of the block.
 
-        `receive` holds the receiver's lock meanwhile, which the mailbox needs. `patience`: seconds for which requests,
-        and the search for a server, go on. Raises NotLoggedIn, AlreadyReceiving, SessionTaken, Unavailable.
+        `receive` holds the receiver's lock meanwhile, which the mailbox needs. Without `wait` the block begins before
+        there is a server, so that what it sends is in the outbox even if none is found. `patience`: seconds for which
+        requests, and the search for a server, go on. Raises NotLoggedIn, AlreadyReceiving, SessionTaken, Unavailable.
         """
         with contextlib.ExitStack() as stack:
             account = stack.enter_context(contextlib.closing(Account.open(settings, session)))
             if receive:
                 stack.enter_context(receiver_lock(account.lock_path))
             connection = Connection(settings.servers, session=account.session, tls=settings.tls(), patience=patience)
-            async with connection:
-                client = cls(account, connection)
-                try:
-                    yield client
-                finally:
-                    await client.mailbox.close()
-                    await client.sender.close()
-                    await client.archiver.close()
+            client = cls(account, connection)
+            try:
+                if wait:
+                    await connection.start()
+                else:
+                    connection.begin()
+                yield client
+            finally:
+                await client.mailbox.close()
+                await client.sender.close()
+                await client.archiver.close()
+                await connection.close()
 
     async def catch_up(self, on_progress: Callable[[int], None] | None = None) -> int:
         """Page the archive into the history if this session has not done so yet; return how many were new."""

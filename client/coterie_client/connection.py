@@ -84,8 +84,12 @@ class Connection:
 
     async def start(self) -> Welcome:
         """Find a server and return what it says of itself; raises Unavailable, SessionTaken or NotLoggedIn."""
-        self._task = asyncio.create_task(self._keep())
+        self.begin()
         return (await self._usable()).welcome
+
+    def begin(self) -> None:
+        """Begin to look for a server, without waiting for it: requests wait, and raise what `start` would."""
+        self._task = asyncio.create_task(self._keep())
 
     async def close(self) -> None:
         """Close the connection; requests under way fail with ConnectionLost."""
@@ -258,10 +262,10 @@ class Connection:
         self._tell(Connected())
         try:
             await link.wait_over()
-            self._ready.clear()
             self._link = None
             if self._failure is not None:
                 raise self._failure
+            self._ready.clear()
             await link.settle(2.0)
         finally:
             await link.close()

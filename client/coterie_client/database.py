@@ -17,31 +17,34 @@ from urllib.parse import quote
 
 from .errors import ClientError
 
-MIGRATIONS = (
-    """
-    CREATE TABLE messages (
-        seq      INTEGER PRIMARY KEY,
-        sender   TEXT    NOT NULL,   -- '' for what this account sent
-        id       BLOB    NOT NULL,
-        peer     TEXT    NOT NULL,   -- the other person
-        epoch    INTEGER NOT NULL,   -- of the sender's session; 0 where the body cannot be read
-        counter  INTEGER NOT NULL,
-        prev     BLOB    NOT NULL,
-        time     INTEGER NOT NULL,   -- Unix ms: stored_at, or the local clock while sending
-        text     TEXT,               -- NULL where the body cannot be read
-        body     BLOB    NOT NULL,   -- as sent or received; emptied once archived, if the text says it all
-        state    TEXT    NOT NULL,   -- sending, stored, delivered, read, expired
-        shown    INTEGER NOT NULL,
-        archived INTEGER NOT NULL,   -- the mailbox has confirmed the archive copy
-        UNIQUE (sender, id)
-    );
-    CREATE INDEX messages_by_peer ON messages (peer, time, seq);
-    CREATE INDEX messages_by_counter ON messages (peer, sender, epoch, counter);
-    CREATE INDEX messages_unshown ON messages (seq) WHERE shown = 0;
-    CREATE INDEX messages_outgoing ON messages (state, archived, seq) WHERE sender = '' AND archived = 0;
-    CREATE TABLE contacts (name TEXT PRIMARY KEY, alias TEXT NOT NULL, added_at INTEGER NOT NULL);
-    CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-    """,
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """
+        CREATE TABLE messages (
+            seq      INTEGER PRIMARY KEY,
+            sender   TEXT    NOT NULL,   -- '' for what this account sent
+            id       BLOB    NOT NULL,
+            peer     TEXT    NOT NULL,   -- the other person
+            epoch    INTEGER NOT NULL,   -- of the sender's session; 0 where the body cannot be read
+            counter  INTEGER NOT NULL,
+            prev     BLOB    NOT NULL,
+            time     INTEGER NOT NULL,   -- Unix ms: stored_at, or the local clock while sending
+            text     TEXT,               -- NULL where the body cannot be read
+            body     BLOB    NOT NULL,   -- as sent or received; emptied once archived, if the text says it all
+            state    TEXT    NOT NULL,   -- sending, stored, delivered, read, expired
+            shown    INTEGER NOT NULL,
+            archived INTEGER NOT NULL,   -- the mailbox has confirmed the archive copy
+            UNIQUE (sender, id)
+        )
+        """,
+        "CREATE INDEX messages_by_peer ON messages (peer, time, seq)",
+        "CREATE INDEX messages_by_counter ON messages (peer, sender, epoch, counter)",
+        "CREATE INDEX messages_unshown ON messages (seq) WHERE shown = 0",
+        "CREATE INDEX messages_outgoing ON messages (state, archived, seq) WHERE sender = '' AND archived = 0",
+        "CREATE INDEX messages_undelivered ON messages (seq) WHERE sender = '' AND state = 'stored'",
+        "CREATE TABLE contacts (name TEXT PRIMARY KEY, alias TEXT NOT NULL, added_at INTEGER NOT NULL)",
+        "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
+    ),
 )
 """What brings a file from schema version n to n+1."""
 
@@ -77,8 +80,8 @@ class Database:
             version = self._version()
             if version > len(MIGRATIONS):
                 raise ClientError(f"{self.path} was written by a newer coterie; update this one")
-            for script in MIGRATIONS[version:]:
-                for statement in script.split(";"):
+            for statements in MIGRATIONS[version:]:
+                for statement in statements:
                     sql.execute(statement)
             sql.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 

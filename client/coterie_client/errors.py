@@ -41,6 +41,10 @@ class ClientError(Exception):
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
 
+    def preface(self, sentence: str) -> None:
+        """Put the consequence that the caller knows of before the sentence."""
+        self.args = (f"{sentence}: {self}",)
+
 
 class UsageError(ClientError):
     """What was asked for makes no sense as it stands."""

@@ -46,14 +46,21 @@ async def send(options: argparse.Namespace) -> int:
     from coterie_client.client import Client
     from coterie_client.connection import PATIENCE
     from coterie_client.envelope import check_text
+    from coterie_client.errors import ClientError
 
     settings, name = settings_of(options), user_name_of(options.name)
     text = check_text(options.text if options.text is not None else _standard_input())
     patience = PATIENCE if options.timeout is None else max(options.timeout, 1.0)
-    async with Client.open(settings, patience=patience) as client:
+    async with Client.open(settings, wait=False, patience=patience) as client:
         client.sender.on_failure = _tell_leftover
         client.sender.resend()
-        message = await client.sender.send(name, text)
+        message, task = client.sender.submit(name, text)
+        try:
+            message = await task
+        except ClientError as error:
+            if client.account.outbox.get(message.id) is not None:
+                error.preface("the message is not sent yet but kept here, and the next command that connects sends it")
+            raise
         if options.wait == "delivered":
             message = await client.sender.wait_delivered(message, options.timeout)
         out(json_line(message_json(message, client.account.session.name)) if options.json else f"{message.id_text}\n")

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from tests.unit.client.conftest import Enter
+from tests.unit.client.gateway import Gateway, Refusal, Server, World, serving
+
+from coterie_client.connection import Connected, Connection, Failed, Notice
+from coterie_client.errors import ExitCode, NotLoggedIn, SessionTaken, Unavailable
+from coterie_client.session import Session, load_session
+from coterie_protocol.client_api import (
+    Archive,
+    Done,
+    Login,
+    Lookup,
+    LookupReply,
+    PresenceQuery,
+    PresenceReply,
+    Request,
+    Resume,
+    Subscribe,
+)
+from coterie_protocol.errors import CoterieError, ErrorCode
+
+
+async def session_of(enter: Enter, name: str = "alice") -> Session:
+    return load_session((await enter(name)).session_file)
+
+
+async def test_requests_of_one_turn_travel_in_one_message(world: World, server: Server) -> None:
+    async with Connection([server.url]) as connection:
+        await asyncio.gather(*(connection.call(PresenceQuery([str(n)])) for n in range(5)))
+    assert [len(message) for message in world.messages] == [1, 5]
+
+
+async def test_what_is_too_much_for_one_message_goes_in_several(world: World, enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+    async with Connection([server.url], session=session) as connection:
+        items = [("bob", b"%016d" % n, 0, b"x" * 70_000) for n in range(3)]
+        await asyncio.gather(*(connection.call(Archive(items)) for _ in range(8)))
+    sizes = [len(message) for message in world.messages if isinstance(message[0], Archive)]
+    assert sum(sizes) == 8
+    assert max(sizes) <= 4
+
+
+async def test_a_definite_answer_is_raised_at_once(server: Server) -> None:
+    async with Connection([server.url]) as connection:
+        with pytest.raises(CoterieError) as caught:
+            await connection.call(Lookup("nobody"))
+    assert caught.value.wire_code is ErrorCode.NO_SUCH_USER
+
+
+async def test_passing_errors_are_tried_again(world: World, server: Server) -> None:
+    codes = [ErrorCode.UNAVAILABLE, ErrorCode.BUSY, ErrorCode.RATE_LIMITED, ErrorCode.FORMING]
+
+    def faults(gateway: Gateway, request: Request) -> None:
+        if isinstance(request, PresenceQuery) and codes:
+            raise Refusal(codes.pop(), value=20)
+
+    world.faults = faults
+    async with Connection([server.url]) as connection:
+        assert isinstance(await connection.call(PresenceQuery([])), PresenceReply)
+    assert codes == []
+
+
+async def test_a_passing_error_that_lasts_ends_as_unavailable(world: World, server: Server) -> None:
+    def faults(gateway: Gateway, request: Request) -> None:
+        if isinstance(request, PresenceQuery):
+            raise Refusal(ErrorCode.UNAVAILABLE, "two of three nodes are away")
+
+    world.faults = faults
+    async with Connection([server.url]) as connection:
+        with pytest.raises(Unavailable, match="two of three nodes are away"):
+            await connection.call(PresenceQuery([]), patience=0.3)
+
+
+async def test_a_lost_server_is_replaced_and_the_session_resumed(world: World, enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+    async with serving(world, 2) as servers:
+        urls = [one.url for one in servers]
+        async with Connection(urls, session=session, dice=random.Random(1)) as connection:
+            notices: asyncio.Queue[Notice] = asyncio.Queue()
+            connection.listen(notices.put_nowait)
+            first = connection.url
+            await servers[urls.index(first)].kill()
+            assert isinstance(await notices.get(), Connected)
+            assert connection.url != first
+            assert isinstance(await connection.call(Subscribe()), Done)
+    assert sum(isinstance(request, Resume) for request in world.requests) == 2
+
+
+async def test_a_request_under_way_is_made_again_over_the_next_link(world: World, enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+    broken: list[Gateway] = []
+
+    def faults(gateway: Gateway, request: Request) -> None:
+        if isinstance(request, Lookup) and not broken:
+            broken.append(gateway)
+            raise ConnectionResetError
+
+    world.faults = faults
+    async with Connection([server.url], session=session) as connection:
+        assert isinstance(await connection.call(Lookup("alice")), LookupReply)
+    assert broken
+
+
+async def test_a_server_that_closes_is_left_after_its_last_answers(world: World, enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+    async with serving(world, 2) as servers:
+        urls = [one.url for one in servers]
+        async with Connection(urls, session=session) as connection:
+            notices: asyncio.Queue[Notice] = asyncio.Queue()
+            connection.listen(notices.put_nowait)
+            first = connection.url
+            reply = asyncio.ensure_future(connection.call(Lookup("alice")))
+            servers[urls.index(first)].announce_closing()
+            assert isinstance(await notices.get(), Connected)
+            assert connection.url != first
+            assert isinstance(await reply, LookupReply)
+
+
+async def test_a_later_login_ends_the_session_for_good(world: World, enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+    async with Connection([server.url], session=session) as connection:
+        notices: asyncio.Queue[Notice] = asyncio.Queue()
+        connection.listen(notices.put_nowait)
+        await enter("alice", home="phone", again=True)
+        failed = await notices.get()
+        assert isinstance(failed, Failed)
+        with pytest.raises(SessionTaken, match="coterie login alice") as caught:
+            await connection.call(Lookup("alice"))
+    assert caught.value.exit_code is ExitCode.SESSION_TAKEN
+    with pytest.raises(SessionTaken):
+        await Connection([server.url], session=session).start()
+
+
+async def test_a_token_that_is_refused_asks_for_a_login(world: World, enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+
+    def faults(gateway: Gateway, request: Request) -> None:
+        if isinstance(request, Resume):
+            raise Refusal(ErrorCode.REFUSED, "logged out")
+
+    world.faults = faults
+    with pytest.raises(NotLoggedIn, match="coterie login alice"):
+        async with Connection([server.url], session=session):
+            pass
+
+
+async def test_a_server_of_another_ring_is_passed_over(enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+    async with serving(World(ring_uid="ee" * 16)) as others:
+        async with Connection([others[0].url, server.url], session=session) as connection:
+            assert connection.url == server.url
+        with pytest.raises(Unavailable, match="another ring"):
+            await Connection([others[0].url], session=session, patience=0.2).start()
+
+
+@pytest.fixture
+async def website() -> AsyncIterator[str]:
+    app = web.Application()
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"ws://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.write(b"SSH-2.0-not-a-node\r\n")
+    writer.close()
+
+
+async def test_a_server_that_is_no_coterie_node_is_named(website: str) -> None:
+    with pytest.raises(Unavailable, match="not a coterie node") as caught:
+        await Connection([website], patience=0.2).start()
+    assert caught.value.exit_code is ExitCode.UNAVAILABLE
+    other = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    async with other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(Unavailable, match="not a coterie node"):
+            await Connection([f"ws://127.0.0.1:{port}"], patience=0.2).start()
+
+
+async def test_refused_connections_are_told_with_the_remedy(unused_port: int) -> None:
+    with pytest.raises(Unavailable, match="connection refused; start a local ring with coterie up"):
+        await Connection([f"ws://127.0.0.1:{unused_port}"], patience=0.2).start()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+async def test_a_login_is_not_repeated_as_another_one(world: World, enter: Enter, server: Server) -> None:
+    await enter("alice")
+    lost: list[Request] = []
+
+    def faults(gateway: Gateway, request: Request) -> None:
+        if isinstance(request, Login) and not lost:
+            lost.append(request)
+            raise ConnectionResetError
+
+    world.faults = faults
+    await enter("alice", home="phone", again=True)
+    logins = [request for request in world.requests if isinstance(request, Login)]
+    assert len(logins) == 2
+    assert logins[0].op == logins[1].op
+
+
+def test_granted_sessions_hide_their_token() -> None:
+    assert "c2VjcmV0" not in repr(Session("alice", "r", 1, "c2VjcmV0"))

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from coterie_client.errors import UsageError
+from coterie_client.settings import DEFAULT_SERVERS, load_settings
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('servers = ["ws://127.0.0.1:1", "ws://127.0.0.1:2"]\nca = "file.pem"\n')
+    environ = {"COTERIE_HOME": str(tmp_path)}
+    assert load_settings({}, environ).servers == ("ws://127.0.0.1:1", "ws://127.0.0.1:2")
+    environ["COTERIE_SERVERS"] = "ws://127.0.0.1:3, ws://[::1]:4"
+    assert load_settings({}, environ).servers == ("ws://127.0.0.1:3", "ws://[::1]:4")
+    assert load_settings({"servers": "ws://localhost:5"}, environ).servers == ("ws://localhost:5",)
+    assert load_settings({}, environ).ca == Path("file.pem")
+    assert load_settings({}, environ | {"COTERIE_CA": "other.pem"}).ca == Path("other.pem")
+
+
+def test_the_default_is_the_local_ring(tmp_path: Path) -> None:
+    settings = load_settings({"home": str(tmp_path)}, {})
+    assert settings.servers == DEFAULT_SERVERS
+    assert settings.tls() is None
+
+
+def test_plain_text_is_for_loopback_only(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="in the clear"):
+        load_settings({"home": str(tmp_path), "servers": "ws://192.0.2.1:7400"}, {})
+    settings = load_settings({"home": str(tmp_path), "servers": "ws://192.0.2.1:7400", "insecure": True}, {})
+    assert settings.servers == ("ws://192.0.2.1:7400",)
+    load_settings({"home": str(tmp_path), "servers": "wss://chat.example:7400"}, {})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:7400", "127.0.0.1:7400", "ws://", "ws://127.0.0.1:port", "ws://127.0.0.1/x", "ws://[::1"]
+)
+def test_an_address_that_makes_no_sense_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UsageError, match="not a server's address"):
+        load_settings({"home": str(tmp_path), "servers": url}, {})
+
+
+@pytest.mark.parametrize("text", ["servers = 5", "servers = ", "sewers = 'x'", "insecure = 'yes'", "ca = 1"])
+def test_a_config_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"config\.toml"):
+        load_settings({"home": str(tmp_path)}, {})
+
+
+def test_home_is_made_for_its_owner_only(tmp_path: Path) -> None:
+    settings = load_settings({"home": str(tmp_path / "a" / "b")}, {})
+    settings.make_home()
+    assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
+
+
+def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="not a directory"):
+        load_settings({"home": str(tmp_path / "file")}, {})
+
+
+def test_a_missing_ca_file_is_refused(tmp_path: Path) -> None:
+    settings = load_settings({"home": str(tmp_path), "servers": "wss://chat.example", "ca": "/nowhere.pem"}, {})
+    with pytest.raises(UsageError, match="CA file"):
+        settings.tls()
