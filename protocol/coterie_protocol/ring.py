@@ -1,4 +1,9 @@
-"""Messages of the ring's maintenance and lookups (docs/protocol.md, "The ring"). Tags 10 to 39."""
+"""Messages of the ring's maintenance and lookups (docs/protocol.md, "The ring"). Tags 10 to 39.
+
+A *circle* is a set of nodes whose pointers form one ring. One ring (one ring uid) may fall into several circles for a
+while: after a partition, or after a power cut, when every node forms one alone. Every message that changes pointers
+therefore says which circle its sender is in.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,106 @@ import msgspec
 from .nodes import NodeRef
 
 
+class Standing(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Who a node is just now, and in which circle.
+
+    `circle` is the smallest uid that is known to live in the sender's circle and `age_ms` how long ago that node said
+    so itself: a mark that grows too old is dropped, so a dead node does not name a circle for ever.
+    """
+
+    me: NodeRef
+    member: bool
+    """False while the node is outside of every circle (it is still joining)."""
+    alone: bool
+    """The node is a circle of its own."""
+    circle: str
+    age_ms: int
+
+
 class FindOwner(msgspec.Struct, array_like=True, frozen=True, tag=10):
-    """One step of an iterative lookup of a slot's position. The room `ring` extends this file."""
+    """One step of an iterative lookup: who owns this slot, or who is nearer to it? Answered by OwnerStep."""
 
     slot: int
-    token: int
-    origin: NodeRef
 
 
-RingMessage = FindOwner
+class OwnerStep(msgspec.Struct, array_like=True, frozen=True, tag=11):
+    """Either the slot's owner with its predecessor and its successors, or the nodes nearest before the slot.
+
+    `member` is False when the node asked is in no circle: its answer says nothing.
+    """
+
+    member: bool
+    owner: NodeRef | None
+    predecessor: NodeRef | None
+    successors: tuple[NodeRef, ...]
+    closer: tuple[NodeRef, ...]
+
+
+class GetNeighbours(msgspec.Struct, array_like=True, frozen=True, tag=12):
+    """Ask a node for its predecessor and its successor list (stabilize and join). Answered by Neighbours."""
+
+    standing: Standing
+
+
+class Neighbours(msgspec.Struct, array_like=True, frozen=True, tag=13):
+    """A node's own pointers."""
+
+    standing: Standing
+    predecessor: NodeRef | None
+    successors: tuple[NodeRef, ...]
+
+
+class Notify(msgspec.Struct, array_like=True, frozen=True, tag=14):
+    """The sender holds the receiver to be its successor: the receiver rectifies its predecessor. An event.
+
+    `incarnation` is the receiver's as the sender knows it: one that has restarted in the meantime is not meant.
+    """
+
+    standing: Standing
+    incarnation: int
+
+
+class Nudge(msgspec.Struct, array_like=True, frozen=True, tag=15):
+    """Something has changed at your successor: stabilize now instead of at the next period. An event."""
+
+
+class Beat(msgspec.Struct, array_like=True, frozen=True, tag=16):
+    """The circle's mark, passed on from neighbour to neighbour as soon as it is news. An event.
+
+    `role` says what the receiver is to the sender: 1 its successor, -1 its predecessor, 0 neither (any more).
+    """
+
+    standing: Standing
+    role: int
+
+
+class Meet(msgspec.Struct, array_like=True, frozen=True, tag=17):
+    """Ask a node out of sight for its circle, telling one's own. Answered by Met."""
+
+    standing: Standing
+
+
+class Met(msgspec.Struct, array_like=True, frozen=True, tag=18):
+    """The answer to Meet."""
+
+    standing: Standing
+
+
+class Place(msgspec.Struct, array_like=True, frozen=True, tag=19):
+    """A node without a position asks for one. `hops` counts how often it was sent on. Answered by Placed."""
+
+    node: NodeRef
+    hops: int
+
+
+class Placed(msgspec.Struct, array_like=True, frozen=True, tag=20):
+    """`position` is granted (at least 0); or ask `elsewhere`, the owner of a wider arc; or wait and ask again."""
+
+    position: int
+    elsewhere: NodeRef | None
+    wait_ms: int
+
+
+RingMessage = (
+    FindOwner | OwnerStep | GetNeighbours | Neighbours | Notify | Nudge | Beat | Meet | Met | Place | Placed
+)  # fmt: skip

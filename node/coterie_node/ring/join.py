@@ -1,0 +1,238 @@
+"""Entering a circle: at the first join, after a restart, on meeting another circle, and when moving.
+
+Zave's *join*: the node copies its successor's whole list and sets its predecessor. Until that moment it is outside, or
+still in its old circle; there is nothing in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from coterie_protocol.nodes import NodeRef
+from coterie_protocol.ring import GetNeighbours, Neighbours, Place, Placed
+
+from .contacts import Contacts
+from .core import Core
+from .effects import Joined, Owner, Persist, Timer
+from .lookup import Lookups
+
+MAX_STEPS = 8
+"""How often a joining node goes on from a successor to that one's predecessor, which lies nearer."""
+
+
+class Refusal(NamedTuple):
+    """Why a node could not enter. `held`: another node has this position."""
+
+    detail: str
+    held: bool = False
+
+
+Done = Callable[[float, Refusal | None], None]
+"""Called with the reason why it failed, None when it is done."""
+
+
+class Entry:
+    """One entering at a time. `entered` is called right after, with the neighbours that the node had before."""
+
+    def __init__(self, core: Core, entered: Callable[[float, list[NodeRef]], None]) -> None:
+        self._core = core
+        self._entered = entered
+        self._persisted: Callable[[float, bool], None] | None = None
+        self.busy = False
+
+    def enter(self, now: float, found: Owner, position: int, done: Done) -> None:
+        """Enter the circle in which a lookup of `position` found this owner."""
+        me = self._core.pointers.me
+        if self.busy:
+            done(now, Refusal("the node is just taking another place; try again shortly"))
+            return
+        if found.owner.position == position and found.owner.uid != me.uid:
+            done(now, _held(position, found.owner))
+            return
+        chain = [ref for ref in (found.owner, *found.successors) if ref.uid != me.uid]
+        before = found.predecessor
+        if before is not None and before.uid == me.uid:
+            before = self._core.pointers.predecessor
+        if not chain and before is not None and before.uid != me.uid:
+            chain = [before]
+        self.busy = True
+        if not chain:
+            self._persist(now, position, lambda now, kept: self._alone(now, position, kept, done))
+            return
+        if before is None or before.uid == me.uid:
+            before = chain[-1]
+        self._ask(now, chain[0], before, position, MAX_STEPS, None, done)
+
+    def persisted(self, now: float, kept: bool) -> None:
+        """Go on after a position was kept with the data (or could not be)."""
+        then, self._persisted = self._persisted, None
+        if then is not None:
+            then(now, kept)
+
+    def found_ring(self, now: float, done: Done) -> None:
+        """Take the founder's position, slot 0."""
+        self.busy = True
+        self._persist(now, 0, lambda now, kept: self._alone(now, 0, kept, done))
+
+    def _ask(
+        self,
+        now: float,
+        successor: NodeRef,
+        before: NodeRef,
+        position: int,
+        steps: int,
+        last: Neighbours | None,
+        done: Done,
+    ) -> None:
+        def answered(now: float, answer: Any) -> None:
+            usable = isinstance(answer, Neighbours) and answer.standing.member
+            if usable and answer.standing.me.position == position:
+                self._end(now, _held(position, answer.standing.me), done)
+                return
+            best = answer if usable else last
+            if best is None:
+                self._end(now, Refusal(f"{successor.name} did not answer; try again"), done)
+                return
+            between = best.predecessor if best is answer else None
+            if between is not None and self._nearer(now, between, position, best) and steps:
+                self._ask(now, between, before, position, steps - 1, best, done)
+                return
+            self._persist(now, position, lambda now, kept: self._install(now, best, before, position, kept, done))
+
+        self._core.ask(successor, GetNeighbours(self._core.standing(now)), answered)
+
+    def _nearer(self, now: float, ref: NodeRef, position: int, best: Neighbours) -> bool:
+        pointers = self._core.pointers
+        here = msgspec.structs.replace(pointers.me, position=position)
+        return (
+            ref.uid != pointers.me.uid
+            and not pointers.is_dead(now, ref)
+            and pointers.lies_between(here, ref, best.standing.me)
+        )
+
+    def _install(self, now: float, answer: Neighbours, before: NodeRef, position: int, kept: bool, done: Done) -> None:
+        if not kept:
+            self._end(now, Refusal("the position could not be written"), done)
+            return
+        pointers = self._core.pointers
+        old = pointers.neighbours()
+        self._stand(position)
+        successor = answer.standing.me
+        pointers.predecessor, pointers.fingers = None, {}
+        pointers.heard_of(successor.uid)
+        pointers.successors = ()
+        pointers.successors = pointers.ordered(now, (successor, *answer.successors))
+        theirs = answer.predecessor
+        if theirs is None or theirs.uid == pointers.me.uid or pointers.lies_between(pointers.me, theirs, successor):
+            theirs = before
+        pointers.predecessor = theirs
+        pointers.member = True
+        self._core.circle.reset()
+        self._core.circle.hear(now, answer.standing.circle, answer.standing.age_ms)
+        self._core.emit(Joined(successor.uid))
+        self._end(now, None, done)
+        self._entered(now, old)
+
+    def _alone(self, now: float, position: int, kept: bool, done: Done) -> None:
+        if not kept:
+            self._end(now, Refusal("the position could not be written"), done)
+            return
+        pointers = self._core.pointers
+        self._stand(position)
+        fresh = not pointers.member
+        pointers.member = True
+        if fresh:
+            self._core.alone_since = now
+            self._core.emit(Joined(pointers.me.uid))
+        self._end(now, None, done)
+        self._entered(now, [])
+
+    def _stand(self, position: int) -> None:
+        pointers = self._core.pointers
+        if pointers.me.position != position:
+            pointers.me = msgspec.structs.replace(
+                pointers.me, position=position, incarnation=pointers.me.incarnation + 1
+            )
+
+    def _persist(self, now: float, position: int, then: Callable[[float, bool], None]) -> None:
+        if position == self._core.pointers.me.position:
+            then(now, True)
+            return
+        self._persisted = then
+        self._core.emit(Persist(position))
+
+    def _end(self, now: float, refusal: Refusal | None, done: Done) -> None:
+        self.busy = False
+        done(now, refusal)
+
+
+def _held(position: int, ref: NodeRef) -> Refusal:
+    return Refusal(f"position {position} is held by {ref.name} ({ref.uid})", held=True)
+
+
+class Joining:
+    """The way of a node without a position, or with one that another holds: ask for a place, then enter there."""
+
+    def __init__(self, core: Core, lookups: Lookups, entry: Entry, contacts: Contacts) -> None:
+        self._core = core
+        self._lookups = lookups
+        self._entry = entry
+        self._contacts = contacts
+        self._displaced = False
+        self._asking = False
+
+    def displace(self, now: float, via: NodeRef) -> None:
+        """Give up the position, which another node holds: another is granted in the circle of `via`."""
+        self._displaced = True
+        if not self._asking and not self._entry.busy:
+            self._place(now, via, 0)
+
+    def attempt(self, now: float) -> None:
+        """Try (again) to get a place, if one is needed."""
+        pointers = self._core.pointers
+        if self._asking or self._entry.busy or (pointers.member and not self._displaced):
+            return
+        via = pointers.head if pointers.member else self._contacts.next({pointers.me.uid})
+        if via is None:
+            self._displaced = False
+            if not pointers.member:
+                self._core.timer(Timer.JOIN, self._core.settings.join_retry)
+            return
+        self._place(now, via, 0)
+
+    def _place(self, now: float, to: NodeRef, hops: int) -> None:
+        self._asking = True
+
+        def answered(now: float, answer: Any) -> None:
+            if not isinstance(answer, Placed):
+                self._retry(self._core.settings.join_retry)
+            elif 0 <= answer.position < self._core.pointers.slots:
+                self._enter(now, to, answer.position)
+            elif answer.elsewhere is not None:
+                self._place(now, answer.elsewhere, hops + 1)
+            else:
+                self._retry(answer.wait_ms / 1000)
+
+        self._core.ask(to, Place(self._core.pointers.me, hops), answered)
+
+    def _enter(self, now: float, via: NodeRef, position: int) -> None:
+        def done(now: float, refusal: Refusal | None) -> None:
+            if refusal is not None:
+                self._retry(self._core.settings.join_retry)
+            else:
+                self._asking = self._displaced = False
+
+        def found(now: float, owner: Owner | None) -> None:
+            if owner is None:
+                self._retry(self._core.settings.join_retry)
+            else:
+                self._entry.enter(now, owner, position, done)
+
+        self._lookups.start(now, position, found, via)
+
+    def _retry(self, after: float) -> None:
+        self._asking = False
+        self._core.timer(Timer.JOIN, after)
