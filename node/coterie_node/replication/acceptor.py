@@ -2,13 +2,18 @@
 
 Rules 3, 4, 9 to 12 of the slot protocol (docs/protocol.md). Every function here checks and writes atomically; the reply
 leaves after the fsync, because callers await `Store.transact`. Nothing here waits, sends or decides.
+
+A damaged register (rule 15) abstains: it promises nothing, for its lost value would count as "none" in a quorum that
+needs it, and it takes only what is above everything that this node ever promised: whoever proposes that had a quorum
+without this node. Taking it heals the register.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coterie_protocol.errors import StaleEpoch
+from coterie_node.store.errors import RegisterDamaged
+from coterie_protocol.errors import StaleEpoch, Unavailable
 from coterie_protocol.registers import (
     ACCOUNT_ZERO,
     ZERO,
@@ -30,6 +35,7 @@ from coterie_protocol.replication import SyncState, SyncStateItem, SyncStates
 
 from .ports import NO_LIMIT_MS, Tx
 
+UNAVAILABLE = "this member's register is damaged; it abstains until a proposer writes it again"
 BLANK = SlotRegister(ZERO, ZERO, None)
 BLANK_ACCOUNT = AccountRegister(ACCOUNT_ZERO, ACCOUNT_ZERO, None)
 LIST_PAGE = 64
@@ -46,7 +52,11 @@ def config_prepare(tx: Tx, items: Sequence[tuple[int, Ballot]]) -> list[ConfigPr
     """Rule 3: promise each ballot that is higher than what was promised; answer what was accepted, or none."""
     answers = []
     for slot, ballot in items:
-        held = tx.slot_register(slot) or BLANK
+        try:
+            held = tx.slot_register(slot) or BLANK
+        except RegisterDamaged as damage:
+            answers.append(ConfigPromise(slot, _config_floor(damage), ZERO, None))
+            continue
         if ballot > held.promised:
             held = SlotRegister(ballot, held.accepted, held.config)
             tx.put_slot_register(slot, held)
@@ -58,7 +68,10 @@ def config_accept(tx: Tx, items: Sequence[KnownConfig]) -> list[ConfigPromise]:
     """Rule 4: take a configuration if its ballot is not below the promise and its epoch not below our own."""
     answers = []
     for item in items:
-        held = tx.slot_register(item.slot) or BLANK
+        held, floor = _held(tx, item.slot)
+        if item.ballot < floor:
+            answers.append(ConfigPromise(item.slot, floor, ZERO, None))
+            continue
         if item.ballot >= held.promised and (held.config is None or item.config.epoch >= held.config.epoch):
             held = SlotRegister(item.ballot, item.ballot, item.config)
             tx.put_slot_register(item.slot, held)
@@ -70,7 +83,9 @@ def config_learn(tx: Tx, items: Sequence[KnownConfig]) -> list[KnownConfig]:
     """Rule 4: store a chosen configuration whose ballot is higher and whose epoch is not lower; return the news."""
     news = []
     for item in items:
-        held = tx.slot_register(item.slot) or BLANK
+        held, floor = _held(tx, item.slot)
+        if item.ballot < floor:
+            continue
         if item.ballot > held.accepted and (held.config is None or item.config.epoch >= held.config.epoch):
             promised = max(held.promised, item.ballot)
             tx.put_slot_register(item.slot, SlotRegister(promised, item.ballot, item.config))
@@ -78,11 +93,38 @@ def config_learn(tx: Tx, items: Sequence[KnownConfig]) -> list[KnownConfig]:
     return news
 
 
+def _held(tx: Tx, slot: int) -> tuple[SlotRegister, Ballot]:
+    """Return a slot's register and ZERO; of a damaged one, a blank and the floor below which nothing is taken."""
+    try:
+        return tx.slot_register(slot) or BLANK, ZERO
+    except RegisterDamaged as damage:
+        return BLANK, _config_floor(damage)
+
+
+def _config_floor(damage: RegisterDamaged) -> Ballot:
+    floor = damage.floor
+    assert isinstance(floor, Ballot)
+    return floor
+
+
+def _held_account(tx: Tx, slot: int, name: str) -> tuple[AccountRegister, AccountBallot]:
+    """Return an account's register and ACCOUNT_ZERO; of a damaged one, a blank and the floor."""
+    try:
+        return tx.account(slot, name) or BLANK_ACCOUNT, ACCOUNT_ZERO
+    except RegisterDamaged as damage:
+        floor = damage.floor
+        assert isinstance(floor, AccountBallot)
+        return BLANK_ACCOUNT, floor
+
+
 def _fence(tx: Tx, slot: int, epoch: int, cid: Ballot) -> None:
     """Rule 9: answer only under exactly our own configuration."""
-    held = tx.slot_register(slot)
+    try:
+        held = tx.slot_register(slot)
+    except RegisterDamaged:
+        raise Unavailable(UNAVAILABLE) from None
     if held is None or held.config is None:
-        raise StaleEpoch()
+        raise StaleEpoch
     if held.config.identity != (epoch, cid):
         raise StaleEpoch((KnownConfig(slot, held.accepted, held.config),))
 
@@ -92,7 +134,10 @@ def account_prepare(tx: Tx, request: AccountPrepare) -> AccountPromises:
     _fence(tx, request.slot, request.epoch, request.cid)
     answers = []
     for name, ballot in request.items:
-        held = tx.account(request.slot, name) or BLANK_ACCOUNT
+        held, floor = _held_account(tx, request.slot, name)
+        if floor != ACCOUNT_ZERO:
+            answers.append(AccountPromise(name, floor, ACCOUNT_ZERO, None))
+            continue
         if ballot > held.promised:
             held = AccountRegister(ballot, held.accepted, held.value)
             tx.put_account(request.slot, name, held)
@@ -105,7 +150,10 @@ def account_accept(tx: Tx, request: AccountAccept) -> AccountAccepted:
     _fence(tx, request.slot, request.epoch, request.cid)
     answers: list[tuple[str, AccountBallot]] = []
     for name, ballot, value in request.items:
-        held = tx.account(request.slot, name) or BLANK_ACCOUNT
+        held, floor = _held_account(tx, request.slot, name)
+        if ballot < floor:
+            answers.append((name, floor))
+            continue
         if ballot >= held.promised:
             held = AccountRegister(ballot, ballot, value)
             tx.put_account(request.slot, name, held)
@@ -118,7 +166,9 @@ def account_read(tx: Tx, request: AccountRead) -> AccountPromises:
     _fence(tx, request.slot, request.epoch, request.cid)
     answers = []
     for name in request.names:
-        held = tx.account(request.slot, name) or BLANK_ACCOUNT
+        held, floor = _held_account(tx, request.slot, name)
+        if floor != ACCOUNT_ZERO:
+            continue
         answers.append(AccountPromise(name, held.promised, held.accepted, held.value))
     return AccountPromises(answers)
 
@@ -143,13 +193,11 @@ def sync_state(tx: Tx, request: SyncState) -> SyncStates:
     """Say how much is held of some slots, each under exactly the configuration asked for."""
     answers = []
     for slot, epoch, cid in request.items:
-        held = tx.slot_register(slot)
-        if held is None or held.config is None:
+        held, floor = _held(tx, slot)
+        if floor != ZERO or held.config is None:
             answers.append(SyncStateItem(slot, None, -1, 0))
         elif held.config.identity != (epoch, cid):
             answers.append(SyncStateItem(slot, KnownConfig(slot, held.accepted, held.config), -1, 0))
         else:
-            # Accounts are counted promises included: a bare promise is no reason to skip the list.
-            accounts = len(tx.accounts(slot, "", 1))
-            answers.append(SyncStateItem(slot, None, accounts, tx.slot_digest(slot, NO_LIMIT_MS)))
+            answers.append(SyncStateItem(slot, None, tx.account_count(slot), tx.slot_digest(slot, NO_LIMIT_MS)))
     return SyncStates(answers)
