@@ -14,12 +14,12 @@ import inspect
 import os
 import sys
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
+
+from coterie_protocol.errors import CoterieError
 
 from . import __version__
-
-if TYPE_CHECKING:
-    from .errors import ClientError
+from .errors import ClientError, ExitCode, translate
 
 MODULES = {
     "coterie_client.local.commands": ("up", "down", "ring"),
@@ -63,17 +63,17 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    _prepare_streams()
     try:
         try:
             code = _run(arguments)
             sys.stdout.flush()
         except BrokenPipeError:
-            code = 0
+            code = ExitCode.DONE
         except KeyboardInterrupt:
-            code = 130
+            code = ExitCode.INTERRUPTED
+        except OSError as error:
+            code = _failed(error)
     finally:
         _settle_stdout()
     return code
@@ -85,7 +85,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         options = build_parser(command).parse_args(arguments)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 2
+        return end.code if isinstance(end.code, int) else ExitCode.USAGE
     try:
         result = options.run(options)
         if inspect.isawaitable(result):
@@ -97,10 +97,14 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("COTERIE_DEBUG"):
             raise
-        failure = _described(error)
-        print(f"coterie: {failure}", file=sys.stderr)
-        return int(failure.exit_code)
+        return _failed(error)
     return int(result)
+
+
+def _failed(error: Exception) -> int:
+    failure = _described(error)
+    print(f"coterie: {failure}", file=sys.stderr)
+    return failure.exit_code
 
 
 async def _await(awaitable: Awaitable[int]) -> int:
@@ -108,10 +112,6 @@ async def _await(awaitable: Awaitable[int]) -> int:
 
 
 def _described(error: Exception) -> ClientError:
-    from coterie_protocol.errors import CoterieError
-
-    from .errors import ClientError, translate
-
     match error:
         case ClientError():
             return error
@@ -126,10 +126,20 @@ def _described(error: Exception) -> ClientError:
             )
 
 
+def _prepare_streams() -> None:
+    """Speak UTF-8 whatever the locale says, and be silent where a stream is closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open as long as the process
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
 def _settle_stdout() -> None:
-    """Keep the interpreter from complaining of a pipe whose reader has gone."""
+    """Keep the interpreter from complaining of a pipe whose reader has gone, or of a full disk, once more."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -35,6 +35,7 @@ REPLY_TIMEOUT = 8.0
 """Seconds for one attempt; the server is alive (it answers pings) but something behind it is not."""
 BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 2.0
+REMEDY = "start a local ring with coterie up, or set COTERIE_SERVERS to your ring's addresses"
 STEADY = 1.0
 """Seconds after which a link counts as one that had worked."""
 
@@ -202,6 +203,9 @@ class Connection:
                         await asyncio.sleep(self._backoff(attempt))
                         attempt += 1
                         continue
+                    if self._failure is not None:  # told by an event before the link was in use
+                        await link.close()
+                        return
                     ever, opened = True, loop.time()
                     await self._use(link)
                     since = loop.time()
@@ -230,7 +234,8 @@ class Connection:
         try:
             if self._ring_uid and link.welcome.ring_uid != self._ring_uid:
                 reason = f"it belongs to another ring ({link.welcome.ring_uid}) than this session ({self._ring_uid})"
-                raise ServerProblem(url, reason, lasting=True)
+                remedy = "set COTERIE_SERVERS to the session's ring, or log in to this one: coterie login NAME"
+                raise ServerProblem(url, reason, lasting=True, remedy=remedy)
             if self._session is not None:
                 await self._resume(link, self._session)
         except BaseException:
@@ -297,4 +302,4 @@ def _no_server(problems: Sequence[ServerProblem]) -> Unavailable:
     else:
         reasons = sorted({problem.reason for problem in problems})
         what = f"none of the {len(problems)} servers can be used (from {first.url}): {'; '.join(reasons)}"
-    return Unavailable(f"{what}; start a local ring with coterie up, or set COTERIE_SERVERS to your ring's addresses")
+    return Unavailable(f"{what}; {next((p.remedy for p in problems if p.remedy), REMEDY)}")

@@ -84,10 +84,10 @@ class History:
         with self._database.write() as sql:
             for item in items:
                 body = open_archive(item.body)
+                if item.part or body == b"":
+                    continue  # an attachment, which only a newer client knows; or withdrawn
                 if isinstance(body, Problem):
-                    body = item.body if body is Problem.NEWER else b""
-                elif not body:
-                    continue  # withdrawn
+                    body = item.body
                 opened = open_body(body)
                 if item.sender != OUTGOING:
                     peer = item.sender

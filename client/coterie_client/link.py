@@ -53,11 +53,12 @@ MAX_INCOMING_BYTES = 16 * 1024 * 1024
 class ServerProblem(Exception):
     """Why one server could not be used. `lasting` says that trying again at once is pointless."""
 
-    def __init__(self, url: str, reason: str, *, lasting: bool) -> None:
+    def __init__(self, url: str, reason: str, *, lasting: bool, remedy: str = "") -> None:
         super().__init__(f"{url}: {reason}")
         self.url = url
         self.reason = reason
         self.lasting = lasting
+        self.remedy = remedy
 
 
 class Link:
@@ -229,8 +230,8 @@ def _problem(url: str, error: BaseException) -> ServerProblem | None:
         case TimeoutError():
             return ServerProblem(url, f"no answer within {OPEN_TIMEOUT:.0f} s", lasting=False)
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            reason = f"TLS failed ({error}); name the right authority with --ca or COTERIE_CA"
-            return ServerProblem(url, reason, lasting=True)
+            remedy = "name the authority that signed its certificate with --ca or COTERIE_CA"
+            return ServerProblem(url, f"TLS failed ({error})", lasting=True, remedy=remedy)
         case aiohttp.ClientConnectorDNSError():
             return ServerProblem(url, "its name cannot be resolved", lasting=True)
         case aiohttp.ClientConnectorError():

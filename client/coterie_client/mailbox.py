@@ -111,7 +111,8 @@ class Mailbox:
         for notice in notices:
             match notice:
                 case Mail():
-                    items += notice.items
+                    # Attachments (parts 1..n) stay pending for a client that knows them.
+                    items += [item for item in notice.items if item.part == 0]
                 case Drained():
                     drained = True
                 case Connected():

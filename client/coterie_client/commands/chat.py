@@ -63,6 +63,7 @@ class Conversation:
         self._me = client.account.session.name
         self._aliases = client.account.contacts.aliases()
         self._prompt = "> " if sys.stdin.isatty() and sys.stdout.isatty() else ""
+        self._typed: set[bytes] = set()
         self._code = 0
 
     async def run(self) -> int:
@@ -125,6 +126,7 @@ class Conversation:
             except UsageError as error:
                 self._complain(error)
                 continue
+            self._typed.add(message.id)
             task.add_done_callback(lambda task, message=message: self._sent(message, task))  # type: ignore[misc]
         left = await sender.finish(PATIENCE + 1.0)
         await self._client.archiver.flush(5.0)
@@ -143,7 +145,7 @@ class Conversation:
         line = message_line(message, self._aliases, date=False)
         if message.state == "stored":
             self._print(line)
-        elif self._prompt:
+        elif self._prompt and message.id in self._typed:
             self._print(dim(line.split("\n", 1)[0][:60], sys.stdout))
 
     def _on_failure(self, message: Message, error: ClientError) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from coterie_client.output import json_line, message_json, message_line, note, out
+from coterie_client.output import json_line, message_json, message_line, out
 
 from .common import FOLLOW_PATIENCE, add_command, seconds, settings_of
 
 if TYPE_CHECKING:
     from coterie_client.client import Client
     from coterie_client.history import Message
+
+LEFTOVERS = 5.0
+"""Seconds for what the outbox, or another device, has left to be sent."""
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,12 +50,11 @@ async def receive(options: argparse.Namespace) -> int:
         finally:
             states.cancel()
             await asyncio.gather(states, return_exceptions=True)
-        await client.sender.finish(PATIENCE)
-        if not await client.archiver.flush(PATIENCE):
-            failure = client.archiver.failure
-            if failure is not None:
-                note("coterie: what is shown is saved here, but could not be acknowledged; it is next time")
-                raise failure
+        await client.sender.finish(LEFTOVERS)
+        await client.archiver.flush(PATIENCE)
+        if (failure := client.archiver.failure) is not None:
+            failure.preface("what was shown is saved here, but could not be acknowledged; that is done next time")
+            raise failure
     return 0
 
 

@@ -345,3 +345,30 @@ async def test_a_home_that_cannot_be_written_acknowledges_nothing(
     assert ran.err.count("\n") == 1
     assert "cannot use" in ran.err
     assert len(world.pending("bob")) == 1
+
+
+async def test_a_full_disk_under_standard_output_shows_the_message_again(
+    world: World, coterie: Coterie, enter: Enter, server: Server, tmp_path: Path
+) -> None:
+    await enter("alice")
+    await enter("bob")
+    await coterie("send", "bob", "not lost")
+    process = await asyncio.create_subprocess_shell(
+        f"{sys.executable} -m coterie_client receive > /dev/full",
+        env=environment(tmp_path / "bob", server.url),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert err == b"coterie: the system refused: No space left on device\n"
+    assert len(world.pending("bob")) == 1
+    assert (await coterie("receive", home="bob")).out.endswith("alice: not lost\n")
+
+
+async def test_the_session_of_another_ring_says_what_to_do(world: World, coterie: Coterie, enter: Enter) -> None:
+    await enter("alice")
+    world.ring_uid = "ee" * 16
+    ran = await coterie("receive")
+    assert ran.code == 5
+    assert "another ring" in ran.err
+    assert "coterie login NAME" in ran.err

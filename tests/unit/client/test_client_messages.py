@@ -24,7 +24,7 @@ from coterie_client.errors import (
 )
 from coterie_client.history import Message
 from coterie_client.settings import Settings
-from coterie_protocol.client_api import Archive, Keep, MailItem, Request, Send, Subscribe
+from coterie_protocol.client_api import Archive, Keep, Mail, MailItem, Request, Send, Subscribe
 from coterie_protocol.errors import ErrorCode
 
 
@@ -368,3 +368,16 @@ async def test_the_database_does_not_lie_in_the_way_of_another_account(enter: En
     second = await enter("bob", home="shared")
     with contextlib.closing(Account.open(second)) as account:
         assert account.contacts.all() == []
+
+
+async def test_attachments_stay_for_a_newer_client(world: World, alice: Settings, bob: Settings) -> None:
+    account = world.accounts["bob"]
+    async with Client.open(bob, receive=True) as client:
+        client.mailbox.start()
+        await receive_all(client, lambda got: True)
+        part = MailItem("alice", b"i" * 16, 1, 0, b"\x01picture", b"", 1, now())
+        text = seal(Content(1, 1, b"", now(), "look", "bob"))
+        for link in account.links:
+            link.push(Mail([part, MailItem("alice", b"i" * 16, 0, 0, text, b"", 1, now())]))
+        assert texts(await receive_all(client, lambda got: bool(got))) == ["look"]
+    assert [item.part for item in world.archived("bob")] == [0]
