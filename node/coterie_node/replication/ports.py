@@ -14,6 +14,24 @@ from coterie_protocol.nodes import NodeRef
 from coterie_protocol.records import Record, RecordKey, Version
 from coterie_protocol.registers import AccountRegister, SlotRegister
 
+from ..store.errors import RegisterDamaged, StoreError
+
+__all__ = [
+    "FIRST",
+    "NO_LIMIT_MS",
+    "Clock",
+    "EventHandler",
+    "Handlers",
+    "Peers",
+    "RegisterDamaged",
+    "RequestHandler",
+    "Store",
+    "StoreError",
+    "Suggestions",
+    "Tasks",
+    "Tx",
+]
+
 T = TypeVar("T")
 
 
@@ -51,20 +69,24 @@ class Tx(Protocol):
 
     # --- slot configurations ---
     def slot_register(self, slot: int) -> SlotRegister | None:
-        """Return the acceptor state of a slot; None when the node never heard of it."""
+        """Return the acceptor state of a slot; None when the node never heard of it. Raises RegisterDamaged."""
         ...
 
     def slot_registers(self) -> Iterable[tuple[int, SlotRegister]]:
-        """Return all of them, by slot."""
+        """Return all of them, by slot; damaged ones are left out."""
         ...
 
     def put_slot_register(self, slot: int, register: SlotRegister) -> None:
         """Write one. The node-wide high-water mark of promised ballots is raised with it (rule 15)."""
         ...
 
+    def mark(self) -> int:
+        """Return a ballot counter at least as high as every one ever promised by this node (rule 15)."""
+        ...
+
     # --- accounts ---
     def account(self, slot: int, name: str) -> AccountRegister | None:
-        """Return the acceptor state of an account."""
+        """Return the acceptor state of an account. Raises RegisterDamaged."""
         ...
 
     def put_account(self, slot: int, name: str, register: AccountRegister) -> None:
@@ -72,7 +94,10 @@ class Tx(Protocol):
         ...
 
     def accounts(self, slot: int, after: str, limit: int) -> list[tuple[str, AccountRegister]]:
-        """Return up to `limit` accounts of a slot with names greater than `after`, in order."""
+        """Return up to `limit` accounts of a slot with names greater than `after`, in order.
+
+        Raises RegisterDamaged: a list with a hole in it would pass for complete (rule 12).
+        """
         ...
 
     def account_count(self, slot: int) -> int:
@@ -86,6 +111,10 @@ class Tx(Protocol):
     # --- mailbox records ---
     def insert(self, record: Record) -> Record | None:
         """Write a record unless its key is held: then change nothing and return the held one."""
+        ...
+
+    def insert_many(self, records: Sequence[Record]) -> list[Record | None]:
+        """Insert each in order and return for each what `insert` would; many times faster than one by one."""
         ...
 
     def merge(self, records: Sequence[Record]) -> list[Record]:
@@ -147,10 +176,6 @@ class Tx(Protocol):
     def slots_with_accounts(self) -> dict[int, int]:
         """Return the number of accounts with a value by slot, empty slots left out."""
         ...
-
-
-class StoreError(Exception):
-    """The store could not commit (disk full, I/O error): nothing of the transaction is kept."""
 
 
 NO_LIMIT_MS = 1 << 62

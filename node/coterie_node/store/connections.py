@@ -1,0 +1,52 @@
+"""How the store opens SQLite, and what SQLite's failures mean to people."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from .errors import StoreDamaged, StoreError
+
+PAGE_CACHE_KIB = 65_536
+BUSY_TIMEOUT_S = 10.0
+_BLAMELESS = (sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError)
+_PRIMARY_CODE = 0xFF
+
+
+def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    """Open a connection that may go from thread to thread, one at a time. Raises sqlite3.Error.
+
+    WAL with synchronous=FULL: a COMMIT returns after the log's fsync. Checkpoints are the checkpointer's.
+    """
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    # A damaged text must reach the checksum instead of failing the whole page of rows.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    connection.execute("PRAGMA journal_mode = WAL" if writable else "PRAGMA query_only = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB if writable else PAGE_CACHE_KIB // 8}")
+    return connection
+
+
+def is_ours(error: sqlite3.Error) -> bool:
+    """Say whether the store failed; otherwise the function that ran gave SQLite something it cannot store."""
+    return not isinstance(error, _BLAMELESS)
+
+
+def store_error(error: sqlite3.Error, path: Path) -> StoreError:
+    """Say in a sentence what SQLite's error means and what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreDamaged(path, str(error))
+    if code == sqlite3.SQLITE_FULL:
+        return StoreError(f"no space left for {path}; free some, and the node goes on by itself")
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreError(
+            f"reading or writing {path} failed ({error}); check the disk's space and health; the node tries again"
+        )
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return StoreError(f"{path} cannot be opened for writing ({error}); check its permissions and its file system")
+    return StoreError(f"{path}: {error}")

@@ -1,0 +1,166 @@
+"""Consensus state: slot configurations, accounts, and the high-water mark of what was ever promised (rule 15).
+
+Every row carries a checksum. A damaged one raises RegisterDamaged, whose docstring says what an acceptor makes of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, SlotRegister
+
+from .base import BaseTx
+from .errors import RegisterDamaged, StoreDamaged
+from .tally import add_counts
+
+CHECK_BYTES = 16
+MARK_STEP = 64
+"""The mark on disk is kept up to this much ahead, so that it is seldom written."""
+LAST_PROPOSER = "\U0010ffff"
+"""Greater than every proposer id."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_slot_register = msgspec.msgpack.Decoder(SlotRegister)
+_account_register = msgspec.msgpack.Decoder(AccountRegister)
+
+
+def _check(slot: int, name: str, row: bytes) -> bytes:
+    return hashlib.blake2b(f"{slot}\0{name}\0".encode() + row, digest_size=CHECK_BYTES).digest()
+
+
+def _mark_check(counter: int) -> bytes:
+    return hashlib.blake2b(b"mark %d" % counter, digest_size=CHECK_BYTES).digest()
+
+
+def read_mark(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the mark of a store that is being opened, beginning it in a new one.
+
+    Raises StoreDamaged when it is lost: without it the node could break a promise, so it must return as a new one.
+    """
+    row = connection.execute("SELECT counter, mark_check FROM mark WHERE id = 1").fetchone()
+    if row is None:
+        if connection.execute("SELECT 1 FROM slot_registers UNION ALL SELECT 1 FROM accounts LIMIT 1").fetchone():
+            raise StoreDamaged(path, "the mark of promised ballots is missing")
+        connection.execute("INSERT INTO mark VALUES (1, 0, ?)", (_mark_check(0),))
+        return 0
+    if row[1] != _mark_check(row[0]):
+        raise StoreDamaged(path, "the mark of promised ballots fails its checksum")
+    return int(row[0])
+
+
+class RegisterTx(BaseTx):
+    """Reads and writes registers."""
+
+    def mark(self) -> int:
+        """Return a ballot counter at least as high as every one ever promised here."""
+        return int(self._connection.execute("SELECT counter FROM mark WHERE id = 1").fetchone()[0])
+
+    def _raise_mark(self, counter: int) -> None:
+        if counter > self.mark():
+            raised = counter + MARK_STEP
+            self._connection.execute(
+                "UPDATE mark SET counter = ?, mark_check = ? WHERE id = 1", (raised, _mark_check(raised))
+            )
+
+    # --- slot configurations ---
+    def slot_register(self, slot: int) -> SlotRegister | None:
+        """Return the acceptor state of a slot; None when the node never heard of it. Raises RegisterDamaged."""
+        row = self._connection.execute(
+            "SELECT register, row_check FROM slot_registers WHERE slot = ?", (slot,)
+        ).fetchone()
+        if row is None:
+            return None
+        register = self._decode_slot(slot, *row)
+        if register is None:
+            raise RegisterDamaged(slot, None, Ballot(self.mark(), LAST_PROPOSER))
+        return register
+
+    def slot_registers(self) -> Iterable[tuple[int, SlotRegister]]:
+        """Return all sound ones, by slot; a damaged one is left out, as if the node had never heard of the slot."""
+        rows = self._connection.execute("SELECT slot, register, row_check FROM slot_registers ORDER BY slot").fetchall()
+        decoded = [(slot, self._decode_slot(slot, row, check)) for slot, row, check in rows]
+        return [(slot, register) for slot, register in decoded if register is not None]
+
+    def put_slot_register(self, slot: int, register: SlotRegister) -> None:
+        """Write one. The node-wide high-water mark of promised ballots is raised with it (rule 15)."""
+        self._write()
+        row = _encode(register)
+        self._connection.execute(
+            "INSERT INTO slot_registers VALUES (?, ?, ?)"
+            " ON CONFLICT (slot) DO UPDATE SET register = excluded.register, row_check = excluded.row_check",
+            (slot, row, _check(slot, "", row)),
+        )
+        self._raise_mark(max(register.promised.counter, register.accepted.counter))
+
+    @staticmethod
+    def _decode_slot(slot: int, row: bytes, check: bytes) -> SlotRegister | None:
+        return _slot_register.decode(row) if _check(slot, "", row) == check else None
+
+    # --- accounts ---
+    def account(self, slot: int, name: str) -> AccountRegister | None:
+        """Return the acceptor state of an account. Raises RegisterDamaged."""
+        row = self._connection.execute(
+            "SELECT register, row_check FROM accounts WHERE slot = ? AND name = ?", (slot, name)
+        ).fetchone()
+        return None if row is None else self._decode_account(slot, name, *row)
+
+    def put_account(self, slot: int, name: str, register: AccountRegister) -> None:
+        """Write one. The node-wide high-water mark of promised ballots is raised with it (rule 15)."""
+        self._write()
+        before = self._connection.execute(
+            "SELECT has_value FROM accounts WHERE slot = ? AND name = ?", (slot, name)
+        ).fetchone()
+        has_value = int(register.value is not None)
+        row = _encode(register)
+        self._connection.execute(
+            "INSERT INTO accounts VALUES (?, ?, ?, ?, ?) ON CONFLICT (slot, name) DO UPDATE"
+            " SET has_value = excluded.has_value, register = excluded.register, row_check = excluded.row_check",
+            (slot, name, has_value, row, _check(slot, name, row)),
+        )
+        self._count_account(slot, has_value - (before[0] if before else 0))
+        self._raise_mark(max(register.promised.counter, register.accepted.counter))
+
+    def accounts(self, slot: int, after: str, limit: int) -> list[tuple[str, AccountRegister]]:
+        """Return up to `limit` accounts of a slot with names greater than `after`, in order.
+
+        Raises RegisterDamaged: a list with a hole in it would pass for complete (rule 12).
+        """
+        rows = self._connection.execute(
+            "SELECT name, register, row_check FROM accounts WHERE slot = ? AND name > ? ORDER BY name LIMIT ?",
+            (slot, after, limit),
+        ).fetchall()
+        return [(name, self._decode_account(slot, name, row, check)) for name, row, check in rows]
+
+    def account_count(self, slot: int) -> int:
+        """Return how many accounts with an accepted value a slot holds here."""
+        return self._tally.account_count(slot) + self.changes.accounts.get(slot, 0)
+
+    def drop_accounts(self, slot: int) -> int:
+        """Forget a slot's account values (rule 13); return how many."""
+        self._write()
+        valued = self.account_count(slot)
+        self._connection.execute("DELETE FROM accounts WHERE slot = ?", (slot,))
+        self._count_account(slot, -valued)
+        return valued
+
+    def slots_with_accounts(self) -> dict[int, int]:
+        """Return the number of accounts with a value by slot, empty slots left out."""
+        counts = self._tally.accounts()
+        add_counts(counts, self.changes.accounts)
+        return counts
+
+    def _count_account(self, slot: int, change: int) -> None:
+        if change:
+            self.changes.accounts[slot] = self.changes.accounts.get(slot, 0) + change
+
+    def _decode_account(self, slot: int, name: str, row: bytes, check: bytes) -> AccountRegister:
+        if _check(slot, name, row) == check:
+            return _account_register.decode(row)
+        held = self.slot_register(slot)
+        epoch = 0 if held is None or held.config is None else held.config.epoch
+        raise RegisterDamaged(slot, name, AccountBallot(epoch, self.mark(), LAST_PROPOSER))

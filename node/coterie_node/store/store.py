@@ -1,0 +1,208 @@
+"""A node's durable state: one SQLite database in its data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from .checkpoints import Checkpointer
+from .connections import connect, store_error
+from .directory import DirectoryLock
+from .errors import StoreClosed, StoreError
+from .migrations import migrate
+from .readers import Readers
+from .records import Sequence64
+from .registers import read_mark
+from .tally import Tally
+from .tx import Transaction
+from .writer import Commit, Events, Writer
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+DATABASE_NAME = "coterie.db"
+READERS = 2
+
+
+def wall_ms() -> int:
+    """Return Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass
+class Stats:
+    """Running totals since the start, for metrics."""
+
+    commits: int = 0
+    functions: int = 0
+    records: int = 0
+    failures: int = 0
+    damaged: int = 0
+    commit_seconds: float = 0.0
+    sync_seconds: float = 0.0
+
+
+@dataclass
+class Watchers:
+    """Whom the store tells what happens, on the event loop. All may be set after the opening."""
+
+    committed: list[Callable[[Commit], None]] = field(default_factory=list)
+    health: list[Callable[[StoreError | None], None]] = field(default_factory=list)
+    damage: list[Callable[[str], None]] = field(default_factory=list)
+
+
+class Store:
+    """Implements `replication.ports.Store`. Use `await Store.open(directory)` and `await store.close()`.
+
+    `transact` runs functions in the writer's thread, in order, many in one transaction; `read` runs beside it.
+    Functions must only compute and use their transaction; one given to `transact` may run more than once.
+    """
+
+    def __init__(self, directory: Path, opened: _Opened) -> None:
+        """Use `open`."""
+        self.directory = directory
+        self.stats = Stats()
+        self.watchers = Watchers()
+        self.failure: StoreError | None = None
+        """Why the store cannot write; None while it can."""
+        self._opened = opened
+        self._closing: asyncio.Task[None] | None = None
+        events = Events(self._committed, self._health, self._damage)
+        self._writer = Writer(
+            opened.path, opened.connection, opened.transaction, opened.tally, opened.checkpointer(), events
+        )
+        self._readers = opened.readers(self._writer.put_aside)
+
+    @classmethod
+    async def open(cls, directory: Path, *, now_ms: Callable[[], int] = wall_ms) -> Store:
+        """Open or make the store of a data directory, and lock the directory.
+
+        Raises StoreError, as one of: DirectoryLocked, DirectoryUnusable, SchemaTooNew, NotAStore, StoreDamaged.
+        """
+        opened = await asyncio.to_thread(_Opened.open, directory, now_ms)
+        try:
+            return cls(directory, opened)
+        except BaseException:
+            opened.release()
+            raise
+
+    async def close(self) -> None:
+        """Commit what is queued, then close everything and let the directory go. May be called twice."""
+        if self._closing is None:
+            self._writer.close()
+            self._closing = asyncio.ensure_future(asyncio.to_thread(self._close))
+        await asyncio.shield(self._closing)
+
+    def _close(self) -> None:
+        self._writer.join()
+        self._readers.close()
+        self._opened.release()
+
+    async def transact(self, function: Callable[[Transaction], T]) -> T:
+        """Run a function in the writer's order; return its result after the fsync. Raises StoreError.
+
+        What the function raises is raised here, and none of its writes is kept.
+        """
+        return await self._writer.submit(function)
+
+    async def read(self, function: Callable[[Transaction], T]) -> T:
+        """Run a function that only reads on the newest committed state, out of the writer's way. Raises StoreError."""
+        if self._closing is not None:
+            raise StoreClosed
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers.executor, self._readers.run, function)
+
+    @property
+    def healthy(self) -> bool:
+        """Say whether the last write went well; readiness follows it."""
+        return self.failure is None
+
+    def size_bytes(self) -> int:
+        """Return how much the database and its log take on disk."""
+        total = 0
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                total += (self.directory / (DATABASE_NAME + suffix)).stat().st_size
+        return total
+
+    def _committed(self, commit: Commit) -> None:
+        self.stats.commits += 1
+        self.stats.functions += commit.functions
+        self.stats.records += commit.records
+        self.stats.commit_seconds += commit.seconds
+        self.stats.sync_seconds += commit.sync_seconds
+        for watcher in self.watchers.committed:
+            watcher(commit)
+
+    def _health(self, failure: StoreError | None) -> None:
+        self.failure = failure
+        if failure is not None:
+            self.stats.failures += 1
+        for watcher in self.watchers.health:
+            watcher(failure)
+
+    def _damage(self, what: str) -> None:
+        self.stats.damaged += 1
+        for watcher in self.watchers.damage:
+            watcher(what)
+
+
+class _Opened:
+    """What a store holds open, released in the reverse order."""
+
+    def __init__(self, directory: Path, now_ms: Callable[[], int], stack: ExitStack) -> None:
+        self.path = directory / DATABASE_NAME
+        self._now_ms = now_ms
+        self._stack = stack
+        self.connection = self._connect(writable=True)
+        migrate(self.connection, self.path)
+        read_mark(self.connection, self.path)
+        self.tally = Tally(self._connect(writable=False), now_ms)
+        self.transaction = Transaction(self.connection, self.tally, now_ms, writable=True, damaged=lambda _: None)
+        self.transaction.sequence = Sequence64(self.connection)
+
+    @classmethod
+    def open(cls, directory: Path, now_ms: Callable[[], int]) -> _Opened:
+        """Lock the directory and open its database. Raises StoreError."""
+        path = directory / DATABASE_NAME
+        with ExitStack() as stack:
+            stack.callback(DirectoryLock(directory).release)
+            try:
+                opened = cls(directory, now_ms, stack)
+            except sqlite3.Error as error:
+                raise store_error(error, path) from error
+            opened._stack = stack.pop_all()
+            return opened
+
+    def _connect(self, *, writable: bool) -> sqlite3.Connection:
+        connection = connect(self.path, writable=writable)
+        self._stack.callback(connection.close)
+        return connection
+
+    def checkpointer(self) -> Checkpointer:
+        """Start the checkpoints."""
+        checkpointer = Checkpointer(connect(self.path, writable=True))
+        self._stack.callback(checkpointer.stop)
+        return checkpointer
+
+    def readers(self, damaged: Callable[[tuple[int, bytes]], None]) -> Readers:
+        """Open the readers' connections."""
+        pairs = []
+        for _ in range(READERS):
+            connection = connect(self.path, writable=False)
+            pairs.append(
+                (connection, Transaction(connection, self.tally, self._now_ms, writable=False, damaged=damaged))
+            )
+        return Readers(self.path, pairs)
+
+    def release(self) -> None:
+        """Close everything; the last connection to go checkpoints the log."""
+        self._stack.close()

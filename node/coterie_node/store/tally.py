@@ -1,0 +1,223 @@
+"""What the store keeps in memory about what is on disk: counts, mailbox sizes and slot digests.
+
+It describes *committed* state. A transaction notes its changes (`Changes`) and they are applied after its commit, so a
+failed one leaves no trace and a reader never sees what may still be undone. Slots and mailboxes are loaded when first
+asked for, from a snapshot of their own: `order` makes "commit and apply" one step for whoever opens that snapshot, and
+what is committed while it is scanned is applied on top.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from array import array
+from collections.abc import Callable
+
+from .digests import EMPTY_BUCKETS, SlotDigest, entry_digest
+
+MAX_BOXES = 65_536
+"""Mailboxes whose size is remembered; the longest unused one goes first."""
+
+Box = tuple[int, str]
+
+
+class Changes:
+    """What one transaction has changed, as far as it is counted."""
+
+    __slots__ = ("accounts", "boxes", "counts", "entries", "stale")
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        """Records by slot, relative."""
+        self.accounts: dict[int, int] = {}
+        """Accounts with a value by slot, relative."""
+        self.boxes: dict[Box, tuple[int, int]] = {}
+        """(number, bytes) of pending records by (slot, owner), relative."""
+        self.entries: dict[int, list[tuple[int, int, int]]] = {}
+        """(bucket, entry, stored_at) by slot, to be toggled."""
+        self.stale: set[int] = set()
+        """Slots to be read anew: a damaged row went, and what it once was cannot be known."""
+
+    def add(self, slot: int, owner: str, key_hash: bytes, state: int, digest: bytes, stored_at: int, size: int) -> None:
+        """Note a version that is now held; `size` is its body's length."""
+        self._toggle(slot, key_hash, state, digest, stored_at)
+        self.counts[slot] = self.counts.get(slot, 0) + 1
+        if state == 0:
+            number, total = self.boxes.get((slot, owner), (0, 0))
+            self.boxes[slot, owner] = (number + 1, total + size)
+
+    def remove(
+        self, slot: int, owner: str, key_hash: bytes, state: int, digest: bytes, stored_at: int, size: int
+    ) -> None:
+        """Note a version that is held no more."""
+        self._toggle(slot, key_hash, state, digest, stored_at)
+        self.counts[slot] = self.counts.get(slot, 0) - 1
+        if state == 0:
+            number, total = self.boxes.get((slot, owner), (0, 0))
+            self.boxes[slot, owner] = (number - 1, total - size)
+
+    def _toggle(self, slot: int, key_hash: bytes, state: int, digest: bytes, stored_at: int) -> None:
+        entry = (key_hash[0], entry_digest(key_hash, state, digest), stored_at)
+        entries = self.entries.get(slot)
+        if entries is None:
+            self.entries[slot] = [entry]
+        else:
+            entries.append(entry)
+
+
+def add_counts(counts: dict[int, int], changes: dict[int, int]) -> None:
+    """Add relative counts; what comes to 0 is left out."""
+    for slot, change in changes.items():
+        total = counts.get(slot, 0) + change
+        if total:
+            counts[slot] = total
+        else:
+            counts.pop(slot, None)
+
+
+class Tally:
+    """Committed counts, mailbox sizes and digests. All methods may be called from any thread."""
+
+    def __init__(self, loader: sqlite3.Connection, now_ms: Callable[[], int]) -> None:
+        """Count what is there. `loader` is a connection for this object alone."""
+        self.order = threading.Lock()
+        """Held by the writer over COMMIT and `apply`."""
+        self._loader = loader
+        self._now_ms = now_ms
+        self._loading = threading.Lock()
+        self._memory = threading.Lock()
+        self._backlog: list[Changes] | None = None
+        self._digests: dict[int, SlotDigest] = {}
+        self._boxes: dict[Box, tuple[int, int]] = {}
+        self._counts: dict[int, int] = dict(
+            loader.execute("SELECT slot, count(*) FROM records GROUP BY slot").fetchall()
+        )
+        self._accounts: dict[int, int] = dict(
+            loader.execute("SELECT slot, count(*) FROM accounts WHERE has_value = 1 GROUP BY slot").fetchall()
+        )
+
+    def apply(self, changes: Changes) -> None:
+        """Take over what a transaction changed; the writer calls it after the commit, holding `order`."""
+        now = self._now_ms()
+        with self._memory:
+            if self._backlog is not None:
+                self._backlog.append(changes)
+            for slot, entries in changes.entries.items():
+                digest = self._digests.get(slot)
+                if digest is None and slot not in self._counts and self._backlog is None:
+                    digest = self._digests[slot] = SlotDigest(now)  # It was empty: nothing to load.
+                if digest is not None:
+                    for bucket, entry, stored_at in entries:
+                        digest.toggle(bucket, entry, stored_at, now)
+            for box, change in changes.boxes.items():
+                held = self._boxes.get(box)
+                if held is not None:
+                    self._boxes[box] = (held[0] + change[0], held[1] + change[1])
+            add_counts(self._counts, changes.counts)
+            add_counts(self._accounts, changes.accounts)
+            for slot in changes.stale:
+                self._digests.pop(slot, None)
+                for box in [box for box in self._boxes if box[0] == slot]:
+                    del self._boxes[box]
+
+    def counts(self) -> dict[int, int]:
+        """Return the number of records by slot, empty slots left out."""
+        with self._memory:
+            return dict(self._counts)
+
+    def accounts(self) -> dict[int, int]:
+        """Return the number of accounts with a value by slot, empty slots left out."""
+        with self._memory:
+            return dict(self._accounts)
+
+    def count(self, slot: int) -> int:
+        """Return the number of records of a slot."""
+        return self._counts.get(slot, 0)
+
+    def account_count(self, slot: int) -> int:
+        """Return the number of accounts with a value of a slot."""
+        return self._accounts.get(slot, 0)
+
+    def buckets(self, slot: int, before_ms: int) -> array[int] | None:
+        """Return a slot's buckets over what was stored before a time; None when that is too long ago to tell."""
+        while True:
+            with self._memory:
+                digest = self._digests.get(slot)
+                if digest is not None:
+                    return digest.settled(before_ms)
+                if slot not in self._counts:
+                    return array("Q", EMPTY_BUCKETS)
+            self._load_digest(slot)
+
+    def box(self, slot: int, owner: str) -> tuple[int, int]:
+        """Return (number, bytes) of an owner's pending records."""
+        while True:
+            with self._memory:
+                held = self._boxes.pop((slot, owner), None)
+                if held is not None:
+                    self._boxes[slot, owner] = held  # Now the most recently used one.
+                    return held
+                if slot not in self._counts:
+                    return (0, 0)
+            self._load_box(slot, owner)
+
+    def _snapshot(self) -> None:
+        """Open a snapshot of which it is known what is committed after it."""
+        with self.order:
+            self._loader.execute("BEGIN")
+            self._loader.execute("SELECT 1 FROM sqlite_schema").fetchone()
+            self._backlog = []
+
+    def _release(self) -> None:
+        with self._memory:
+            self._backlog = None
+        if self._loader.in_transaction:
+            self._loader.execute("ROLLBACK")
+
+    def _load_digest(self, slot: int) -> None:
+        with self._loading:
+            if slot in self._digests:
+                return
+            try:
+                self._snapshot()
+                now = self._now_ms()
+                digest = SlotDigest(now)
+                rows = self._loader.execute(
+                    "SELECT hash, state, digest, stored_at FROM records WHERE slot = ?", (slot,)
+                )
+                for key_hash, state, record_digest, stored_at in rows:
+                    digest.toggle(key_hash[0], entry_digest(key_hash, state, record_digest), stored_at, now)
+                with self.order, self._memory:
+                    backlog = self._backlog or []
+                    if any(slot in changes.stale for changes in backlog):
+                        return
+                    for changes in backlog:
+                        for bucket, entry, stored_at in changes.entries.get(slot, ()):
+                            digest.toggle(bucket, entry, stored_at, now)
+                    self._digests[slot] = digest
+            finally:
+                self._release()
+
+    def _load_box(self, slot: int, owner: str) -> None:
+        with self._loading:
+            if (slot, owner) in self._boxes:
+                return
+            try:
+                self._snapshot()
+                number, total = self._loader.execute(
+                    "SELECT count(*), coalesce(sum(length(body)), 0) FROM records INDEXED BY records_pending"
+                    " WHERE slot = ? AND owner = ? AND state = 0",
+                    (slot, owner),
+                ).fetchone()
+                with self.order, self._memory:
+                    backlog = self._backlog or []
+                    if any(slot in changes.stale for changes in backlog):
+                        return
+                    for changes in backlog:
+                        change = changes.boxes.get((slot, owner), (0, 0))
+                        number, total = number + change[0], total + change[1]
+                    if len(self._boxes) >= MAX_BOXES:
+                        del self._boxes[next(iter(self._boxes))]
+                    self._boxes[slot, owner] = (number, total)
+            finally:
+                self._release()

@@ -1,0 +1,25 @@
+"""The whole transaction: meta values, registers and records over one connection."""
+
+from __future__ import annotations
+
+from .records import RecordTx
+from .registers import RegisterTx
+
+
+class Transaction(RegisterTx, RecordTx):
+    """Implements `replication.ports.Tx`."""
+
+    def meta(self, key: str) -> bytes | None:
+        """Return a named value."""
+        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def put_meta(self, key: str, value: bytes | None) -> None:
+        """Set a named value, or remove it (None)."""
+        self._write()
+        if value is None:
+            self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+        else:
+            self._connection.execute(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+            )

@@ -1,0 +1,238 @@
+"""The one thread that writes: group commit.
+
+Whatever was queued while the last commit ran goes into the next transaction, so that one fsync serves all of it. A
+function that raises after it wrote takes no other with it: the transaction is undone, and the functions before it, it
+alone and those after it run again in transactions of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import structlog
+
+from .checkpoints import Checkpointer
+from .connections import is_ours, store_error
+from .errors import RegisterDamaged, StoreClosed, StoreError
+from .tally import Tally
+from .tx import Transaction
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+MAX_BATCH = 2_048
+"""Functions in one transaction."""
+PROBE_SECONDS = 1.0
+"""How often a store that failed tries whether it can write again."""
+_PROBE_KEY = "store.probe"
+
+
+class Commit(NamedTuple):
+    """One committed transaction, for metrics."""
+
+    functions: int
+    writes: int
+    records: int
+    seconds: float
+    """The whole transaction, functions included."""
+    sync_seconds: float
+    """Its COMMIT: the fsync."""
+
+
+class Events(NamedTuple):
+    """Whom the writer tells, always on the event loop."""
+
+    committed: Callable[[Commit], None]
+    health: Callable[[StoreError | None], None]
+    """A failure that concerns the whole store, or None when it can write again."""
+    damage: Callable[[str], None]
+
+
+class _Job(NamedTuple):
+    function: Callable[[Transaction], Any]
+    future: asyncio.Future[Any] | None
+
+
+class _Result(NamedTuple):
+    future: asyncio.Future[Any] | None
+    value: Any
+    error: BaseException | None
+
+
+class Writer:
+    """Runs functions in order, many in a transaction. `submit` belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        transaction: Transaction,
+        tally: Tally,
+        checkpointer: Checkpointer,
+        events: Events,
+    ) -> None:
+        self._path = path
+        self._connection = connection
+        self._tx = transaction
+        self._tally = tally
+        self._checkpointer = checkpointer
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._failure: StoreError | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, function: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        """Queue a function; its future is resolved after the fsync. Raises StoreClosed."""
+        if self._closed:
+            raise StoreClosed
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Job(function, future))
+        return future
+
+    def put_aside(self, place: tuple[int, bytes]) -> None:
+        """Queue the putting aside of a record that a reader found damaged; from any thread."""
+        self._queue.put(_Job(lambda tx: tx.put_aside(place), None))
+
+    def close(self) -> None:
+        """Refuse what comes from now on; what is queued is still committed."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait for the thread's end; not on the event loop."""
+        self._thread.join()
+
+    # --- the writer's thread from here on ---
+    def _run(self) -> None:
+        while not self._stopping:
+            self._process(self._take())
+
+    def _take(self) -> list[_Job]:
+        """Wait for work, and take what has gathered in the meantime."""
+        batch: list[_Job] = []
+        try:
+            job = self._queue.get(timeout=PROBE_SECONDS if self._failure else None)
+            while job is not None:
+                batch.append(job)
+                if len(batch) == MAX_BATCH:
+                    return batch
+                job = self._queue.get_nowait()
+            self._stopping = True
+        except queue.Empty:
+            if not batch:  # Only a store that has failed waits with a time limit.
+                batch.append(_Job(lambda tx: tx.put_meta(_PROBE_KEY, b"%d" % time.time_ns()), None))
+        return batch
+
+    def _process(self, batch: list[_Job]) -> None:
+        """Commit jobs, if possible all at once; the parts that cannot be together one after the other."""
+        parts = [batch]
+        while parts:
+            jobs = parts.pop()
+            if jobs:
+                parts += reversed(self._commit(jobs))
+
+    def _commit(self, jobs: list[_Job]) -> list[list[_Job]]:
+        """Run jobs in one transaction and resolve their futures; return the parts to run instead if that cannot be."""
+        started = time.perf_counter()
+        tx = self._tx
+        tx.begin()
+        results: list[_Result] = []
+        try:
+            if self._checkpointer.log_is_long:
+                self._checkpointer.finish(self._connection)
+            self._connection.execute("BEGIN IMMEDIATE")
+            for index, (function, future) in enumerate(jobs):
+                written = tx.written
+                try:
+                    results.append(_Result(future, function(tx), None))
+                except Exception as error:
+                    if isinstance(error, sqlite3.Error) and is_ours(error):
+                        raise
+                    if tx.written == written:
+                        results.append(_Result(future, None, error))
+                    elif len(jobs) > 1:
+                        self._rollback()
+                        return [jobs[:index], jobs[index : index + 1], jobs[index + 1 :]]
+                    else:
+                        self._rollback()
+                        self._tell([_Result(future, None, error)], None)
+                        return []
+            syncing = time.perf_counter()
+            with self._tally.order:
+                self._connection.execute("COMMIT")
+                self._tally.apply(tx.changes)
+        except Exception as error:
+            self._rollback()
+            self._fail(jobs, error)
+            return []
+        ended = time.perf_counter()
+        records = sum(map(len, tx.changes.entries.values()))
+        self._checkpointer.wrote(tx.written + records)
+        self._tell(results, Commit(len(jobs), tx.written, records, ended - started, ended - syncing))
+        return []
+
+    def _rollback(self) -> None:
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                log.error("rollback failed", reason=str(error))
+
+    def _fail(self, jobs: list[_Job], error: Exception) -> None:
+        if isinstance(error, sqlite3.Error):
+            failure = store_error(error, self._path)
+        else:
+            log.error("the store's writer failed", exc_info=error)
+            failure = StoreError(f"{self._path}: {error!r}")
+        if self._failure is None:
+            log.error("the store cannot write", reason=str(failure))
+        self._failure = failure
+        self._post(self._resolve, [_Result(job.future, None, failure) for job in jobs], None, failure)
+
+    def _tell(self, results: list[_Result], commit: Commit | None) -> None:
+        recovered = commit is not None and commit.writes > 0 and self._failure is not None
+        if recovered:
+            self._failure = None
+            log.info("the store can write again")
+        if self._tx.set_aside and commit is not None:
+            log.warning("records failed their checksum and were put aside", records=self._tx.set_aside)
+            self._post(self._events.damage, f"{self._tx.set_aside} records failed their checksum")
+        self._post(self._resolve, results, commit, None, recovered)
+
+    def _post(self, callback: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:
+            # The loop is closed: nobody waits any more.
+            log.debug("event loop closed before the store")
+
+    # --- the event loop's thread again ---
+    def _resolve(
+        self, results: list[_Result], commit: Commit | None, failure: StoreError | None, recovered: bool = False
+    ) -> None:
+        if failure is not None or recovered:
+            self._events.health(failure)
+        if commit is not None:
+            self._events.committed(commit)
+        for future, value, error in results:
+            if isinstance(error, RegisterDamaged):
+                log.warning("register failed its checksum", slot=error.slot, account=error.name is not None)
+                self._events.damage(str(error))
+            if future is None or future.done():
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
