@@ -21,13 +21,17 @@ def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
     )
-    # A damaged text must reach the checksum instead of failing the whole page of rows.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    connection.execute("PRAGMA journal_mode = WAL" if writable else "PRAGMA query_only = ON")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB if writable else PAGE_CACHE_KIB // 8}")
+    try:
+        # A damaged text must reach the checksum instead of failing the whole page of rows.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        connection.execute("PRAGMA journal_mode = WAL" if writable else "PRAGMA query_only = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB if writable else PAGE_CACHE_KIB // 8}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -33,6 +33,10 @@ def _check(slot: int, name: str, row: bytes) -> bytes:
     return hashlib.blake2b(f"{slot}\0{name}\0".encode() + row, digest_size=CHECK_BYTES).digest()
 
 
+def _sound(slot: int, name: str, row: bytes, check: bytes) -> bool:
+    return isinstance(row, bytes) and _check(slot, name, row) == check  # Damage can change a value's type, too.
+
+
 def _mark_check(counter: int) -> bytes:
     return hashlib.blake2b(b"mark %d" % counter, digest_size=CHECK_BYTES).digest()
 
@@ -99,7 +103,7 @@ class RegisterTx(BaseTx):
 
     @staticmethod
     def _decode_slot(slot: int, row: bytes, check: bytes) -> SlotRegister | None:
-        return _slot_register.decode(row) if _check(slot, "", row) == check else None
+        return _slot_register.decode(row) if _sound(slot, "", row, check) else None
 
     # --- accounts ---
     def account(self, slot: int, name: str) -> AccountRegister | None:
@@ -159,7 +163,7 @@ class RegisterTx(BaseTx):
             self.changes.accounts[slot] = self.changes.accounts.get(slot, 0) + change
 
     def _decode_account(self, slot: int, name: str, row: bytes, check: bytes) -> AccountRegister:
-        if _check(slot, name, row) == check:
+        if _sound(slot, name, row, check):
             return _account_register.decode(row)
         held = self.slot_register(slot)
         epoch = 0 if held is None or held.config is None else held.config.epoch

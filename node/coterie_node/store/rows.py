@@ -67,7 +67,10 @@ def place_of(key: RecordKey) -> tuple[int, bytes]:
 def checked(row: tuple[Any, ...]) -> Record | None:
     """Return the record of a row of CHECKED_COLUMNS; None when it fails its checksum."""
     record = Record(*row[:-2])
-    item = item_of(record)
+    try:
+        item = item_of(record)
+    except (TypeError, AttributeError):  # Damage can change a value's type, too.
+        return None
     return record if item.hash == row[-2] and item.digest == row[-1] else None
 
 

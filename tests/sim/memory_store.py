@@ -1,0 +1,320 @@
+"""`ports.Store` in memory, with a simulated fsync: a crash forgets what was not synced.
+
+Transactions run in order on the volatile state. What is queued while one fsync runs shares the next (group commit),
+and their callers hear of it only then. A crash in the middle of an fsync keeps either all of that group or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from coterie_node.replication.ports import StoreError, Tx
+from coterie_node.store.digests import entry_digest, pack_buckets, slot_digest_of
+from coterie_node.store.errors import RegisterDamaged
+from coterie_node.store.registers import LAST_PROPOSER
+from coterie_protocol.records import (
+    BUCKETS,
+    Record,
+    RecordKey,
+    State,
+    Version,
+    key_hash,
+    record_digest,
+    version_of,
+    wins,
+)
+from coterie_protocol.registers import AccountRegister, Ballot, SlotRegister
+
+T = TypeVar("T")
+Write = Callable[["_State"], None]
+
+
+@dataclass
+class _State:
+    """What a disk holds."""
+
+    meta: dict[str, bytes] = field(default_factory=dict)
+    slots: dict[int, SlotRegister] = field(default_factory=dict)
+    accounts: dict[int, dict[str, AccountRegister]] = field(default_factory=dict)
+    records: dict[int, dict[RecordKey, Record]] = field(default_factory=dict)
+    damaged: set[int] = field(default_factory=set)
+    """Slots whose register fails its checksum."""
+    mark: int = 0
+    """The high-water mark of promised ballots (rule 15), outside the registers."""
+
+    def copy(self) -> _State:
+        return _State(
+            dict(self.meta),
+            dict(self.slots),
+            {slot: dict(held) for slot, held in self.accounts.items()},
+            {slot: dict(held) for slot, held in self.records.items()},
+            set(self.damaged),
+            self.mark,
+        )
+
+
+class _Transaction:
+    """`ports.Tx`: writes go to the state at once and to a log that can be undone, or done again on the durable one."""
+
+    def __init__(self, state: _State) -> None:
+        self._state = state
+        self.redo: list[Write] = []
+
+    def _write(self, write: Write) -> None:
+        write(self._state)
+        self.redo.append(write)
+
+    def meta(self, key: str) -> bytes | None:
+        return self._state.meta.get(key)
+
+    def put_meta(self, key: str, value: bytes | None) -> None:
+        def write(state: _State) -> None:
+            if value is None:
+                state.meta.pop(key, None)
+            else:
+                state.meta[key] = value
+
+        self._write(write)
+
+    def slot_register(self, slot: int) -> SlotRegister | None:
+        if slot in self._state.damaged:
+            raise RegisterDamaged(slot, None, Ballot(self._state.mark, LAST_PROPOSER))
+        return self._state.slots.get(slot)
+
+    def slot_registers(self) -> Iterable[tuple[int, SlotRegister]]:
+        return sorted(item for item in self._state.slots.items() if item[0] not in self._state.damaged)
+
+    def put_slot_register(self, slot: int, register: SlotRegister) -> None:
+        def write(state: _State) -> None:
+            state.slots[slot] = register
+            state.damaged.discard(slot)
+            state.mark = max(state.mark, register.promised.counter)
+
+        self._write(write)
+
+    def mark(self) -> int:
+        return self._state.mark
+
+    def account(self, slot: int, name: str) -> AccountRegister | None:
+        return self._state.accounts.get(slot, {}).get(name)
+
+    def put_account(self, slot: int, name: str, register: AccountRegister) -> None:
+        def write(state: _State) -> None:
+            state.accounts.setdefault(slot, {})[name] = register
+            state.mark = max(state.mark, register.promised.counter)
+
+        self._write(write)
+
+    def accounts(self, slot: int, after: str, limit: int) -> list[tuple[str, AccountRegister]]:
+        return [item for item in sorted(self._state.accounts.get(slot, {}).items()) if item[0] > after][:limit]
+
+    def account_count(self, slot: int) -> int:
+        return sum(held.value is not None for held in self._state.accounts.get(slot, {}).values())
+
+    def drop_accounts(self, slot: int) -> int:
+        count = self.account_count(slot)
+        self._write(lambda state: cast(None, state.accounts.pop(slot, None)))
+        return count
+
+    def insert(self, record: Record) -> Record | None:
+        held = self.record(record.key)
+        if held is None:
+            self._put(record)
+        return held
+
+    def insert_many(self, records: Sequence[Record]) -> list[Record | None]:
+        return [self.insert(record) for record in records]
+
+    def merge(self, records: Sequence[Record]) -> list[Record]:
+        changed = []
+        for record in records:
+            held = self.record(record.key)
+            if held is None or wins((record.state, record_digest(record)), (held.state, record_digest(held))):
+                self._put(record)
+                changed.append(record)
+        return changed
+
+    def _put(self, record: Record) -> None:
+        self._write(lambda state: state.records.setdefault(record.slot, {}).__setitem__(record.key, record))
+
+    def record(self, key: RecordKey) -> Record | None:
+        return self._state.records.get(key.slot, {}).get(key)
+
+    def _owned(self, slot: int, owner: str, state: State) -> list[tuple[tuple[int, bytes], Record]]:
+        held = self._state.records.get(slot, {}).values()
+        return sorted(
+            ((record.stored_at, key_hash(record.key)), record)
+            for record in held
+            if record.owner == owner and record.state == state
+        )
+
+    def pending(self, slot: int, owner: str, after: tuple[int, bytes], limit: int, max_bytes: int) -> list[Record]:
+        page = [record for at, record in self._owned(slot, owner, State.PENDING) if at > after]
+        return _page(page, limit, max_bytes)
+
+    def archive_page(
+        self, slot: int, owner: str, before: tuple[int, bytes] | None, limit: int, max_bytes: int
+    ) -> list[Record]:
+        found = reversed(self._owned(slot, owner, State.ARCHIVED))
+        page = [record for at, record in found if record.part == 0 and (before is None or at < before)]
+        return _page(page, limit, max_bytes)
+
+    def mailbox_size(self, slot: int, owner: str) -> tuple[int, int]:
+        held = self._owned(slot, owner, State.PENDING)
+        return len(held), sum(len(record.body) for _, record in held)
+
+    def _settled(self, slot: int, settled_before_ms: int) -> Iterable[tuple[bytes, Record]]:
+        for record in self._state.records.get(slot, {}).values():
+            if record.stored_at < settled_before_ms:
+                yield key_hash(record.key), record
+
+    def _digests(self, slot: int, settled_before_ms: int) -> list[int]:
+        digests = [0] * BUCKETS
+        for key, record in self._settled(slot, settled_before_ms):
+            digests[key[0]] ^= entry_digest(key, record.state, record_digest(record))
+        return digests
+
+    def slot_digest(self, slot: int, settled_before_ms: int) -> int:
+        return slot_digest_of(self.bucket_digests(slot, settled_before_ms))
+
+    def bucket_digests(self, slot: int, settled_before_ms: int) -> bytes:
+        return pack_buckets(self._digests(slot, settled_before_ms))
+
+    def versions(
+        self,
+        slot: int,
+        buckets: Sequence[int] | None,
+        after: tuple[int, bytes],
+        limit: int,
+        settled_before_ms: int,
+    ) -> list[Version]:
+        found = sorted(
+            ((key[0], key), record)
+            for key, record in self._settled(slot, settled_before_ms)
+            if buckets is None or key[0] in buckets
+        )
+        return [version_of(record) for at, record in found if at > after][:limit]
+
+    def record_count(self, slot: int) -> int:
+        return len(self._state.records.get(slot, {}))
+
+    def give_up(self, versions: Sequence[Version]) -> int:
+        count = 0
+        for version in versions:
+            held = self.record(version.key)
+            if held is not None and (held.state, record_digest(held)) == (version.state, version.digest):
+                self._write(lambda state, key=version.key: state.records[key.slot].pop(key))  # type: ignore[misc]
+                count += 1
+        return count
+
+    def slots_with_records(self) -> dict[int, int]:
+        return {slot: len(held) for slot, held in sorted(self._state.records.items()) if held}
+
+    def slots_with_accounts(self) -> dict[int, int]:
+        return {slot: count for slot in sorted(self._state.accounts) if (count := self.account_count(slot))}
+
+
+def _page(records: Iterable[Record], limit: int, max_bytes: int) -> list[Record]:
+    page: list[Record] = []
+    size = 0
+    for record in records:
+        if page and (len(page) >= limit or size + len(record.body) > max_bytes):
+            break
+        page.append(record)
+        size += len(record.body)
+    return page
+
+
+class MemoryStore:
+    """A disk. It outlives the processes that use it."""
+
+    def __init__(self, rng: random.Random, fsync: tuple[float, float] = (0.0005, 0.003)) -> None:
+        self._rng = rng
+        self._fsync = fsync
+        self._durable = _State()
+        self._volatile = _State()
+        self._queue: list[tuple[list[Write], asyncio.Future[Any], Any]] = []
+        self._syncing: list[tuple[list[Write], asyncio.Future[Any], Any]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self.full = False
+        """Refuse every transaction, as a full disk does."""
+        self.failing_syncs = 0
+        """So many of the next fsyncs fail; whatever was queued behind one fails with it."""
+
+    async def transact(self, function: Callable[[Tx], T]) -> T:
+        """Run a function in order; return its result after the fsync. Raises StoreError."""
+        if self.full:
+            raise StoreError("the disk is full")
+        transaction = _Transaction(self._volatile)
+        try:
+            result = function(cast(Tx, transaction))
+        except BaseException:
+            if transaction.redo:
+                self._volatile = self._durable.copy()
+                for writes, _, _ in (*self._syncing, *self._queue):
+                    for write in writes:
+                        write(self._volatile)
+            raise
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.append((transaction.redo, future, result))
+        if self._timer is None:
+            self._sync()
+        return await future
+
+    async def read(self, function: Callable[[Tx], T]) -> T:
+        """Run a function that only reads on the newest committed state."""
+        return function(cast(Tx, _Transaction(self._durable)))
+
+    def _sync(self) -> None:
+        self._syncing, self._queue = self._queue, []
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._rng.uniform(*self._fsync), self._synced, context=Context())
+
+    def _synced(self) -> None:
+        done, self._syncing, self._timer = self._syncing, [], None
+        if self.failing_syncs:
+            self.failing_syncs -= 1
+            self._fail((*done, *self._queue))
+            return
+        for writes, future, result in done:
+            for write in writes:
+                write(self._durable)
+            if not future.done():
+                future.set_result(result)
+        if self._queue:
+            self._sync()
+
+    def _fail(self, group: Iterable[tuple[list[Write], asyncio.Future[Any], Any]]) -> None:
+        self._queue = []
+        self._volatile = self._durable.copy()
+        for _, future, _ in group:
+            if not future.done():
+                future.set_exception(StoreError("the disk cannot be written"))
+
+    def forget_register(self, slot: int) -> None:
+        """Damage: a slot's register is gone without a trace."""
+        for state in (self._durable, self._volatile):
+            del state.slots[slot]
+
+    def damage_register(self, slot: int) -> None:
+        """Damage: a slot's register fails its checksum from now on, until it is written again."""
+        for state in (self._durable, self._volatile):
+            state.damaged.add(slot)
+
+    def crash(self) -> None:
+        """Lose what was not synced; an fsync that was on its way may have reached the disk."""
+        if self._timer is not None:
+            self._timer.cancel()
+            if self._rng.random() < 0.5:
+                for writes, _, _ in self._syncing:
+                    for write in writes:
+                        write(self._durable)
+        for _, future, _ in (*self._syncing, *self._queue):
+            future.cancel()
+        self._timer, self._syncing, self._queue = None, [], []
+        self._volatile = self._durable.copy()
