@@ -73,12 +73,13 @@ class Chord:
             self._failures.suspect(asked)
             self._end(now)
             return
-        if self._outside(answer.standing):
+        if self._outside(answer.standing, asked):
             pointers.drop(asked.uid)
             self._end(now, again=True)
             return
         before = answer.predecessor
-        mutual = before is not None and before.uid == pointers.me.uid
+        # A node that is alone has just been joined, and the first notification is still on its way (or was lost).
+        mutual = answer.standing.alone or (before is not None and before.uid == pointers.me.uid)
         if not self._circles.same(now, answer.standing, mutual):
             self._end(now)
             return
@@ -100,14 +101,13 @@ class Chord:
 
     def _from_predecessor(self, now: float, asked: NodeRef, answer: Any) -> None:
         pointers = self._core.pointers
-        if isinstance(answer, Neighbours) and not self._outside(answer.standing):
+        if isinstance(answer, Neighbours) and answer.standing.member and not answer.standing.alone:
             before = answer.predecessor
             mutual = before is not None and before.uid == pointers.me.uid
             ref, head = answer.standing.me, pointers.head
             if (
                 self._circles.same(now, answer.standing, mutual)
                 and head is not None
-                and answer.successors
                 and self._adoptable(now, ref, head)
             ):
                 pointers.heard_of(ref.uid)
@@ -129,8 +129,9 @@ class Chord:
         if again or self._again:
             self.soon(now)
 
-    def _outside(self, standing: Standing) -> bool:
-        return not standing.member or (standing.alone and bool(self._core.pointers.successors))
+    def _outside(self, standing: Standing, known: NodeRef) -> bool:
+        """Say whether a node that was pointed to has left: it is joining, or it restarted and is alone for now."""
+        return not standing.member or (standing.alone and standing.me.incarnation > known.incarnation)
 
     # --- the other side ---
 
@@ -179,7 +180,7 @@ class Chord:
         here = answer.standing
         if before is None or before.uid != asked.uid:
             return
-        if self._outside(here) or here.me.position != before.position or not self._circles.same(now, here, False):
+        if not here.member or here.alone or here.me.position != before.position or not self._circles.same(now, here, False):
             self._take(other)
 
     def _take(self, ref: NodeRef) -> None:

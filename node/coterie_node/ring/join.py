@@ -30,6 +30,8 @@ class Refusal(NamedTuple):
     held: bool = False
 
 
+_UNWRITTEN = Refusal("the position could not be written to disk; see the node's log")
+
 Done = Callable[[float, Refusal | None], None]
 """Called with the reason why it failed, None when it is done."""
 
@@ -41,6 +43,8 @@ class Entry:
         self._core = core
         self._entered = entered
         self._persisted: Callable[[float, bool], None] | None = None
+        self._kept = core.pointers.me.position
+        """The position that is on disk."""
         self.busy = False
 
     def enter(self, now: float, found: Owner, position: int, done: Done) -> None:
@@ -99,8 +103,17 @@ class Entry:
             between = best.predecessor if best is answer else None
             if between is not None and self._nearer(now, between, position, best) and steps:
                 self._ask(now, between, before, position, steps - 1, best, done)
-                return
-            self._persist(now, position, lambda now, kept: self._install(now, best, before, position, kept, done))
+            elif position in (self._core.pointers.me.position, self._kept):
+                self._install(now, best, before, position, done)
+            else:
+                self._persist(now, position, lambda now, kept: again(now, kept, best.standing.me))
+
+        def again(now: float, kept: bool, successor: NodeRef) -> None:
+            # What the successor said is as old as the write took: ask once more.
+            if kept:
+                self._ask(now, successor, before, position, MAX_STEPS, None, done)
+            else:
+                self._end(now, _UNWRITTEN, done)
 
         self._core.ask(successor, GetNeighbours(self._core.standing(now)), answered)
 
@@ -113,10 +126,7 @@ class Entry:
             and pointers.lies_between(here, ref, best.standing.me)
         )
 
-    def _install(self, now: float, answer: Neighbours, before: NodeRef, position: int, kept: bool, done: Done) -> None:
-        if not kept:
-            self._end(now, Refusal("the position could not be written"), done)
-            return
+    def _install(self, now: float, answer: Neighbours, before: NodeRef, position: int, done: Done) -> None:
         pointers = self._core.pointers
         old = pointers.neighbours()
         self._stand(position)
@@ -138,14 +148,15 @@ class Entry:
 
     def _alone(self, now: float, position: int, kept: bool, done: Done) -> None:
         if not kept:
-            self._end(now, Refusal("the position could not be written"), done)
+            self._end(now, _UNWRITTEN, done)
             return
         pointers = self._core.pointers
         self._stand(position)
         fresh = not pointers.member
         pointers.member = True
         if fresh:
-            self._core.alone_since = now
+            # The founder has nobody to look for.
+            self._core.alone_since = now - self._core.settings.grace
             self._core.emit(Joined(pointers.me.uid))
         self._end(now, None, done)
         self._entered(now, [])
@@ -158,13 +169,26 @@ class Entry:
             )
 
     def _persist(self, now: float, position: int, then: Callable[[float, bool], None]) -> None:
-        if position == self._core.pointers.me.position:
+        def persisted(now: float, kept: bool) -> None:
+            if kept:
+                self._kept = position
+            then(now, kept)
+
+        if position == self._kept:
             then(now, True)
             return
-        self._persisted = then
+        self._persisted = persisted
         self._core.emit(Persist(position))
 
     def _end(self, now: float, refusal: Refusal | None, done: Done) -> None:
+        position = self._core.pointers.me.position
+        if refusal is not None and self._core.pointers.member and self._kept != position:
+            # It stays where it was, also after a restart.
+            self._persist(now, position, lambda now, kept: self._finish(now, refusal, done))
+        else:
+            self._finish(now, refusal, done)
+
+    def _finish(self, now: float, refusal: Refusal | None, done: Done) -> None:
         self.busy = False
         done(now, refusal)
 

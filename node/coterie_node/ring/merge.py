@@ -39,10 +39,10 @@ class Circles:
         smaller one, this node makes sure whether it has met another circle.
         """
         core = self._core
-        if not other.member or (other.alone and core.pointers.successors):
+        if not other.member:
             return False
         mine, _ = core.circle.mark(now)
-        if mutual or (other.circle == mine and not core.pointers.alone):
+        if mutual or (other.circle == mine and not core.pointers.alone and not other.alone):
             core.circle.hear(now, other.circle, other.age_ms)
             self.beat(now)
             return True
@@ -132,12 +132,12 @@ class Circles:
     def _is_here(self, found: Owner) -> bool:
         """Say whether what another node found at this node's position fits this node's own pointers."""
         pointers = self._core.pointers
-        head, before = pointers.head, pointers.predecessor
+        head, before = pointers.head, found.predecessor
         if head is None:
             return False
         if found.owner.uid != pointers.me.uid:
             return found.owner.uid == head.uid
         after = next((ref for ref in found.successors if ref.uid != pointers.me.uid), None)
         return (after is not None and after.uid == head.uid) or (
-            found.predecessor is not None and before is not None and found.predecessor.uid == before.uid
+            before is not None and any(ref.uid == before.uid for ref in pointers.neighbours())
         )

@@ -18,7 +18,7 @@ from coterie_protocol.ring import Beat, FindOwner, GetNeighbours, Meet, Notify, 
 from .chord import Chord
 from .contacts import Contacts
 from .core import Core
-from .effects import Answer, Changed, Effect, Moved, Owner, Resolve, Timer
+from .effects import Answer, Changed, Effect, Joined, Moved, Owner, Resolve, Timer
 from .failure import Failures
 from .fingers import Fingers
 from .join import Entry, Joining, Refusal
@@ -97,6 +97,7 @@ class Ring:
         if self.me.position >= 0:
             self._core.pointers.member = True
             self._core.alone_since = now
+            self._core.emit(Joined(self.me.uid))
             self._core.emit(Changed())
             self._entered(now, [])
         elif found:
@@ -270,4 +271,5 @@ class Ring:
         core.pointers.predecessor, core.pointers.fingers = None, {}
         core.circle.reset()
         core.alone_since = now
+        core.emit(Joined(core.pointers.me.uid))
         core.timer(Timer.MEET, core.settings.meet_alone)
