@@ -46,7 +46,9 @@ async def waiting(settings: Settings) -> list[Message]:
     async with Client.open(settings, receive=True) as client:
         await client.catch_up()
         client.mailbox.start()
-        return await receive_all(client, lambda got: True)
+        got = await receive_all(client, lambda got: True)
+        assert await client.sender.finish(10) == 0
+        return got
 
 
 def texts(messages: list[Message]) -> list[str | None]:
