@@ -15,8 +15,8 @@ from .nodes import NodeRef
 class Standing(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Who a node is just now, and in which circle.
 
-    `circle` is the smallest uid that is known to live in the sender's circle and `age_ms` how long ago that node said
-    so itself: a mark that grows too old is dropped, so a dead node does not name a circle for ever.
+    `circle` is the smallest uid that is known to live in the sender's circle and `beat` the newest number by which that
+    node said so itself: a mark without newer beats is dropped, so a dead node does not name a circle for ever.
     """
 
     me: NodeRef
@@ -25,7 +25,7 @@ class Standing(msgspec.Struct, array_like=True, frozen=True, gc=False):
     alone: bool
     """The node is a circle of its own."""
     circle: str
-    age_ms: int
+    beat: int
 
 
 class FindOwner(msgspec.Struct, array_like=True, frozen=True, tag=10):

@@ -152,7 +152,7 @@ class Chord:
         if pointers.alone:
             pointers.predecessor = other.me
             pointers.successors = pointers.ordered(now, (other.me,))
-            self._core.circle.hear(now, other.circle, other.age_ms)
+            self._core.circle.hear(now, other.circle, other.beat)
             self._grants.appeared(other.me)
             self.soon(now)
             return
@@ -177,10 +177,12 @@ class Chord:
         if not isinstance(answer, Neighbours):
             self._failures.suspect(asked)
             return
-        here = answer.standing
         if before is None or before.uid != asked.uid:
             return
-        if not here.member or here.alone or here.me.position != before.position or not self._circles.same(now, here, False):
+        here = answer.standing
+        stays = here.member and not here.alone and here.me.position == before.position
+        mutual = bool(answer.successors) and answer.successors[0].uid == pointers.me.uid
+        if not stays or not self._circles.same(now, here, mutual):
             self._take(other)
 
     def _take(self, ref: NodeRef) -> None:

@@ -6,47 +6,52 @@ from __future__ import annotations
 class Circle:
     """The smallest live uid of this node's circle, as far as it has heard.
 
-    The node of that uid says from time to time that it lives (a *beat*); everybody hands on how old the newest beat is
-    that it has heard of. A mark older than `ttl` seconds is dropped in favour of the node's own uid, so every part of a
-    divided circle soon has a mark of its own.
+    The node of that uid says from time to time that it lives: a *beat*, a number that only grows, handed on from
+    neighbour to neighbour. A mark of which no newer beat came for `ttl` seconds is dropped in favour of the node's own
+    uid, so every part of a divided circle soon has a mark of its own. A dropped mark is not taken again from those who
+    drop it a little later.
     """
 
-    def __init__(self, own: str, ttl: float, beat: float) -> None:
+    def __init__(self, own: str, first: int, ttl: float, beat: float) -> None:
         self._own = own
+        self._first = first
         self._ttl = ttl
-        self._beat = beat
+        self._period = beat
+        self._started: float | None = None
         self._uid = own
-        self._born = 0.0
-        self._passed_on = 0.0
+        self._beat = first
+        self._heard_at = 0.0
+        self._passed_on = ("", 0)
+        self._dropped = ("", 0)
 
     def reset(self) -> None:
         """Forget what was heard: the node is in another circle now, or alone."""
         self._uid = self._own
-        self._passed_on = 0.0
+        self._dropped = ("", 0)
 
     def mark(self, now: float) -> tuple[str, int]:
-        """Return the mark and its age in milliseconds."""
-        if self._uid != self._own and now - self._born > self._ttl:
-            self.reset()
+        """Return the mark and its newest beat."""
+        if self._uid != self._own and now - self._heard_at > self._ttl:
+            self._dropped = (self._uid, self._beat)
+            self._uid = self._own
         if self._uid == self._own:
-            self._born = now
-        return self._uid, int((now - self._born) * 1000)
+            if self._started is None:
+                self._started = now
+            self._beat = self._first + int((now - self._started) / self._period)
+        return self._uid, self._beat
 
-    def hear(self, now: float, uid: str, age_ms: int) -> None:
+    def hear(self, now: float, uid: str, beat: int) -> None:
         """Take the mark of another node of the same circle."""
-        born = now - max(age_ms, 0) / 1000
-        mine, _ = self.mark(now)
-        if now - born > self._ttl or uid > mine or uid == self._own:
+        mine, newest = self.mark(now)
+        if uid > mine or uid == self._own or (uid == self._dropped[0] and beat <= self._dropped[1]):
             return
-        if uid < mine:
-            self._uid, self._born, self._passed_on = uid, born, 0.0
-        else:
-            self._born = max(self._born, born)
+        if uid < mine or beat > newest:
+            self._uid, self._beat, self._heard_at = uid, beat, now
 
     def due(self, now: float) -> bool:
         """Say whether the mark is news that the neighbours should have now; if so, it counts as passed on."""
-        self.mark(now)
-        if self._passed_on and self._born - self._passed_on < self._beat:
+        mark = self.mark(now)
+        if mark == self._passed_on:
             return False
-        self._passed_on = self._born
+        self._passed_on = mark
         return True

@@ -27,7 +27,7 @@ class Core:
         self.settings = settings
         self.rng = rng
         self.pointers = Pointers(me, slots, length)
-        self.circle = Circle(me.uid, settings.circle_ttl, settings.beat)
+        self.circle = Circle(me.uid, me.incarnation, settings.circle_ttl, settings.beat)
         self.alone_since = 0.0
         self._effects: list[Effect] = []
         self._asked: dict[int, Then] = {}
@@ -36,8 +36,8 @@ class Core:
     def standing(self, now: float) -> Standing:
         """Return who this node is just now, and in which circle."""
         pointers = self.pointers
-        mark, age_ms = self.circle.mark(now)
-        return Standing(pointers.me, pointers.member, pointers.alone, mark, age_ms)
+        mark, beat = self.circle.mark(now)
+        return Standing(pointers.me, pointers.member, pointers.alone, mark, beat)
 
     def emit(self, effect: Effect) -> None:
         """Add an effect."""

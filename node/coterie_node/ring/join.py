@@ -141,7 +141,7 @@ class Entry:
         pointers.predecessor = theirs
         pointers.member = True
         self._core.circle.reset()
-        self._core.circle.hear(now, answer.standing.circle, answer.standing.age_ms)
+        self._core.circle.hear(now, answer.standing.circle, answer.standing.beat)
         self._core.emit(Joined(successor.uid))
         self._end(now, None, done)
         self._entered(now, old)

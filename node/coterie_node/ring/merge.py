@@ -43,7 +43,7 @@ class Circles:
             return False
         mine, _ = core.circle.mark(now)
         if mutual or (other.circle == mine and not core.pointers.alone and not other.alone):
-            core.circle.hear(now, other.circle, other.age_ms)
+            core.circle.hear(now, other.circle, other.beat)
             self.beat(now)
             return True
         self.consider(now, other)
@@ -112,15 +112,15 @@ class Circles:
             return
         self._checking = True
         position = self._core.pointers.me.position
-        self._lookups.start(now, position, lambda later, found: self._checked(later, now, other, found), other.me)
+        self._lookups.start(now, position, lambda now, found: self._checked(now, other, found), other.me)
 
-    def _checked(self, now: float, heard: float, other: Standing, found: Owner | None) -> None:
+    def _checked(self, now: float, other: Standing, found: Owner | None) -> None:
         self._checking = False
         core = self._core
         if found is None or not core.pointers.member:
             return
         if self._is_here(found):
-            core.circle.hear(now, other.circle, other.age_ms + int((now - heard) * 1000))
+            core.circle.hear(now, other.circle, other.beat)
             self.beat(now)
         elif self._better(now, other):
             self._entry.enter(now, found, core.pointers.me.position, lambda now, why: self._entered(now, other, why))

@@ -1,0 +1,254 @@
+"""Zave's inductive invariant, kept up step by step.
+
+A *principal* is a member that no member skips: it lies strictly between no two adjacent entries of any member's
+extended successor list (the node itself and its list). The invariant is
+
+- every member has a live successor in its list (unless it is a circle of its own), and the list is in order;
+- there are at least min(r + 1, N') principals, N' being the members of longer standing: one that has only just joined
+  is skipped by its predecessor until that one stabilizes.
+
+Zave's steps read another node and change their own in one go. Here an answer travels for a while, so a list may skip
+a node that became a principal while the answer was under way; but once a node has been a principal for as long as any
+answer travels, nobody may ever skip it again as long as it stays. That is asserted at every step; it is more than
+having enough principals.
+
+From it follow one ordered cycle that every member reaches, which `whole` checks for itself. The invariant is about
+the network in which a node has joined; a node that forms a circle of its own is another network, until it joins one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import Counter
+
+from coterie_protocol.nodes import NodeRef
+
+List = tuple[NodeRef, ...]
+
+
+class Invariant:
+    """The invariant over all networks of a simulation. Its methods raise AssertionError."""
+
+    def __init__(self, slots: int, length: int, travel: float, standing: float) -> None:
+        self.now = 0.0
+        self.strict = True
+        """False while whole networks are given up for others: then only the order of lists is asserted."""
+        self.isolated = 0
+        """How many nodes lost every successor although their network lived on."""
+        self._slots = slots
+        self._length = length
+        self._travel = travel
+        self._standing = standing
+        self._since: dict[str, float] = {}
+        self._principal_since: dict[str, float] = {}
+        self._network: dict[str, int] = {}
+        self._networks = 0
+        self._entering: dict[str, int] = {}
+        self._places: list[tuple[int, str]] = []
+        self._refs: dict[str, NodeRef] = {}
+        self._lists: dict[str, List] = {}
+        self._holders: dict[str, set[str]] = {}
+        self._skipped: Counter[str] = Counter()
+        self._sizes: Counter[int] = Counter()
+        self._principals: Counter[int] = Counter()
+
+    # --- what happens ---
+
+    def joined(self, uid: str, through: str) -> None:
+        """Note that a node has entered the network of another, or formed one (`through` is itself)."""
+        old = self._network.get(uid)
+        if through == uid:
+            self._networks += 1
+            network = self._networks
+            if old is not None and self._sizes[old] > self._length:
+                self.isolated += 1
+        else:
+            network = self._network[through]
+        if old == network:
+            return
+        self.crashed(uid)
+        self._entering[uid] = network
+
+    def changed(self, me: NodeRef, successors: List) -> None:
+        """Take a node's pointers as they are now."""
+        uid = me.uid
+        network = self._entering.pop(uid, None)
+        held = self._refs.get(uid)
+        if network is not None or (held is not None and held.position != me.position):
+            network = self._network[uid] if network is None else network
+            self.crashed(uid)
+            self._enter(me, network)
+        if uid not in self._network:
+            return
+        self._refs[uid] = me
+        self._in_order(me, successors)
+        self._set_list(uid, successors)
+        self._check(uid)
+
+    def crashed(self, uid: str) -> None:
+        """Take a node away."""
+        self._entering.pop(uid, None)
+        network = self._network.get(uid)
+        if network is None:
+            return
+        self._set_list(uid, ())
+        del self._lists[uid]
+        if not self._skipped[uid]:
+            self._principals[network] -= 1
+        self._principal_since.pop(uid, None)
+        del self._skipped[uid]
+        self._places.remove((self._refs.pop(uid).position, uid))
+        del self._network[uid]
+        self._sizes[network] -= 1
+        for holder in list(self._holders.get(uid, ())):
+            self._check(holder)
+
+    def settled(self) -> None:
+        """Count all nodes as one network from here on: after a merge, once the pointers are perfect."""
+        self.strict = False
+        refs, lists = list(self._refs.values()), dict(self._lists)
+        for ref in refs:
+            self.crashed(ref.uid)
+        self._networks += 1
+        for ref in refs:
+            self._enter(ref, self._networks)
+        for uid, successors in lists.items():
+            self._set_list(uid, successors)
+        self.strict = True
+        for uid in lists:
+            self._check(uid)
+
+    # --- the checks ---
+
+    def whole(self) -> None:
+        """Assert everything anew, from nothing but the nodes' pointers."""
+        skipped: Counter[str] = Counter()
+        for uid, successors in self._lists.items():
+            skipped.update(self._skips(uid, successors))
+            self._in_order(self._refs[uid], successors)
+        for uid in self._network:
+            assert skipped[uid] == self._skipped[uid], f"{self._name(uid)}: kept {self._skipped[uid]} skips wrongly"
+        if self.strict:
+            settled = Counter(
+                label for uid, label in self._network.items() if self.now - self._since[uid] > self._standing
+            )
+            for network, size in self._sizes.items():
+                need, principals = min(self._length + 1, settled[network]), self._principals[network]
+                assert principals >= need, f"{principals} principals instead of {need}"
+                if size > 1:
+                    self._one_ordered_cycle(network)
+
+    def _one_ordered_cycle(self, network: int) -> None:
+        members = [uid for uid, label in self._network.items() if label == network]
+        after: dict[str, str] = {}
+        for uid in members:
+            head = next((ref for ref in self._lists[uid] if self._live(uid, ref)), None)
+            assert head is not None, f"{self._name(uid)} has no live successor"
+            after[uid] = head.uid
+        walked = members[0]
+        for _ in members:
+            walked = after[walked]
+        cycle = [walked]
+        while after[cycle[-1]] != walked:
+            cycle.append(after[cycle[-1]])
+        turn = sum((self._refs[after[uid]].position - self._refs[uid].position) % self._slots for uid in cycle)
+        assert turn == self._slots, f"the cycle goes round {turn / self._slots} times"
+        reached = set(cycle)
+        for uid in members:
+            path = []
+            while uid not in reached:
+                path.append(uid)
+                uid = after[uid]
+                assert uid not in path, f"{self._name(uid)} does not reach the cycle"
+            reached.update(path)
+
+    def _check(self, uid: str) -> None:
+        network = self._network.get(uid)
+        if network is None or not self.strict:
+            return
+        size = self._sizes[network]
+        if size > 1:
+            live = any(self._live(uid, ref) for ref in self._lists[uid])
+            # A node alone takes its first successor when that one, already joined, notifies it.
+            assert live or not self._lists[uid], f"{self._name(uid)} has no live successor"
+
+    def _in_order(self, me: NodeRef, successors: List) -> None:
+        last = 0
+        for ref in successors:
+            far = (ref.position - me.position) % self._slots
+            assert far > last, f"{me.name}: the list is not in order"
+            assert ref.uid != me.uid, f"{me.name}: the list names its own node"
+            last = far
+
+    # --- keeping count ---
+
+    def _live(self, uid: str, ref: NodeRef) -> bool:
+        there = self._refs.get(ref.uid)
+        same = self._network.get(ref.uid) == self._network.get(uid)
+        return there is not None and same and there.position == ref.position
+
+    def _enter(self, me: NodeRef, network: int) -> None:
+        uid = me.uid
+        self._network[uid] = network
+        self._sizes[network] += 1
+        self._refs[uid] = me
+        self._lists[uid] = ()
+        insort(self._places, (me.position, uid))
+        skips = 0
+        for other, successors in self._lists.items():
+            if self._network[other] == network:
+                skips += sum(1 for name in self._skips(other, successors) if name == uid)
+        self._skipped[uid] = skips
+        self._since[uid] = self.now
+        if not skips:
+            self._principal(uid)
+
+    def _principal(self, uid: str) -> None:
+        self._principals[self._network[uid]] += 1
+        self._principal_since[uid] = self.now
+
+    def _skip(self, uid: str, by: str) -> None:
+        self._principals[self._network[uid]] -= 1
+        lasted = self.now - self._principal_since.pop(uid)
+        assert not self.strict or lasted <= self._travel, (
+            f"{self._name(by)} skips {self._name(uid)}, a principal for {lasted:.3f} s"
+        )
+
+    def _set_list(self, uid: str, successors: List) -> None:
+        old = self._lists[uid]
+        if old == successors:
+            return
+        before, after = self._skips(uid, old), self._skips(uid, successors)
+        change = Counter(after)
+        change.subtract(before)
+        for name, count in change.items():
+            was = self._skipped[name]
+            self._skipped[name] = was + count
+            if not was and count:
+                self._skip(name, uid)
+            elif was and not was + count:
+                self._principal(name)
+        for ref in old:
+            self._holders[ref.uid].discard(uid)
+        for ref in successors:
+            self._holders.setdefault(ref.uid, set()).add(uid)
+        self._lists[uid] = successors
+
+    def _skips(self, uid: str, successors: List) -> list[str]:
+        """Return the members of the node's network that its extended list skips."""
+        network, found = self._network[uid], []
+        here = self._refs[uid].position
+        for ref in successors:
+            there = ref.position
+            for low, high in [(here, there)] if here < there else [(here, self._slots), (-1, there)]:
+                for position, name in self._places[bisect_right(self._places, (low, "~")) :]:
+                    if position >= high:
+                        break
+                    if self._network[name] == network:
+                        found.append(name)
+            here = there
+        return found
+
+    def _name(self, uid: str) -> str:
+        ref = self._refs.get(uid)
+        return ref.name if ref is not None else uid
