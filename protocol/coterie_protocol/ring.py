@@ -32,6 +32,8 @@ class FindOwner(msgspec.Struct, array_like=True, frozen=True, tag=10):
     """One step of an iterative lookup: who owns this slot, or who is nearer to it? Answered by OwnerStep."""
 
     slot: int
+    avoid: tuple[str, ...] = ()
+    """uids that did not answer in this lookup: look past them."""
 
 
 class OwnerStep(msgspec.Struct, array_like=True, frozen=True, tag=11):

@@ -180,10 +180,12 @@ class Chord:
         if before is None or before.uid != asked.uid:
             return
         here = answer.standing
-        stays = here.member and not here.alone and here.me.position == before.position
-        mutual = bool(answer.successors) and answer.successors[0].uid == pointers.me.uid
-        if not stays or not self._circles.same(now, here, mutual):
+        if not here.member or here.alone or here.me.position != before.position:
             self._take(other)
+            return
+        # It lives where it was. Should it have gone over to another circle, this node will follow it.
+        mutual = bool(answer.successors) and answer.successors[0].uid == pointers.me.uid
+        self._circles.same(now, here, mutual)
 
     def _take(self, ref: NodeRef) -> None:
         self._core.pointers.predecessor = ref

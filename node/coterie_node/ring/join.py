@@ -68,7 +68,7 @@ class Entry:
             return
         if before is None or before.uid == me.uid:
             before = chain[-1]
-        self._ask(now, chain[0], before, position, MAX_STEPS, None, done)
+        self._ask(now, chain[0], before, position, MAX_STEPS, done)
 
     def persisted(self, now: float, kept: bool) -> None:
         """Go on after a position was kept with the data (or could not be)."""
@@ -81,49 +81,42 @@ class Entry:
         self.busy = True
         self._persist(now, 0, lambda now, kept: self._alone(now, 0, kept, done))
 
-    def _ask(
-        self,
-        now: float,
-        successor: NodeRef,
-        before: NodeRef,
-        position: int,
-        steps: int,
-        last: Neighbours | None,
-        done: Done,
-    ) -> None:
+    def _ask(self, now: float, successor: NodeRef, before: NodeRef, position: int, steps: int, done: Done) -> None:
+        """Ask a successor for its list, then the one before it if that one lies nearer.
+
+        A nearer one that does not answer may yet live, and must not be skipped: then this entering has failed.
+        """
+
         def answered(now: float, answer: Any) -> None:
-            usable = isinstance(answer, Neighbours) and answer.standing.member
-            if usable and answer.standing.me.position == position:
-                self._end(now, _held(position, answer.standing.me), done)
-                return
-            best = answer if usable else last
-            if best is None:
+            if not isinstance(answer, Neighbours) or not answer.standing.member:
                 self._end(now, Refusal(f"{successor.name} did not answer; try again"), done)
                 return
-            between = best.predecessor if best is answer else None
-            if between is not None and self._nearer(now, between, position, best) and steps:
-                self._ask(now, between, before, position, steps - 1, best, done)
+            between = answer.predecessor
+            if answer.standing.me.position == position:
+                self._end(now, _held(position, answer.standing.me), done)
+            elif between is not None and steps and self._nearer(now, between, position, answer.standing.me):
+                self._ask(now, between, before, position, steps - 1, done)
             elif position in (self._core.pointers.me.position, self._kept):
-                self._install(now, best, before, position, done)
+                self._install(now, answer, before, position, done)
             else:
-                self._persist(now, position, lambda now, kept: again(now, kept, best.standing.me))
+                self._persist(now, position, lambda now, kept: again(now, kept, answer.standing.me))
 
         def again(now: float, kept: bool, successor: NodeRef) -> None:
             # What the successor said is as old as the write took: ask once more.
             if kept:
-                self._ask(now, successor, before, position, MAX_STEPS, None, done)
+                self._ask(now, successor, before, position, MAX_STEPS, done)
             else:
                 self._end(now, _UNWRITTEN, done)
 
         self._core.ask(successor, GetNeighbours(self._core.standing(now)), answered)
 
-    def _nearer(self, now: float, ref: NodeRef, position: int, best: Neighbours) -> bool:
+    def _nearer(self, now: float, ref: NodeRef, position: int, successor: NodeRef) -> bool:
         pointers = self._core.pointers
         here = msgspec.structs.replace(pointers.me, position=position)
         return (
             ref.uid != pointers.me.uid
             and not pointers.is_dead(now, ref)
-            and pointers.lies_between(here, ref, best.standing.me)
+            and pointers.lies_between(here, ref, successor)
         )
 
     def _install(self, now: float, answer: Neighbours, before: NodeRef, position: int, done: Done) -> None:

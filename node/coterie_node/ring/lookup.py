@@ -35,64 +35,91 @@ class Lookups:
         pointers = self._core.pointers
         if not pointers.member:
             return OwnerStep(False, None, None, (), ())
-        found = pointers.owner(message.slot)
+        found = pointers.owner(message.slot, message.avoid)
         if found is not None:
             return OwnerStep(True, found.owner, found.predecessor, found.successors, ())
-        return OwnerStep(True, None, None, (), pointers.closest_preceding(now, message.slot, OFFERED))
+        closer = pointers.closest_preceding(now, message.slot, OFFERED, message.avoid)
+        return OwnerStep(True, None, None, (), closer)
 
     def start(self, now: float, slot: int, found: Found, via: NodeRef | None = None) -> None:
         """Look a slot's owner up: by this node's own pointers, or as another node sees it (`via`)."""
-        pointers = self._core.pointers
+        lookup = _Lookup(self._core, self._failures, slot, found, now, self._max_hops)
         if via is None:
-            known = pointers.owner(slot)
-            if known is not None:
-                found(now, known)
-                return
-            first: tuple[NodeRef, ...] = pointers.closest_preceding(now, slot, 2 * pointers.length)
+            lookup.begin(now)
         else:
-            first = (via,)
-        _Lookup(self._core, self._failures, slot, first, found, now, self._max_hops).next(now)
+            lookup.ask(now, via)
 
 
 class _Lookup:
-    def __init__(
-        self,
-        core: Core,
-        failures: Failures,
-        slot: int,
-        first: tuple[NodeRef, ...],
-        found: Found,
-        now: float,
-        max_hops: int,
-    ) -> None:
+    def __init__(self, core: Core, failures: Failures, slot: int, found: Found, now: float, max_hops: int) -> None:
         self._core = core
         self._failures = failures
         self._slot = slot
-        self._frontier = list(first)
         self._found = found
         self._deadline = now + core.settings.lookup_timeout
         self._max_hops = max_hops
         self._hops = 0
-        self._asked = {core.pointers.me.uid}
+        self._frontier: dict[str, NodeRef] = {}
+        self._answered: list[NodeRef | None] = []
+        """The way here: the nodes that answered, None for this one."""
+        self._silent: set[str] = set()
 
-    def next(self, now: float) -> None:
-        slots = self._core.pointers.slots
-        if not self._frontier or now >= self._deadline or self._hops >= self._max_hops:
+    def begin(self, now: float) -> None:
+        """Look at this node's own pointers."""
+        pointers = self._core.pointers
+        known = pointers.owner(self._slot, self._silent)
+        if known is not None:
+            self._found(now, known._replace(hops=self._hops))
+            return
+        self._answered.append(None)
+        self._add(pointers.closest_preceding(now, self._slot, 2 * pointers.length, self._silent))
+        self._next(now)
+
+    def ask(self, now: float, ref: NodeRef) -> None:
+        """Ask one node."""
+        if now >= self._deadline or self._hops >= self._max_hops:
             self._found(now, None)
             return
-        best = min(self._frontier, key=lambda ref: distance(ref.position, self._slot - 1, slots))
-        self._frontier = [ref for ref in self._frontier if ref.uid != best.uid]
-        self._asked.add(best.uid)
         self._hops += 1
-        self._core.ask(best, FindOwner(self._slot), lambda now, answer: self._step(now, best, answer))
+        message = FindOwner(self._slot, tuple(sorted(self._silent)))
+        self._core.ask(ref, message, lambda now, answer: self._step(now, ref, answer))
+
+    def _add(self, refs: tuple[NodeRef, ...]) -> None:
+        passed = {ref.uid for ref in self._answered if ref is not None}
+        for ref in refs:
+            if ref.uid not in passed and ref.uid not in self._silent and ref.uid != self._core.pointers.me.uid:
+                self._frontier[ref.uid] = ref
+
+    def _next(self, now: float) -> None:
+        if not self._frontier:
+            self._found(now, None)
+            return
+        slots, before = self._core.pointers.slots, self._slot - 1
+        best = min(self._frontier.values(), key=lambda ref: distance(ref.position, before, slots))
+        del self._frontier[best.uid]
+        self.ask(now, best)
 
     def _step(self, now: float, asked: NodeRef, answer: Any) -> None:
-        if not isinstance(answer, OwnerStep):
-            self._failures.unreachable(asked.uid)
-        elif answer.owner is not None:
+        if isinstance(answer, OwnerStep) and answer.owner is not None:
             self._found(now, Owner(answer.owner, answer.predecessor, answer.successors, self._hops))
             return
-        elif answer.member:
-            known = {ref.uid for ref in self._frontier} | self._asked
-            self._frontier += [ref for ref in answer.closer if ref.uid not in known]
-        self.next(now)
+        if isinstance(answer, OwnerStep) and answer.member:
+            self._answered.append(asked)
+            self._add(answer.closer)
+            self._next(now)
+            return
+        self._silent.add(asked.uid)
+        if answer is None:
+            self._failures.unreachable(asked.uid)
+        self._round(now)
+
+    def _round(self, now: float) -> None:
+        """Find a way round a silent node: the one that named it may know who comes after it."""
+        if not self._answered:
+            self._next(now)
+            return
+        last = self._answered.pop()
+        if last is None:
+            self.begin(now)
+        else:
+            self.ask(now, last)

@@ -130,14 +130,10 @@ class Circles:
             self._joining.displace(now, other.me)
 
     def _is_here(self, found: Owner) -> bool:
-        """Say whether what another node found at this node's position fits this node's own pointers."""
-        pointers = self._core.pointers
-        head, before = pointers.head, found.predecessor
-        if head is None:
-            return False
-        if found.owner.uid != pointers.me.uid:
-            return found.owner.uid == head.uid
-        after = next((ref for ref in found.successors if ref.uid != pointers.me.uid), None)
-        return (after is not None and after.uid == head.uid) or (
-            before is not None and any(ref.uid == before.uid for ref in pointers.neighbours())
-        )
+        """Say whether what another node found at this node's position is the circle that this node is in.
+
+        It is if they point to a neighbour of this node, in the life that this node knows it in: pointers may lag, but
+        one that has restarted since may be in any circle.
+        """
+        theirs = {(ref.uid, ref.incarnation) for ref in (found.owner, *found.successors, found.predecessor) if ref}
+        return any((ref.uid, ref.incarnation) in theirs for ref in self._core.pointers.neighbours())

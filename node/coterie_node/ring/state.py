@@ -7,7 +7,7 @@ min(r, N - 1)).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from coterie_protocol.identifiers import slot_bits
 from coterie_protocol.nodes import NodeRef
@@ -154,24 +154,30 @@ class Pointers:
 
     # --- routing ---
 
-    def owner(self, slot: int) -> Owner | None:
-        """Return who owns a slot if that can be told from here: this node itself, or its successor."""
+    def owner(self, slot: int, avoid: Collection[str] = ()) -> Owner | None:
+        """Return who owns a slot if that can be told from here: this node itself, or its successor.
+
+        `avoid` are uids that are passed over as if they were dead.
+        """
         if self.alone:
             return Owner(self.me, None, (), 0)
-        before, head = self.predecessor, self.head
+        before = self.predecessor
         if before is not None and within(before.position, slot, self.me.position, self.slots):
             return Owner(self.me, before, self.successors, 0)
-        if head is not None and within(self.me.position, slot, head.position, self.slots):
-            return Owner(head, self.me, self.successors[1:], 0)
+        after = self.successors
+        if avoid:
+            after = tuple(ref for ref in after if ref.uid not in avoid)
+        if after and within(self.me.position, slot, after[0].position, self.slots):
+            return Owner(after[0], self.me, after[1:], 0)
         return None
 
-    def closest_preceding(self, now: float, slot: int, count: int) -> tuple[NodeRef, ...]:
+    def closest_preceding(self, now: float, slot: int, count: int, avoid: Collection[str] = ()) -> tuple[NodeRef, ...]:
         """Return the known nodes that stand nearest before a slot, nearest first."""
         me, slots = self.me.position, self.slots
         reach = (slot - me - 1) % slots + 1
         best: dict[int, NodeRef] = {}
         for ref in (*self.successors, *self.fingers.values()):
             far = (ref.position - me) % slots
-            if 0 < far < reach and not self.is_dead(now, ref):
+            if 0 < far < reach and ref.uid not in avoid and not self.is_dead(now, ref):
                 best[far] = ref
         return tuple(best[far] for far in sorted(best, reverse=True)[:count])

@@ -171,13 +171,13 @@ class Simulator:
             self._step()
         self.now = end
 
-    def run_until(self, condition: Callable[[], bool], timeout: float) -> float:
+    def run_until(self, condition: Callable[[], bool], timeout: float, every: float = 0.01) -> float:
         """Run until a condition holds; return how long that took. Raises AssertionError when it takes too long."""
         start = self.now
         while not condition():
-            if not self._heap or self._heap[0][0] > start + timeout:
+            if self.now > start + timeout:
                 raise AssertionError(f"seed {self.seed}: not within {timeout} s\n{self.drawing()}")
-            self._step()
+            self.run(every)
         return self.now - start
 
     def _step(self) -> None:
