@@ -1,0 +1,244 @@
+"""A node's settings: flag, then environment, then file, then preset, then default. Read in this one place.
+
+Every setting is a field of `NodeConfig`: the flag `--its-name`, the variable `COTERIE_NODE_ITS_NAME` and the key
+`its-name` of a TOML file all mean the same.
+"""
+
+# ruff: noqa: RUF009  # `_setting` is dataclasses.field with named metadata
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from . import config_values as read
+from .config_values import Address, address
+
+__all__ = [
+    "ENVIRONMENT",
+    "PRESETS",
+    "Address",
+    "ConfigError",
+    "NodeConfig",
+    "Sourced",
+    "address",
+    "flag_of",
+    "node_config",
+    "read_config",
+]
+
+ENVIRONMENT = "COTERIE_NODE_"
+
+
+class ConfigError(Exception):
+    """A setting that cannot be; one line that names it, says why and what to do."""
+
+
+def _setting(default: Any, reader: read.Reader, help_: str, metavar: str = "") -> Any:
+    return field(default=default, metadata={"read": reader, "help": help_, "metavar": metavar})
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """The effective settings of a node."""
+
+    # --- Who it is ---
+    data_dir: Path = _setting(Path(), Path, "the node's data; made if missing (required)", "DIR")
+    """Everything that the node knows. Whoever empties it makes a new node of it."""
+    name: str = _setting("", read.text, "what people call the node (default: the data directory's name)", "NAME")
+    """For tables and logs only; nodes know each other by uid."""
+
+    # --- Its ring ---
+    found: bool = _setting(False, read.boolean, "found a ring; ignored when the data directory has one")
+    """A ring is founded once, on purpose: a node without this waits until a ring answers."""
+    ring_uid: str = _setting("", read.uid, "join only this ring (with --found: the uid of the new one)", "UID")
+    """Protects a node from joining a stranger's ring by a wrong seed."""
+    replication_factor: int | None = _setting(
+        None, read.positive, "K, the disks that keep each message; fixed at the founding (there: 3)", "K"
+    )
+    """None: what the ring has, or 3 when this node founds it. Another K than the ring's is refused."""
+    slots: int | None = _setting(
+        None, read.slots, "S, parts of the ring, a power of two; fixed at the founding (there: 1024)", "S"
+    )
+    """None: what the ring has, or 1024. At least ten for each node that there will ever be."""
+    seed: tuple[Address, ...] = _setting(
+        (), read.addresses, "a node to find the ring by; may be given again", "HOST:PORT"
+    )
+    """Peer ports of other nodes. Peers that were met once are remembered; seeds matter for the first start."""
+    discovery: str = _setting("static", read.discovery, "how nodes find each other: static (the seeds)", "HOW")
+    """`dns` and `multicast` come with a later release."""
+
+    # --- Where it listens ---
+    listen_client: Address = _setting(Address("127.0.0.1", 7400), address, "for clients", "ADDR")
+    """Loopback by default, as the others: without TLS, which comes later, nothing should be open to a network."""
+    listen_peer: Address = _setting(Address("127.0.0.1", 7401), address, "for other nodes", "ADDR")
+    """Nodes trust whoever speaks here. Open it to a network of yours only."""
+    listen_admin: Address = _setting(
+        Address("127.0.0.1", 7402), address, "for the admin API, health and metrics", "ADDR"
+    )
+    """Reading is open to who reaches it; changes need the token."""
+    advertise: str = _setting("", read.text, "the host by which others reach this node", "HOST")
+    """Default: where it listens for peers or, when that is every address (0.0.0.0), where peers see it come from."""
+    admin_token_file: Path | None = _setting(None, Path, "holds the token that admin changes need", "FILE")
+    """Without it nobody can change anything through the admin API."""
+    secret_file: Path | None = _setting(None, Path, "holds the ring's secret (multicast discovery needs it)", "FILE")
+    """Read by nothing yet; taken so that start scripts need no change later."""
+
+    # --- Timings ---
+    preset: str = _setting("local", read.choice("local", "cluster", "wan"), "timings for this network", "PRESET")
+    """`local`: all nodes on one machine. `cluster`: one data centre. `wan`: round trips of some 100 ms."""
+    heartbeat: float = _setting(0.25, read.seconds, "how often a quiet link says that its node lives", "SECONDS")
+    """Four within `silence`, so that a lost packet or a short stall condemns nobody."""
+    silence: float = _setting(1.0, read.seconds, "a peer silent for so long counts as dead", "SECONDS")
+    """What a frozen node costs those who wait for it. Shorter than a stall that is normal here, it costs links."""
+    dial_timeout: float = _setting(1.0, read.seconds, "how long opening a link may take", "SECONDS")
+    """A few round trips, and a loaded peer's patience."""
+    replace_after: float = _setting(60.0, read.seconds, "how long a dead node keeps its slots", "SECONDS")
+    """A restart that is shorter moves nothing; a loss that is not noticed for longer risks the second copy."""
+    handover_round: float = _setting(0.25, read.seconds, "how often slots are compared with the ring", "SECONDS")
+    """How fast joins and leaves move data; each round costs one lookup a node."""
+    repair_interval: float = _setting(30.0, read.seconds, "how often members compare when all is quiet", "SECONDS")
+    """Changes of members are compared at once; this finds what was lost without anyone noticing."""
+
+    # --- Limits ---
+    sends_per_second: int = _setting(1000, read.positive, "messages a second of one session", "N")
+    """Above what people and scripts need, below what would crowd others out; twice as many may come at once."""
+    pending_records: int = _setting(100_000, read.positive, "messages that may wait for one user", "N")
+    """Bounds what strangers can make a node keep for somebody who never collects it."""
+    pending_bytes: int = _setting(512 * 1024 * 1024, read.positive, "bytes that may wait for one user", "N")
+    """The same in bytes of bodies. The archive does not count."""
+    logins_per_account: int = _setting(10, read.positive, "failed logins to one account at once", "N")
+    """Then one more every six seconds: guessing passwords is hopeless, mistyping them is not punished."""
+    logins_per_address: int = _setting(200, read.positive, "logins at once from one address", "N")
+    """Each costs a bcrypt; a whole company may sit behind one address."""
+    connections_per_address: int = _setting(4096, read.positive, "open connections from one address", "N")
+    """Bounds sockets and memory that one client can hold."""
+    bcrypt_cost: int = _setting(12, read.bcrypt_cost, "cost of a password check, as a power of two", "N")
+    """12 takes about 0.2 s: slow for who guesses, bearable for who logs in. Lower it for tests only."""
+
+    # --- Logs ---
+    log_level: str = _setting(
+        "info", read.choice("debug", "info", "warning", "error"), "the least that is logged", "LEVEL"
+    )
+    """Messages and secrets are never logged, at any level."""
+    log_format: str = _setting("console", read.choice("console", "json"), "how it is logged", "FORMAT")
+    """`json`: one object a line, for collectors."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "local": {},
+    "cluster": {"dial_timeout": 2.0},
+    "wan": {"heartbeat": 1.0, "silence": 5.0, "dial_timeout": 10.0, "handover_round": 1.0},
+}
+"""What each preset changes of the defaults. Ring timings are chosen by the same names in ring/settings.py."""
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A setting, its value and where it came from: a flag, a variable, a file, a preset or "default"."""
+
+    name: str
+    value: Any
+    source: str
+
+    @property
+    def shown(self) -> str:
+        """Return the value as one would type it."""
+        return read.shown(self.value)
+
+
+def read_config(
+    flags: Mapping[str, str | list[str] | None], environment: Mapping[str, str] = os.environ
+) -> list[Sourced]:
+    """Return every effective setting with its source. `flags` are the flags' texts by field, and `config`.
+
+    Raises ConfigError.
+    """
+    path = flags.get("config") or environment.get(f"{ENVIRONMENT}CONFIG")
+    assert path is None or isinstance(path, str)
+    file = _read_file(path) if path else {}
+    given = {one.name: _given(one.name, flags, environment, file, path or "") for one in fields(NodeConfig)}
+    preset = given["preset"]
+    name = "local" if preset is None else preset.value
+    return [given[one.name] or _fallback(one.name, one.default, name) for one in fields(NodeConfig)]
+
+
+def node_config(settings: Sequence[Sourced]) -> NodeConfig:
+    """Make the settings one object, checked as a whole. Raises ConfigError."""
+    values = {one.name: one.value for one in settings}
+    if values["data_dir"] == Path():
+        raise ConfigError("--data-dir is missing: name a directory for the node's data, such as --data-dir ./node1")
+    values["name"] = values["name"] or values["data_dir"].absolute().name
+    config = NodeConfig(**values)
+    if config.silence < 2 * config.heartbeat:
+        raise ConfigError(
+            f"--silence {config.silence:g} is too short for --heartbeat {config.heartbeat:g}: "
+            "every peer would count as dead; make it at least twice as long"
+        )
+    listens = [config.listen_client, config.listen_peer, config.listen_admin]
+    for one in listens:
+        if one.port and listens.count(one) > 1:
+            raise ConfigError(f"{one} is given for two of --listen-client, --listen-peer and --listen-admin")
+    return config
+
+
+def _given(
+    name: str,
+    flags: Mapping[str, str | list[str] | None],
+    environment: Mapping[str, str],
+    file: Mapping[str, str],
+    path: str,
+) -> Sourced | None:
+    twin = ENVIRONMENT + name.upper()
+    if (flag := flags.get(name)) is not None:
+        text, source = (",".join(flag) if isinstance(flag, list) else flag), flag_of(name)
+    elif twin in environment:
+        text, source = environment[twin], twin
+    elif name in file:
+        text, source = file[name], path
+    else:
+        return None
+    try:
+        return Sourced(name, _reader(name)(text), source)
+    except ValueError as error:
+        where = f"{source}: {name.replace('_', '-')}" if source == path else source
+        raise ConfigError(f"{where} {text!r}: {error}") from None
+
+
+def _fallback(name: str, default: Any, preset: str) -> Sourced:
+    if name in PRESETS[preset]:
+        return Sourced(name, PRESETS[preset][name], f"preset {preset}")
+    return Sourced(name, default, "default")
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def _reader(name: str) -> read.Reader:
+    reader: read.Reader = NodeConfig.__dataclass_fields__[name].metadata["read"]
+    return reader
+
+
+def _read_file(path: str) -> dict[str, str]:
+    try:
+        with Path(path).open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; check --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    known = {one.name for one in fields(NodeConfig)}
+    values = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise ConfigError(f"{path}: no setting is called {key!r}; coterie-node run --help lists them")
+        if isinstance(value, dict):
+            raise ConfigError(f"{path}: {key} is a table; give it a value")
+        values[name] = read.written(value)
+    return values

@@ -1,0 +1,138 @@
+"""How the values of settings are read and written. A reader takes a text and raises ValueError with a reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Reader = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Address:
+    """host:port; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address(value: str) -> Address:
+    """Read HOST:PORT; an IPv6 address stands in brackets."""
+    host, separator, port = value.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not separator or not port.isdecimal() or int(port) > 65535 or (":" in host) != bracketed:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:7401 or [::1]:7401")
+    host = host[1:-1] if bracketed else host
+    if not host or any(c.isspace() or c == "/" for c in host):
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:7401 or [::1]:7401")
+    return Address(host, int(port))
+
+
+def addresses(value: str) -> tuple[Address, ...]:
+    """Read addresses, separated by commas."""
+    return tuple(address(part.strip()) for part in value.split(",") if part.strip())
+
+
+def text(value: str) -> str:
+    """Take a text as it is."""
+    return value.strip()
+
+
+def uid(value: str) -> str:
+    """Read a ring's uid."""
+    if value and not re.fullmatch(r"[0-9a-f]{32}", value):
+        raise ValueError("a ring's uid is 32 hexadecimal digits; `coterie ring` shows it")
+    return value
+
+
+def positive(value: str) -> int:
+    """Read a whole number above 0."""
+    number = _whole(value)
+    if number < 1:
+        raise ValueError("must be at least 1")
+    return number
+
+
+def slots(value: str) -> int:
+    """Read a number of slots."""
+    number = _whole(value)
+    if number < 1 or number > 1 << 20 or number & (number - 1):
+        raise ValueError("must be a power of two of at most 1048576, such as 1024")
+    return number
+
+
+def bcrypt_cost(value: str) -> int:
+    """Read a cost that bcrypt takes and a login survives."""
+    number = _whole(value)
+    if not 4 <= number <= 20:
+        raise ValueError("must be between 4 and 20")
+    return number
+
+
+def seconds(value: str) -> float:
+    """Read a time in seconds, above 0."""
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError("must be a number of seconds, such as 0.5") from None
+    if not 0 < number < 1e9:
+        raise ValueError("must be a number of seconds above 0")
+    return number
+
+
+def boolean(value: str) -> bool:
+    """Read yes or no."""
+    if value.lower() in ("1", "true", "yes", "on"):
+        return True
+    if value.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("must be true or false")
+
+
+def choice(*choices: str) -> Reader:
+    """Return a reader that takes one of these words."""
+
+    def read(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+
+    return read
+
+
+def discovery(value: str) -> str:
+    """Read the way of discovery."""
+    if value in ("dns", "multicast"):
+        raise ValueError("comes with a later release; use static, and --seed HOST:PORT")
+    return str(choice("static")(value))
+
+
+def _whole(value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
+def written(value: Any) -> str:
+    """Write a value of a TOML file as one would type it as a flag."""
+    if isinstance(value, list):
+        return ",".join(written(part) for part in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def shown(value: Any) -> str:
+    """Write the value of a setting as one would type it; empty for none."""
+    if value is None or value == Path():
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return written(value)

@@ -1,0 +1,1 @@
+"""How a node finds the first others of its ring."""

@@ -1,0 +1,64 @@
+"""The address book: where nodes are, as far as this one knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.nodes import NodeRef
+
+ANY_HOST = ("", "0.0.0.0", "::")  # noqa: S104  # hosts that say nothing; nothing is bound to them here
+"""What a node says of its host when it does not know it: whoever meets it uses the address seen."""
+
+
+def seen_at(ref: NodeRef, host: str) -> NodeRef:
+    """Return the reference with the host at which the node was seen, unless it names one itself."""
+    return msgspec.structs.replace(ref, host=host) if ref.host in ANY_HOST else ref
+
+
+class Book:
+    """References by uid; of two, the one with the greater incarnation is right."""
+
+    def __init__(self) -> None:
+        self._refs: dict[Uid, NodeRef] = {}
+        self._watchers: list[Callable[[Sequence[NodeRef]], None]] = []
+        self._changed = False
+
+    def get(self, uid: Uid) -> NodeRef | None:
+        """Return what is known of a node."""
+        return self._refs.get(uid)
+
+    def all(self) -> list[NodeRef]:
+        """Return every reference."""
+        return list(self._refs.values())
+
+    def learn(self, refs: Iterable[NodeRef]) -> list[Uid]:
+        """Take newer references; return the uids of those that can now be reached elsewhere than before."""
+        moved = []
+        for ref in refs:
+            held = self._refs.get(ref.uid)
+            if held is not None:
+                if ref.incarnation <= held.incarnation:
+                    continue
+                ref = seen_at(ref, held.host)
+            if ref.host in ANY_HOST:
+                continue  # of no use, and it would pass for knowledge
+            self._refs[ref.uid] = ref
+            self._changed = True
+            if held is None or held.address != ref.address:
+                moved.append(ref.uid)
+        return moved
+
+    def watch(self, callback: Callable[[Sequence[NodeRef]], None]) -> None:
+        """Call back with all references some time after a change, to keep them on disk."""
+        self._watchers.append(callback)
+
+    def tell(self) -> None:
+        """Tell the watchers if anything has changed since the last time: many changes cost one write."""
+        if self._changed:
+            self._changed = False
+            refs = self.all()
+            for callback in self._watchers:
+                callback(refs)

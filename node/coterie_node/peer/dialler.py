@@ -1,0 +1,118 @@
+"""The dialling side of a handshake: from an address to a connection whose other end has said hello."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES, PEER_PATH
+from coterie_protocol.errors import CoterieError, ErrorCode, FrameError, Unavailable
+from coterie_protocol.frames import PeerError
+from coterie_protocol.nodes import PeerHello
+
+from . import handshake
+from .book import seen_at
+from .errors import SelfContact
+from .settings import PeerSettings
+from .wire import DiallingSocket, Wire, WireClosed
+
+
+@dataclass(frozen=True)
+class Met:
+    """A peer that said hello on a fresh connection."""
+
+    wire: Wire
+    hello: PeerHello
+    busy: bool
+    """It has, or is just getting, another link with this node and wants that one to be used."""
+
+
+class Dialler:
+    """Opens connections. One HTTP session for all of them."""
+
+    def __init__(self, hello: Callable[[], PeerHello], settings: PeerSettings) -> None:
+        self._hello = hello
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+        self._own: set[tuple[str, int]] = set()
+
+    async def meet(self, host: str, port: int, timeout: float, *, probe: bool = False) -> Met:
+        """Connect and exchange hellos; the caller closes `wire`, or makes a link of it. The hello names a host.
+
+        Raises Unavailable (SelfContact when this node itself answers, at once the next time), or Refused.
+        """
+        if (host, port) in self._own:
+            raise SelfContact(f"{host}:{port} is this node itself")
+        where = f"{host}:{port}"
+        wire: Wire | None = None
+        try:
+            async with asyncio.timeout(timeout):
+                wire = await self._connect(host, port)
+                await wire.send(handshake.first_message(self._hello(), probe=probe))
+                hello, error = handshake.read(await wire.receive())
+                return self._judge(host, port, wire, hello, error)
+        except BaseException as failure:
+            if wire is not None:
+                wire.drop()
+            raise _explain(where, timeout, failure) from None
+
+    async def close(self) -> None:
+        """Close the session. Links have been closed before."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _connect(self, host: str, port: int) -> Wire:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, force_close=True),
+                timeout=aiohttp.ClientTimeout(total=None),
+                ws_response_class=DiallingSocket,
+            )
+        socket = await self._session.ws_connect(
+            URL.build(scheme="ws", host=host, port=port, path=PEER_PATH),
+            max_msg_size=MAX_PEER_FRAME_BYTES,
+            compress=0,
+            timeout=aiohttp.ClientWSTimeout(ws_close=self._settings.close_timeout),
+        )
+        assert isinstance(socket, DiallingSocket)
+        return Wire(socket, socket.transport)
+
+    def _judge(self, host: str, port: int, wire: Wire, hello: PeerHello, error: PeerError | None) -> Met:
+        mine = self._hello()
+        hello = seen_from(hello, host)
+        if hello.node.uid == mine.node.uid:
+            if hello.boot == mine.boot:
+                self._own.add((host, port))
+                raise SelfContact(f"{host}:{port} is this node itself")
+            raise handshake.twin(hello)
+        if (refusal := handshake.check(mine, hello)) is not None:
+            raise refusal
+        if error is not None and error.code != ErrorCode.BUSY:
+            raise handshake.refused(hello, error)
+        return Met(wire, hello, busy=error is not None)
+
+
+def seen_from(hello: PeerHello, host: str) -> PeerHello:
+    """Return the hello with the host at which its node was seen, if it does not name one."""
+    return msgspec.structs.replace(hello, node=seen_at(hello.node, host))
+
+
+def _explain(where: str, timeout: float, failure: BaseException) -> BaseException:
+    """Return what the caller is told about a dial that failed."""
+    if isinstance(failure, FrameError):
+        return Unavailable(f"{where} is not a coterie node's peer port: {failure.detail}")
+    if isinstance(failure, CoterieError):
+        return failure
+    if isinstance(failure, TimeoutError):
+        return Unavailable(f"{where} did not answer within {timeout:g} s")
+    if isinstance(failure, aiohttp.WSServerHandshakeError):
+        return Unavailable(f"{where} is not a coterie node's peer port: it answered HTTP {failure.status}")
+    if isinstance(failure, (aiohttp.ClientError, OSError, WireClosed)):
+        return Unavailable(f"{where} cannot be reached: {failure}")
+    return failure

@@ -1,0 +1,69 @@
+"""The peer port: takes connections and hands their WebSockets on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES, PEER_PATH
+
+from .errors import ListenError
+from .settings import PeerSettings
+from .wire import Wire
+
+
+class Listener:
+    """An HTTP server that knows one path. `serve(wire, host)` is awaited for each connection."""
+
+    def __init__(self, serve: Callable[[Wire, str], Awaitable[None]], settings: PeerSettings) -> None:
+        self._serve = serve
+        self._settings = settings
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the port (which the system chose when it was 0). Raises ListenError."""
+        app = web.Application()
+        app.router.add_get(PEER_PATH, self._upgrade)
+        runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, shutdown_timeout=self._settings.close_timeout
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            await runner.cleanup()
+            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            raise ListenError(
+                f"cannot listen for nodes on {where}: {error.strerror or error}; "
+                "stop what uses the address, or choose another with --listen-peer"
+            ) from None
+        self._runner = runner
+        return int(runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Take no more connections; those that stand go on."""
+        if self._runner is not None:
+            for site in list(self._runner.sites):
+                await site.stop()
+
+    async def close(self) -> None:
+        """Close the port and what is left of its connections."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _upgrade(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(
+            max_msg_size=MAX_PEER_FRAME_BYTES, compress=False, timeout=self._settings.close_timeout
+        )
+        await socket.prepare(request)
+        if request.transport is not None:
+            await self._serve(Wire(socket, request.transport), _host(request.remote))
+        return socket
+
+
+def _host(remote: str | None) -> str:
+    """Return the address of the other side; an IPv4 address that came over an IPv6 socket as such."""
+    host = remote or ""
+    return host.removeprefix("::ffff:") if "." in host else host

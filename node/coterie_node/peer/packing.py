@@ -1,0 +1,47 @@
+"""Frames are encoded one by one when they are queued, and joined to one message when they are written.
+
+So a frame's size is known at once (queues are bounded in bytes, messages close at a size), a message that cannot be
+encoded is its sender's error, and what is queued cannot change any more. The result is what `frames.encode` makes of
+the whole list: a msgpack array is its header and its elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES
+from coterie_protocol.errors import CoterieError, ErrorCode
+from coterie_protocol.frames import PeerFrame
+
+MAX_HEADER = 5
+MAX_FRAME = MAX_PEER_FRAME_BYTES - MAX_HEADER
+"""The largest frame that a message can carry."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def pack(number: int, body: Any) -> bytes:
+    """Encode one frame. Raises CoterieError TOO_LARGE when no message could carry it."""
+    data = _encode(PeerFrame(number, body))
+    if len(data) > MAX_FRAME:
+        raise CoterieError(
+            f"{type(body).__name__} of {len(data)} bytes; nodes send each other at most {MAX_FRAME}",
+            code=ErrorCode.TOO_LARGE,
+            value=MAX_FRAME,
+        )
+    return data
+
+
+def join(frames: Sequence[bytes]) -> bytes:
+    """Make encoded frames one message."""
+    count = len(frames)
+    if count < 16:
+        header = bytes((0x90 | count,))
+    elif count < 1 << 16:
+        header = b"\xdc" + count.to_bytes(2, "big")
+    else:
+        header = b"\xdd" + count.to_bytes(4, "big")
+    return header + b"".join(frames)
