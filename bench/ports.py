@@ -1,0 +1,23 @@
+"""Ports for rings that exist only for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+
+def free_port(nodes: int) -> int:
+    """Return a first client port such that all ports that `nodes` nodes need are free just now.
+
+    They lie below the range from which the system takes ports for outgoing connections.
+    """
+    for first in range(10000 + os.getpid() % 100 * 200, 32000, 200):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in (first + 10 * i + j for i in range(nodes) for j in range(3)):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return first
+    raise RuntimeError("no free ports")

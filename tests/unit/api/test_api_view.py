@@ -1,0 +1,263 @@
+"""What a node says of itself and of the ring: real stores and slot tables, joined without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coterie_node.api.rooms import Facts
+from coterie_node.api.view import View
+from coterie_node.replication.configuration import SlotTable
+from coterie_node.replication.dispatch import Dispatcher
+from coterie_node.store.store import Store
+from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.nodes import NodeRef
+from coterie_protocol.records import Record
+from coterie_protocol.registers import ACCOUNT_ZERO, AccountBallot, AccountRegister, Ballot, Config, KnownConfig
+
+SLOTS = 8
+
+
+class Clock:
+    def now(self) -> float:
+        return 100.0
+
+    def wall_ms(self) -> int:
+        return 1_700_000_000_000
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing here waits")
+
+
+class Neighbours:
+    """`ports.Peers` over the nodes of one test: a node that is down answers nothing."""
+
+    def __init__(self, town: dict[str, Place], me: str) -> None:
+        self._town = town
+        self.me = Uid(me)
+
+    def alive(self, uid: Uid) -> bool:
+        return self._town[uid].up
+
+    def down_since(self, uid: Uid) -> float | None:
+        return None if self.alive(uid) else 0.0
+
+    def learn(self, refs: Iterable[NodeRef]) -> None: ...
+
+    def ref(self, uid: Uid) -> NodeRef | None:
+        return self._town[uid].ref
+
+    def want(self, uids: Iterable[Uid]) -> None: ...
+
+    def send(self, uid: Uid, message: Any, *, bulk: bool = False) -> bool:
+        return False
+
+    async def request(self, uid: Uid, message: Any, timeout: float, *, bulk: bool = False) -> Any:
+        assert uid != self.me, "a node's own uid is never passed to it"
+        if not self._town[uid].up:
+            raise Unavailable("down")
+        return await self._town[uid].dispatcher.request(self.me, message)
+
+    def watch(self, callback: Any) -> None: ...
+
+    async def contact(self, host: str, port: int, timeout: float) -> NodeRef:
+        raise Unavailable("nobody")
+
+    async def probe(self, ref: NodeRef, timeout: float) -> bool:
+        return self.alive(ref.uid)
+
+
+class Place:
+    """A node: its view, and the rooms that the view looks into (`RingPort`, `RepairPort`)."""
+
+    def __init__(self, town: dict[str, Place], number: int, store: Store) -> None:
+        self.uid = f"{number:032x}"
+        self.up = True
+        self.me = NodeRef(Uid(self.uid), f"node-{number}", number * 2, "127.0.0.1", 1, 2, 3, 0)
+        self.ref = self.me
+        self.next: list[NodeRef] = []
+        self.under: list[int] = []
+        self.moved: list[int] = []
+        self.synced = True
+        self.fault = ""
+        self.ring_uid = "ab" * 16
+        self.store = store
+        self.dispatcher = Dispatcher()
+        peers = Neighbours(town, self.uid)
+        self.table = SlotTable(peers, SLOTS, 3)
+        facts = Facts(
+            ring_uid=lambda: self.ring_uid,
+            version="0.1.0",
+            sessions=lambda: 2,
+            synced=lambda: self.synced,
+            store_fault=lambda: self.fault,
+            waiting_for=lambda: "waiting for a ring to answer at 127.0.0.1:7401",
+        )
+        self.view = View(self, self.table, self, peers, store, Clock(), facts)
+        self.view.register(self.dispatcher)
+        town[self.uid] = self
+
+    def successors(self) -> Sequence[NodeRef]:
+        return self.next
+
+    def predecessor(self) -> NodeRef | None:
+        return None
+
+    def leave(self) -> None:
+        self.me = NodeRef(**{**_fields(self.me), "leaving": True})
+
+    def cancel_leave(self) -> None:
+        self.me = NodeRef(**{**_fields(self.me), "leaving": False})
+
+    async def move(self, position: int) -> None:
+        self.moved.append(position)
+
+    def under_replicated(self) -> list[int]:
+        return self.under
+
+
+def _fields(ref: NodeRef) -> dict[str, Any]:
+    return {name: getattr(ref, name) for name in ref.__struct_fields__}
+
+
+def plain(slot: int, *members: str) -> KnownConfig:
+    uids = tuple(Uid(uid) for uid in members)
+    return KnownConfig(slot, Ballot(1, "x"), Config(3, Ballot(1, "x"), (), uids))
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[list[Place]]:
+    """Four nodes on a circle; slot s belongs to node s // 2 and the two after it."""
+    stores = [await Store.open(tmp_path / f"node-{i}") for i in range(4)]
+    everyone: dict[str, Place] = {}
+    places = [Place(everyone, i, store) for i, store in enumerate(stores)]
+    for i, place in enumerate(places):
+        place.next = [places[(i + j) % 4].me for j in (1, 2)]
+        for slot in range(SLOTS):
+            place.table.stored(plain(slot, *(places[(slot // 2 + j) % 4].uid for j in range(3))))
+    yield places
+    await asyncio.gather(*(store.close() for store in stores))
+
+
+def mail(slot: int) -> Record:
+    return Record(slot, "bob", "alice", bytes(16), 0, 0, b"body", 4, b"", 1, 1, 1)
+
+
+async def test_slots_and_records_are_counted_by_role(town: list[Place]) -> None:
+    await town[0].store.transact(lambda tx: tx.merge([mail(0), mail(6), mail(2)]))
+    await town[0].store.transact(
+        lambda tx: tx.put_account(0, "bob", AccountRegister(ACCOUNT_ZERO, AccountBallot(3, 1, "x"), b"v"))
+    )
+    report = await town[0].view.node_report()
+    # Node 0 owns 0 and 1, backs up 4 to 7, and holds a record of slot 2, of which it is no member.
+    assert (report.slots.users, report.slots.backups, report.slots.held) == (2, 4, 1)
+    assert (report.records.users, report.records.backups, report.records.held) == (2, 1, 1)
+    assert (report.state, report.reasons, report.sessions) == ("ready", [], 2)
+
+
+async def test_the_walk_finds_everybody_and_the_arcs_add_up(town: list[Place]) -> None:
+    report = await town[1].view.ring_report()
+    assert [member.name for member in report.members] == ["node-0", "node-1", "node-2", "node-3"]
+    assert [member.arc_share for member in report.members] == [0.25] * 4
+    assert [member.position_ratio for member in report.members] == [0.0, 0.25, 0.5, 0.75]
+    assert sum(member.slots.users for member in report.members) == SLOTS
+    assert (report.slots_unowned, report.slots_forming, report.slots_under_replicated) == (0, 0, 0)
+
+
+async def test_a_dead_member_is_shown_for_as_long_as_a_slot_names_it(town: list[Place]) -> None:
+    town[2].up = False
+    town[1].under = [2, 3]
+    for place in town:
+        place.next = [ref for ref in place.next if ref.uid != town[2].uid]
+    report = await town[0].view.ring_report()
+    states = {member.name: member.state for member in report.members}
+    assert states == {"node-0": "ready", "node-1": "ready", "node-3": "ready", "node-2": "unreachable"}
+    assert report.slots_unowned == 0  # the next member acts
+    assert report.slots_under_replicated == 2
+    assert sum(member.arc_share for member in report.members) == 1.0
+
+
+async def test_slots_that_nobody_acts_for_are_counted(town: list[Place]) -> None:
+    for place in town[1:]:
+        place.up = False
+    report = await town[0].view.ring_report()
+    assert report.slots_unowned == 2  # 2 and 3 belong to nodes 1, 2 and 3
+
+
+async def test_states_and_their_reasons(town: list[Place]) -> None:
+    place = town[0]
+    place.synced = False
+    assert place.view.readiness().state == "syncing"
+    place.fault = "disk full"
+    assert any("disk full" in reason for reason in place.view.readiness().reasons)
+    place.synced, place.fault = True, ""
+    assert place.view.readiness().ready
+    place.table.stored(KnownConfig(0, Ballot(2, "x"), Config(4, Ballot(2, "x"), (), (Uid(place.uid),))))
+    found = place.view.readiness()
+    assert (found.ready, found.state) == (False, "forming")
+    place.ring_uid = ""
+    found = place.view.readiness()
+    assert (found.state, found.reasons) == ("joining", ["waiting for a ring to answer at 127.0.0.1:7401"])
+
+
+async def test_a_full_disk_takes_readiness_but_not_the_state(town: list[Place]) -> None:
+    town[0].fault = "disk full"
+    found = town[0].view.readiness()
+    assert (found.ready, found.state) == (False, "ready")
+    assert found.reasons == ["the store cannot be written: disk full"]
+
+
+async def test_slots_are_listed_by_state(town: list[Place]) -> None:
+    place = town[0]
+    await place.store.transact(lambda tx: tx.merge([mail(2)]))
+    place.under = [1]
+    joint = Config(4, Ballot(2, "x"), (Uid(place.uid),), tuple(Uid(one.uid) for one in town[:3]))
+    place.table.stored(KnownConfig(0, Ballot(2, "x"), joint))
+    by_state = {
+        state: await place.view.slot_reports(state) for state in ("plain", "joint", "under_replicated", "stray")
+    }
+    assert {state: [report.slot for report in found] for state, found in by_state.items()} == {
+        "plain": [4, 5, 6, 7],
+        "joint": [0],
+        "under_replicated": [1],
+        "stray": [2],
+    }
+    assert len(await place.view.slot_reports(None)) == 7
+    assert {operation.kind for operation in await place.view.operations()} == {"handover", "repair", "strays"}
+
+
+async def test_leaving_is_refused_while_the_rest_could_not_hold_everything(town: list[Place]) -> None:
+    town[3].up = False
+    with pytest.raises(CoterieError, match="other 2 ready nodes cannot hold 3 copies") as caught:
+        await town[0].view.leave()
+    assert caught.value.wire_code is ErrorCode.BUSY
+    assert not town[0].me.leaving
+
+
+async def test_leaving_and_taking_it_back(town: list[Place]) -> None:
+    place = town[0]
+    await place.view.leave()
+    await place.view.leave()
+    assert place.view.readiness().state == "leaving"
+    leave = next(operation for operation in await place.view.operations() if operation.kind == "leave")
+    assert (leave.state, leave.detail) == ("running", "6 slots to go")
+    others = [one.uid for one in town[1:]]
+    for slot in range(SLOTS):
+        uids = tuple(Uid(uid) for uid in others)
+        place.table.stored(KnownConfig(slot, Ballot(9, "x"), Config(9, Ballot(9, "x"), (), uids)))
+    assert place.view.readiness().state == "left"
+    await place.view.cancel_leave()
+    assert place.view.readiness().state == "ready"
+
+
+async def test_moving_stays_on_the_circle(town: list[Place]) -> None:
+    await town[0].view.move(7)
+    for position in (-1, SLOTS):
+        with pytest.raises(CoterieError, match="0 to 7"):
+            await town[0].view.move(position)
+    assert town[0].moved == [7]
