@@ -26,6 +26,11 @@ class Standing(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The node is a circle of its own."""
     circle: str
     beat: int
+    since: int
+    """The incarnation with which the node entered its circle: older references to it are of another life.
+
+    A node that restarts, moves or goes over to another circle has left the one before, as if it had failed there.
+    """
 
 
 class FindOwner(msgspec.Struct, array_like=True, frozen=True, tag=10):
@@ -39,10 +44,11 @@ class FindOwner(msgspec.Struct, array_like=True, frozen=True, tag=10):
 class OwnerStep(msgspec.Struct, array_like=True, frozen=True, tag=11):
     """Either the slot's owner with its predecessor and its successors, or the nodes nearest before the slot.
 
-    `member` is False when the node asked is in no circle: its answer says nothing.
+    `since` is the answering node's as in Standing, 0 when it is in no circle: one that was pointed to in an earlier life
+    may speak of another circle.
     """
 
-    member: bool
+    since: int
     owner: NodeRef | None
     predecessor: NodeRef | None
     successors: tuple[NodeRef, ...]
@@ -66,7 +72,7 @@ class Neighbours(msgspec.Struct, array_like=True, frozen=True, tag=13):
 class Notify(msgspec.Struct, array_like=True, frozen=True, tag=14):
     """The sender holds the receiver to be its successor: the receiver rectifies its predecessor. An event.
 
-    `incarnation` is the receiver's as the sender knows it: one that has restarted in the meantime is not meant.
+    `incarnation` is the receiver's as the sender knows it: one that has entered another circle since is not meant.
     """
 
     standing: Standing

@@ -73,7 +73,7 @@ class Chord:
             self._failures.suspect(asked)
             self._end(now)
             return
-        if self._outside(answer.standing, asked):
+        if not answer.standing.member:
             pointers.drop(asked.uid)
             self._end(now, again=True)
             return
@@ -83,7 +83,6 @@ class Chord:
         if not self._circles.same(now, answer.standing, mutual):
             self._end(now)
             return
-        pointers.refresh(answer.standing.me)
         pointers.successors = pointers.ordered(now, (answer.standing.me, *answer.successors))
         head = pointers.head
         if head is None:
@@ -112,6 +111,8 @@ class Chord:
             ):
                 pointers.heard_of(ref.uid)
                 pointers.successors = pointers.ordered(now, (ref, *answer.successors))
+                # There may be another one before it.
+                self._again = True
         self._notify(now)
 
     def _notify(self, now: float) -> None:
@@ -129,10 +130,6 @@ class Chord:
         if again or self._again:
             self.soon(now)
 
-    def _outside(self, standing: Standing, known: NodeRef) -> bool:
-        """Say whether a node that was pointed to has left: it is joining, or it restarted and is alone for now."""
-        return not standing.member or (standing.alone and standing.me.incarnation > known.incarnation)
-
     # --- the other side ---
 
     def neighbours(self, now: float, sender: Standing) -> Neighbours:
@@ -146,7 +143,7 @@ class Chord:
     def rectify(self, now: float, message: Notify) -> None:
         """Take a node that holds itself to be the predecessor: it lies between, or the old one does not answer."""
         pointers, other = self._core.pointers, message.standing
-        if not pointers.member or not other.member or message.incarnation != pointers.me.incarnation:
+        if not pointers.member or not other.member or message.incarnation < pointers.since:
             self._core.send(other.me, Beat(self._core.standing(now), TO_OTHER))
             return
         if pointers.alone:
@@ -180,7 +177,7 @@ class Chord:
         if before is None or before.uid != asked.uid:
             return
         here = answer.standing
-        if not here.member or here.alone or here.me.position != before.position:
+        if not here.member or here.alone:
             self._take(other)
             return
         # It lives where it was. Should it have gone over to another circle, this node will follow it.

@@ -37,7 +37,7 @@ class Core:
         """Return who this node is just now, and in which circle."""
         pointers = self.pointers
         mark, beat = self.circle.mark(now)
-        return Standing(pointers.me, pointers.member, pointers.alone, mark, beat)
+        return Standing(pointers.me, pointers.member, pointers.alone, mark, beat, pointers.since)
 
     def emit(self, effect: Effect) -> None:
         """Add an effect."""

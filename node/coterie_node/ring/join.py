@@ -122,7 +122,7 @@ class Entry:
     def _install(self, now: float, answer: Neighbours, before: NodeRef, position: int, done: Done) -> None:
         pointers = self._core.pointers
         old = pointers.neighbours()
-        self._stand(position)
+        pointers.renew(position)
         successor = answer.standing.me
         pointers.predecessor, pointers.fingers = None, {}
         pointers.heard_of(successor.uid)
@@ -144,7 +144,7 @@ class Entry:
             self._end(now, _UNWRITTEN, done)
             return
         pointers = self._core.pointers
-        self._stand(position)
+        pointers.renew(position)
         fresh = not pointers.member
         pointers.member = True
         if fresh:
@@ -153,13 +153,6 @@ class Entry:
             self._core.emit(Joined(pointers.me.uid))
         self._end(now, None, done)
         self._entered(now, [])
-
-    def _stand(self, position: int) -> None:
-        pointers = self._core.pointers
-        if pointers.me.position != position:
-            pointers.me = msgspec.structs.replace(
-                pointers.me, position=position, incarnation=pointers.me.incarnation + 1
-            )
 
     def _persist(self, now: float, position: int, then: Callable[[float, bool], None]) -> None:
         def persisted(now: float, kept: bool) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from coterie_protocol.nodes import NodeRef
 from coterie_protocol.ring import FindOwner, OwnerStep
 
@@ -34,12 +36,13 @@ class Lookups:
         """Answer another node's step."""
         pointers = self._core.pointers
         if not pointers.member:
-            return OwnerStep(False, None, None, (), ())
+            return OwnerStep(0, None, None, (), ())
+        since = pointers.since
         found = pointers.owner(message.slot, message.avoid)
         if found is not None:
-            return OwnerStep(True, found.owner, found.predecessor, found.successors, ())
+            return OwnerStep(since, found.owner, found.predecessor, found.successors, ())
         closer = pointers.closest_preceding(now, message.slot, OFFERED, message.avoid)
-        return OwnerStep(True, None, None, (), closer)
+        return OwnerStep(since, None, None, (), closer)
 
     def start(self, now: float, slot: int, found: Found, via: NodeRef | None = None) -> None:
         """Look a slot's owner up: by this node's own pointers, or as another node sees it (`via`)."""
@@ -47,7 +50,7 @@ class Lookups:
         if via is None:
             lookup.begin(now)
         else:
-            lookup.ask(now, via)
+            lookup.ask(now, via, any_life=True)
 
 
 class _Lookup:
@@ -75,14 +78,14 @@ class _Lookup:
         self._add(pointers.closest_preceding(now, self._slot, 2 * pointers.length, self._silent))
         self._next(now)
 
-    def ask(self, now: float, ref: NodeRef) -> None:
-        """Ask one node."""
+    def ask(self, now: float, ref: NodeRef, any_life: bool = False) -> None:
+        """Ask one node: the one that was pointed to, or (`any_life`) whatever has become of it."""
         if now >= self._deadline or self._hops >= self._max_hops:
             self._found(now, None)
             return
         self._hops += 1
         message = FindOwner(self._slot, tuple(sorted(self._silent)))
-        self._core.ask(ref, message, lambda now, answer: self._step(now, ref, answer))
+        self._core.ask(ref, message, lambda now, answer: self._step(now, ref, answer, any_life))
 
     def _add(self, refs: tuple[NodeRef, ...]) -> None:
         passed = {ref.uid for ref in self._answered if ref is not None}
@@ -99,12 +102,12 @@ class _Lookup:
         del self._frontier[best.uid]
         self.ask(now, best)
 
-    def _step(self, now: float, asked: NodeRef, answer: Any) -> None:
-        if isinstance(answer, OwnerStep) and answer.owner is not None:
-            self._found(now, Owner(answer.owner, answer.predecessor, answer.successors, self._hops))
-            return
-        if isinstance(answer, OwnerStep) and answer.member:
-            self._answered.append(asked)
+    def _step(self, now: float, asked: NodeRef, answer: Any, any_life: bool) -> None:
+        if isinstance(answer, OwnerStep) and answer.since and (any_life or self._same_life(asked, answer)):
+            if answer.owner is not None:
+                self._found(now, Owner(answer.owner, answer.predecessor, answer.successors, self._hops))
+                return
+            self._answered.append(msgspec.structs.replace(asked, incarnation=max(asked.incarnation, answer.since)))
             self._add(answer.closer)
             self._next(now)
             return
@@ -112,6 +115,12 @@ class _Lookup:
         if answer is None:
             self._failures.unreachable(asked.uid)
         self._round(now)
+
+    def _same_life(self, asked: NodeRef, answer: OwnerStep) -> bool:
+        if answer.since <= asked.incarnation:
+            return True
+        self._core.pointers.drop_finger(asked.uid)
+        return False
 
     def _round(self, now: float) -> None:
         """Find a way round a silent node: the one that named it may know who comes after it."""

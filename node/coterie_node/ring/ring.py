@@ -224,7 +224,7 @@ class Ring:
     def _sight(self, now: float, standing: Standing) -> None:
         """Take a node's own newest reference, and see whether it stands where this one does."""
         me = self.me
-        self._core.pointers.refresh(standing.me)
+        self._core.pointers.refresh(standing.me, standing.since)
         if standing.member and self.member and standing.me.position == me.position and not standing.alone:
             mine, _ = self._core.circle.mark(now)
             if standing.circle == mine:
@@ -269,6 +269,7 @@ class Ring:
             self._contacts.learn((core.pointers.predecessor,))
         self._contacts.learn(core.pointers.fingers.values())
         core.pointers.predecessor, core.pointers.fingers = None, {}
+        core.pointers.renew(core.pointers.me.position)
         core.circle.reset()
         core.alone_since = now
         core.emit(Joined(core.pointers.me.uid))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+import msgspec
+
 from coterie_protocol.identifiers import slot_bits
 from coterie_protocol.nodes import NodeRef
 
@@ -24,6 +26,8 @@ class Pointers:
         self.slots = slots
         self.length = length
         self.bits = slot_bits(slots)
+        self.since = me.incarnation
+        """The incarnation with which this node entered its circle."""
         self.member = False
         self.predecessor: NodeRef | None = None
         self.successors: tuple[NodeRef, ...] = ()
@@ -93,23 +97,29 @@ class Pointers:
                 break
         return tuple(found)
 
-    def refresh(self, ref: NodeRef) -> None:
-        """Take a node's own newest reference. One that has moved is no longer where it was pointed to."""
+    def renew(self, position: int) -> None:
+        """Begin another life, at this position: what points to this node from before points to one that has left."""
+        self.me = msgspec.structs.replace(self.me, position=position, incarnation=self.me.incarnation + 1)
+        self.since = self.me.incarnation
+
+    def refresh(self, ref: NodeRef, since: int) -> None:
+        """Take a node's own newest reference. One that has begun another life is not where it was pointed to."""
+
+        def renewed(held: NodeRef) -> NodeRef | None:
+            if held.uid != ref.uid or held.incarnation >= ref.incarnation:
+                return held
+            return ref if held.incarnation >= since and held.position == ref.position else None
+
         if any(held.uid == ref.uid and held.incarnation < ref.incarnation for held in self.successors):
-            self.successors = tuple(
-                ref if held.uid == ref.uid else held
-                for held in self.successors
-                if held.uid != ref.uid or held.position == ref.position
-            )
-        before = self.predecessor
-        if before is not None and before.uid == ref.uid and before.incarnation < ref.incarnation:
-            self.predecessor = ref if before.position == ref.position else None
+            self.successors = tuple(now for held in self.successors if (now := renewed(held)) is not None)
+        if self.predecessor is not None:
+            self.predecessor = renewed(self.predecessor)
         for exponent, held in list(self.fingers.items()):
-            if held.uid == ref.uid and held.incarnation < ref.incarnation:
-                if held.position == ref.position:
-                    self.fingers[exponent] = ref
-                else:
-                    del self.fingers[exponent]
+            now = renewed(held)
+            if now is None:
+                del self.fingers[exponent]
+            else:
+                self.fingers[exponent] = now
 
     # --- the dead ---
 

@@ -43,6 +43,7 @@ class Invariant:
         self._principal_since: dict[str, float] = {}
         self._network: dict[str, int] = {}
         self._networks = 0
+        self._left: dict[str, int] = {}
         self._entering: dict[str, int] = {}
         self._places: list[tuple[int, str]] = []
         self._refs: dict[str, NodeRef] = {}
@@ -63,7 +64,8 @@ class Invariant:
             if old is not None and self._sizes[old] > self._length:
                 self.isolated += 1
         else:
-            network = self._network[through]
+            # Whoever was joined may have crashed since it answered.
+            network = self._network.get(through, self._left.get(through, 0))
         if old == network:
             return
         self.crashed(uid)
@@ -98,7 +100,7 @@ class Invariant:
         self._principal_since.pop(uid, None)
         del self._skipped[uid]
         self._places.remove((self._refs.pop(uid).position, uid))
-        del self._network[uid]
+        self._left[uid] = self._network.pop(uid)
         self._sizes[network] -= 1
         for holder in list(self._holders.get(uid, ())):
             self._check(holder)
