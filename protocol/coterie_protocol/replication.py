@@ -88,16 +88,26 @@ class RecordsPage(msgspec.Struct, array_like=True, frozen=True, tag=69):
 
 
 class Offer(msgspec.Struct, array_like=True, frozen=True, tag=70):
-    """Records of one slot from one that may not be its member: merge, commit, confirm. Answered by Confirmed."""
+    """Records of one slot from one that may not be its member: merge, commit, confirm. Answered by Confirmed.
+
+    `claims` are versions that the sender holds: only those that the answer names as lacking need to be sent.
+    """
 
     slot: int
     records: list[Record]
+    claims: tuple[Version, ...] = ()
 
 
 class Confirmed(msgspec.Struct, array_like=True, frozen=True, tag=71):
-    """All offered records are on this node's disk; `known` is its configuration of the slot (None: knows none)."""
+    """All offered records, and all claims but the lacking ones, are on this node's disk in that or a further version.
+
+    `known` is the slot's configuration in this node's own register, read in the same transaction; without a register
+    the newest one that it has heard of, None when it has heard of none.
+    """
 
     known: KnownConfig | None
+    lacking: tuple[int, ...] = ()
+    """Indexes of the claims that this node does not hold, or only in an earlier version."""
 
 
 class SyncState(msgspec.Struct, array_like=True, frozen=True, tag=72):

@@ -1,0 +1,76 @@
+"""A replica's half of append: commit what coordinators send, and say so.
+
+It needs no epoch: members and stand-ins alike hold what they are given. Frames that arrive in one turn of the loop are
+one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.records import Record
+from coterie_protocol.registers import KnownConfig
+from coterie_protocol.replication import Replicate, Replicated
+
+from .arrivals import Arrivals
+from .configuration import SlotTable
+from .own_slots import OwnSlots
+from .ports import Handlers, Peers, Store, StoreError, Tasks
+
+log = structlog.get_logger()
+
+
+class Holder:
+    """Takes Replicate and answers Replicated after the fsync."""
+
+    def __init__(
+        self,
+        table: SlotTable,
+        store: Store,
+        peers: Peers,
+        handlers: Handlers,
+        tasks: Tasks,
+        arrivals: Arrivals,
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._peers = peers
+        self._tasks = tasks
+        self._arrivals = arrivals
+        self._own = OwnSlots(table, peers.me)
+        self._taken: list[tuple[Uid, Replicate]] = []
+        self._failing = False
+        handlers.on_event(Replicate, self._take)
+
+    def _take(self, sender: Uid, message: Replicate) -> None:
+        if not self._taken:
+            # It runs in the loop's next turn, and finds everything that this turn brings.
+            self._tasks.start(self._commit(), "hold records")
+        self._taken.append((sender, message))
+
+    async def _commit(self) -> None:
+        taken, self._taken = self._taken, []
+        records = taken[0][1].records if len(taken) == 1 else [each for _, one in taken for each in one.records]
+        try:
+            changed = await self._store.transact(lambda tx: tx.merge(records))
+        except StoreError as error:
+            if not self._failing:
+                log.warning("cannot hold records for others", reason=str(error))
+            self._failing = True
+            self._answer(taken, ok=False)
+            return
+        self._failing = False
+        self._answer(taken, ok=True)
+        self._arrivals.publish(changed)
+
+    def _answer(self, taken: Sequence[tuple[Uid, Replicate]], ok: bool) -> None:
+        for sender, message in taken:
+            self._peers.send(sender, Replicated(message.batch, ok, self._newer(message.records)))
+
+    def _newer(self, records: Sequence[Record]) -> list[KnownConfig]:
+        """Return the configurations of slots of which this node is no member: the coordinator may not know them."""
+        foreign = {record.slot for record in records} - self._own.slots
+        return [known for slot in sorted(foreign) if (known := self._table.known(slot)) is not None]

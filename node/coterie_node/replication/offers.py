@@ -1,0 +1,109 @@
+"""Pushing records: claim versions, send those that the other node lacks, hear under which configuration it has them.
+
+The one way in which a record leaves a node that has it already: strays that are given up, repair, hand-over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.records import Record, Version, record_digest, wins
+from coterie_protocol.registers import KnownConfig
+from coterie_protocol.replication import Confirmed, Offer
+
+from .arrivals import Arrivals
+from .bulk import REQUEST_TIMEOUT, Throttle, fill, from_store, weight
+from .configuration import SlotTable
+from .ports import Clock, Handlers, Peers, RegisterDamaged, Store, Tx
+from .settings import ReplicationSettings
+
+
+class Offers:
+    """Offers records to other nodes, and takes their offers."""
+
+    def __init__(
+        self,
+        table: SlotTable,
+        store: Store,
+        peers: Peers,
+        handlers: Handlers,
+        clock: Clock,
+        arrivals: Arrivals,
+        settings: ReplicationSettings,
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._peers = peers
+        self._arrivals = arrivals
+        self.throttle = Throttle(clock, settings.bulk_bytes_per_second)
+        """Everything in bulk that this node sends goes through it."""
+        self.bytes_sent = 0
+        """Bytes of records offered since the start, for metrics."""
+        handlers.on_request(Offer, self._take)
+
+    async def offer(self, slot: int, uid: Uid, versions: Sequence[Version]) -> KnownConfig | None:
+        """See to it that a node has these versions (or further ones) on its disk, as far as this node still has them.
+
+        Return the slot's configuration at that node, None when it knows none or when it changed between its answers.
+        Raises Unavailable, or what the node answered.
+        """
+        reply = await self._ask(uid, Offer(slot, [], tuple(versions)))
+        known = reply.known
+        lacking = [versions[index] for index in reply.lacking if index < len(versions)]
+        while lacking:
+            records, taken = await from_store(self._store.read(lambda tx, lacking=lacking: fill(tx, lacking)))  # type: ignore[misc]
+            lacking = lacking[taken:]
+            if not records:
+                continue
+            size = sum(map(weight, records))
+            await self.throttle.take(size)
+            reply = await self._ask(uid, Offer(slot, records))
+            self.bytes_sent += size
+            if known is not None and (reply.known is None or reply.known.config.identity != known.config.identity):
+                known = None
+        return known
+
+    async def _ask(self, uid: Uid, offer: Offer) -> Confirmed:
+        reply = await self._peers.request(uid, offer, REQUEST_TIMEOUT, bulk=True)
+        if not isinstance(reply, Confirmed):
+            raise Unavailable(f"{uid} answered an offer with {type(reply).__name__}")
+        return reply
+
+    async def _take(self, _: Uid, offer: Offer) -> Confirmed:
+        slot = offer.slot
+        if not 0 <= slot < self._table.slots or any(record.slot != slot for record in offer.records):
+            raise CoterieError("an offer of another slot's records", code=ErrorCode.BAD_REQUEST)
+        known: KnownConfig | None
+        lacking: tuple[int, ...] = ()
+        if offer.records:
+            changed, known = await from_store(self._store.transact(lambda tx: _merge(tx, slot, offer.records)))
+            self._arrivals.publish(changed)
+        if offer.claims or not offer.records:
+            lacking, known = await from_store(self._store.read(lambda tx: _lacking(tx, slot, offer.claims)))
+        return Confirmed(known or self._table.known(slot), lacking)
+
+
+def _merge(tx: Tx, slot: int, records: Sequence[Record]) -> tuple[list[Record], KnownConfig | None]:
+    return tx.merge(records), _own(tx, slot)
+
+
+def _lacking(tx: Tx, slot: int, claims: Sequence[Version]) -> tuple[tuple[int, ...], KnownConfig | None]:
+    """Find claims that are not held. The records are read whole: what fails its checksum is not held."""
+    lacking = []
+    for index, claim in enumerate(claims):
+        held = tx.record(claim.key) if claim.slot == slot else None
+        if held is None or wins((claim.state, claim.digest), (held.state, record_digest(held))):
+            lacking.append(index)
+    return tuple(lacking), _own(tx, slot)
+
+
+def _own(tx: Tx, slot: int) -> KnownConfig | None:
+    try:
+        register = tx.slot_register(slot)
+    except RegisterDamaged:
+        return None
+    if register is None or register.config is None:
+        return None
+    return KnownConfig(slot, register.accepted, register.config)

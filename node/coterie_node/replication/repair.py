@@ -1,0 +1,324 @@
+"""Repair: members of a slot compare digests on any change and every 30 s, and exchange only what differs.
+
+What this node knows of its fellow members follows from these comparisons: whether a fellow is in sync (it had all that
+this node had, at a time since it last came up and under the slot's present configuration), and whether this node itself
+has caught up (it has compared with a majority, itself included, since it started or became a member).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import islice
+
+import structlog
+
+from coterie_protocol.errors import CoterieError, Unavailable
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.registers import Ballot, KnownConfig, majority
+
+from .arrivals import Arrivals
+from .bulk import AT_ONCE
+from .compare import Comparison
+from .configuration import SlotTable
+from .offers import Offers
+from .ports import Clock, Handlers, Peers, Store, Tasks
+from .settings import ReplicationSettings
+
+log = structlog.get_logger()
+
+BATCH = 256
+"""Slots whose digests are compared in one frame."""
+TICK = 0.5
+"""Seconds after which what differed, or could not be compared, is compared again."""
+CAUGHT_UP_TIMEOUT = 4.0
+
+Identity = tuple[int, Ballot]
+
+
+class Repair:
+    """Keeps the slots that this node is a member of equal to its fellow members'."""
+
+    def __init__(
+        self,
+        table: SlotTable,
+        store: Store,
+        peers: Peers,
+        offers: Offers,
+        handlers: Handlers,
+        tasks: Tasks,
+        clock: Clock,
+        arrivals: Arrivals,
+        settings: ReplicationSettings,
+    ) -> None:
+        self._table = table
+        self._peers = peers
+        self._tasks = tasks
+        self._clock = clock
+        self._settings = settings
+        self._me = peers.me
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self.comparison = Comparison(store, peers, offers, handlers, clock, arrivals)
+        self._fellows: dict[int, tuple[Uid, ...]] = {}
+        """Own slots, and who else is a member of each."""
+        self._shared: dict[Uid, set[int]] = {}
+        """The same by fellow."""
+        self._due: dict[Uid, dict[int, int]] = {}
+        """Slots to compare now, with how often they were found to differ."""
+        self._again: dict[Uid, dict[int, int]] = {}
+        """The same for the next tick."""
+        self._comparing: set[Uid] = set()
+        self._patrolled: set[Uid] = set()
+        self._in_sync: dict[Uid, dict[int, Identity]] = {}
+        """Slots in which a fellow was found in sync since it last came up, and under which configuration."""
+        self._behind: dict[int, set[Uid]] = {}
+        """Own slots in which this node has not caught up yet, and with whom it has compared them."""
+        self._hurried: set[int] = set()
+        self._waiting: dict[int, list[asyncio.Future[None]]] = {}
+        table.watch(self._changed)
+        peers.watch(self._peer)
+        for slot in table.slots_known():
+            known = table.known(slot)
+            assert known is not None
+            self._changed(slot, known)
+
+    async def run(self) -> None:
+        """Compare again what is not equal yet, and everything every `repair_interval`, until cancelled."""
+        patrol_at = self._clock.now() + self._settings.repair_interval
+        while True:
+            await self._clock.sleep(min(TICK, self._settings.repair_interval))
+            again, self._again = self._again, {}
+            for uid, slots in again.items():
+                self._due.setdefault(uid, {}).update(slots)
+            for uid in list(self._due):
+                self._start(uid)
+            if self._clock.now() >= patrol_at:
+                patrol_at = self._clock.now() + self._settings.repair_interval
+                for uid in list(self._shared):
+                    self._patrol(uid)
+
+    # --- one slot, now ---
+
+    async def pull(self, slot: int, uid: Uid) -> None:
+        """Take over every record that another node has and this one lacks, unsettled ones too. Raises Unavailable."""
+        await self.comparison.pull(slot, uid)
+        self._compared(slot, uid)
+
+    async def push(self, slot: int, uid: Uid) -> None:
+        """Give another node every record that it lacks, unsettled ones too. Raises Unavailable."""
+        await self.comparison.push(slot, uid)
+
+    # --- what is known ---
+
+    def is_caught_up(self, slot: int) -> bool:
+        """Say whether this node has compared a slot with a majority of its members (or is none of them)."""
+        return slot not in self._behind
+
+    async def caught_up(self, slot: int, timeout: float = CAUGHT_UP_TIMEOUT) -> None:
+        """Return once this node has compared a slot with a majority of its members, itself included.
+
+        That is since its start, or since it became a member. Raises Unavailable.
+        """
+        if slot not in self._behind:
+            return
+        self._hurry(slot)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._when_caught_up(slot)
+        except TimeoutError:
+            raise Unavailable("this node has not yet caught up with the slot's other members; try again") from None
+
+    async def start_sync(self) -> None:
+        """Return once this node has caught up with every slot of its own; the work goes on by itself."""
+        while self._behind:
+            await self._when_caught_up(next(iter(self._behind)))
+
+    def in_sync(self, slot: int, uid: Uid) -> bool:
+        """Say whether a fellow member is known to have what this node had when they last compared."""
+        known = self._table.known(slot)
+        return known is not None and self._in_sync.get(uid, {}).get(slot) == known.config.identity
+
+    def under_replicated(self) -> list[int]:
+        """Return the slots that this node acts for and whose members are too few, joint, not alive or not in sync."""
+        return [slot for slot in self._fellows if self._table.acts(slot) and not self._whole(slot)]
+
+    def _whole(self, slot: int) -> bool:
+        known = self._table.known(slot)
+        if known is None or known.config.joint or len(known.config.new) < self._table.replication_factor:
+            return False
+        identity = known.config.identity
+        return slot not in self._behind and all(
+            self._peers.alive(uid) and self._in_sync.get(uid, {}).get(slot) == identity for uid in self._fellows[slot]
+        )
+
+    # --- what happens ---
+
+    def _changed(self, slot: int, known: KnownConfig) -> None:
+        """Follow a slot's configuration."""
+        before = self._fellows.pop(slot, None)
+        for uid in before or ():
+            self._shared[uid].discard(slot)
+        if self._me not in known.config.members:
+            self._catch_up(slot)
+            return
+        fellows = self._fellows[slot] = tuple(uid for uid in known.config.members if uid != self._me)
+        if before is None:
+            self._behind[slot] = set()
+        for uid in fellows:
+            self._shared.setdefault(uid, set()).add(slot)
+            if self._in_sync.get(uid, {}).get(slot) != known.config.identity:
+                self._compare_soon(uid, (slot,))
+        self._look_behind(slot)
+
+    def _peer(self, uid: Uid, alive: bool) -> None:
+        self._due.pop(uid, None)
+        self._again.pop(uid, None)
+        self._in_sync.pop(uid, None)
+        if alive and uid in self._shared:
+            slots = self._shared[uid]
+            self._compare_soon(uid, [slot for slot in self._waiting if slot in slots])
+            self._compare_soon(uid, sorted(slots))
+
+    def _compared(self, slot: int, uid: Uid) -> None:
+        """Note that everything that a fellow had of a slot is here."""
+        compared = self._behind.get(slot)
+        if compared is not None:
+            compared.add(uid)
+            self._look_behind(slot)
+
+    def _look_behind(self, slot: int) -> None:
+        compared, known = self._behind.get(slot), self._table.known(slot)
+        if compared is None or known is None:
+            return
+        # While joint, the old members are those who have it.
+        members = known.config.old or known.config.new
+        have = compared | {self._me} if self._me in members else compared
+        if majority(members, have):
+            self._catch_up(slot)
+
+    def _catch_up(self, slot: int) -> None:
+        self._behind.pop(slot, None)
+        for future in self._waiting.pop(slot, ()):
+            if not future.done():
+                future.set_result(None)
+
+    async def _when_caught_up(self, slot: int) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(slot, []).append(future)
+        try:
+            await future
+        finally:
+            waiting = self._waiting.get(slot, [])
+            if future in waiting:
+                waiting.remove(future)
+                if not waiting:
+                    del self._waiting[slot]
+
+    def _hurry(self, slot: int) -> None:
+        """Compare a slot now, past everything that is due."""
+        if slot in self._hurried:
+            return
+        live = [uid for uid in self._fellows.get(slot, ()) if self._peers.alive(uid)]
+        if live:
+            self._hurried.add(slot)
+            self._tasks.start(self._compare_now(slot, live), "catch up with a slot")
+
+    async def _compare_now(self, slot: int, uids: Sequence[Uid]) -> None:
+        try:
+            await asyncio.gather(*(self._round(uid, {slot: self._due.get(uid, {}).pop(slot, 0)}) for uid in uids))
+        finally:
+            self._hurried.discard(slot)
+
+    # --- comparing ---
+
+    def _compare_soon(self, uid: Uid, slots: Sequence[int]) -> None:
+        if self._peers.alive(uid):
+            due = self._due.setdefault(uid, {})
+            for slot in slots:
+                due.setdefault(slot, 0)
+            self._start(uid)
+
+    def _start(self, uid: Uid) -> None:
+        if uid not in self._comparing and self._due.get(uid) and self._peers.alive(uid):
+            self._comparing.add(uid)
+            self._tasks.start(self._compare(uid), "compare with a member")
+
+    async def _compare(self, uid: Uid) -> None:
+        """Compare all slots that are due with a fellow; what else becomes due meanwhile too."""
+        try:
+            while self._peers.alive(uid) and (due := self._due.get(uid)):
+                batch = dict(islice(due.items(), BATCH))
+                for slot in batch:
+                    del due[slot]
+                await self._round(uid, batch)
+        finally:
+            self._comparing.discard(uid)
+
+    async def _round(self, uid: Uid, batch: dict[int, int]) -> None:
+        """Compare slots with a fellow, all records counted, and mend those that differ."""
+        shared = self._shared.get(uid, set())
+        identities = {slot: self._identity(slot) for slot in batch if slot in shared}
+        if not identities:
+            return
+        try:
+            differing = await self.comparison.differing_slots(uid, list(identities), 0)
+        except CoterieError as error:
+            log.info("slots not compared", member=uid, slots=len(identities), reason=error.detail)
+            self._again.setdefault(uid, {}).update(batch)
+            return
+        for slot, identity in identities.items():
+            if slot not in differing:
+                self._compared(slot, uid)
+                self._equal(slot, uid, identity)
+        await asyncio.gather(*(self._mend(slot, uid, batch[slot], identities[slot]) for slot in sorted(differing)))
+
+    async def _mend(self, slot: int, uid: Uid, found: int, identity: Identity | None) -> None:
+        """Pull what differs. A fellow that has not pulled by the next tick, though equal to ask, is given it."""
+        async with self._gate:
+            try:
+                equal = await self.comparison.pull(slot, uid)
+                self._compared(slot, uid)
+                if found and not equal:
+                    # What it lacks now, it gets; what comes later reaches both by append.
+                    await self.comparison.push(slot, uid)
+                    equal = True
+            except CoterieError as error:
+                log.info("slot not compared", slot=slot, member=uid, reason=error.detail)
+                self._in_sync.get(uid, {}).pop(slot, None)
+                equal = False
+        if equal:
+            self._equal(slot, uid, identity)
+        else:
+            self._again.setdefault(uid, {})[slot] = found + 1
+
+    def _identity(self, slot: int) -> Identity | None:
+        known = self._table.known(slot)
+        return known.config.identity if known is not None else None
+
+    def _equal(self, slot: int, uid: Uid, identity: Identity | None) -> None:
+        if identity is not None and self._peers.alive(uid):
+            self._in_sync.setdefault(uid, {})[slot] = identity
+
+    # --- in case that nothing was noticed ---
+
+    def _patrol(self, uid: Uid) -> None:
+        if self._shared[uid] and uid not in self._patrolled and self._peers.alive(uid):
+            self._patrolled.add(uid)
+            self._tasks.start(self._compare_settled(uid), "compare settled records")
+
+    async def _compare_settled(self, uid: Uid) -> None:
+        """Compare what has settled; what differs in that is compared as if it were new."""
+        settled_ms = self._settings.settled_ms
+        slots = sorted(self._shared[uid])
+        try:
+            for start in range(0, len(slots), BATCH):
+                for slot in sorted(
+                    await self.comparison.differing_slots(uid, slots[start : start + BATCH], settled_ms)
+                ):
+                    async with self._gate:
+                        await self.comparison.pull(slot, uid, settled_ms)
+                    self._compare_soon(uid, (slot,))
+        except CoterieError as error:
+            log.info("settled records not compared", member=uid, reason=error.detail)
+        finally:
+            self._patrolled.discard(uid)
