@@ -103,9 +103,10 @@ class Link:
 
     def beat(self) -> None:
         """Say that this node lives, unless something was sent since the last time."""
-        if self.messages_out == self._looked_out:
+        self._looked_out, before = self.messages_out, self._looked_out
+        if self._looked_out == before:
+            self._looked_out += 1  # the heartbeat itself must not pass for something said when the next is due
             self._put(HEARTBEAT)
-        self._looked_out = self.messages_out
 
     def look(self) -> int:
         """Note whether anything came since the last look; return for how many looks nothing did."""

@@ -18,11 +18,18 @@ class WireClosed(Exception):
 
 
 class DiallingSocket(ClientWebSocketResponse):
-    """aiohttp's client end, which shows its transport."""
+    """aiohttp's client end, which shows its transport and can be let go of.
+
+    When a connection is lost, aiohttp marks the socket closed but leaves its connection in the pool's books for good.
+    """
 
     def __init__(self, reader: Any, writer: WebSocketWriter, *args: Any, **kwargs: Any) -> None:
         super().__init__(reader, writer, *args, **kwargs)
         self.transport: asyncio.Transport = writer.transport
+
+    def let_go(self) -> None:
+        """Give the connection back to the pool, which closes it."""
+        self._response.close()
 
 
 class Wire:
@@ -59,3 +66,5 @@ class Wire:
     def drop(self) -> None:
         """End the connection now, whatever is still to be written: a frozen peer would never take it."""
         self._transport.abort()
+        if isinstance(self._socket, DiallingSocket):
+            self._socket.let_go()

@@ -1,0 +1,177 @@
+"""Where settings come from, which one wins, and what is said of those that cannot be."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import itertools
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from coterie_node import config as config_module
+from coterie_node.cli_args import add_config, add_run, effective, make_parser, table
+from coterie_node.config import PRESETS, Address, ConfigError, NodeConfig, Sourced, read_config
+
+Environment = dict[str, str]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = make_parser()
+    commands = made.add_subparsers(dest="command", required=True)
+    add_run(commands)
+    add_config(commands)
+    return made
+
+
+def run(*flags: str, environment: Environment | None = None) -> tuple[NodeConfig, dict[str, Sourced]]:
+    arguments = parser().parse_args(["run", "--data-dir", "/data/n1", *flags])
+    config, settings = effective(arguments, environment or {})
+    return config, {one.name: one for one in settings}
+
+
+def test_defaults() -> None:
+    config, sources = run()
+    assert config.name == "n1"
+    assert config.listen_client == Address("127.0.0.1", 7400)
+    assert (config.listen_peer.port, config.listen_admin.port) == (7401, 7402)
+    assert (config.replication_factor, config.slots, config.ring_uid, config.found) == (None, None, "", False)
+    assert (config.replace_after, config.repair_interval, config.bcrypt_cost) == (60.0, 30.0, 12)
+    assert sources["slots"].source == "default"
+    assert sources["data_dir"].source == "--data-dir"
+
+
+def test_flag_before_environment_before_file_before_preset_before_default(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('preset = "wan"\nheartbeat = 2\nsilence = 11.0\nname = "from the file"\n')
+    environment = {"COTERIE_NODE_CONFIG": str(file), "COTERIE_NODE_SILENCE": "12", "COTERIE_NODE_NAME": "from there"}
+    config, sources = run("--name", "from the flag", environment=environment)
+    found = {name: (getattr(config, name), sources[name].source) for name in sources}
+    assert found["name"] == ("from the flag", "--name")
+    assert found["silence"] == (12.0, "COTERIE_NODE_SILENCE")
+    assert found["heartbeat"] == (2.0, str(file))
+    assert found["dial_timeout"] == (PRESETS["wan"]["dial_timeout"], "preset wan")
+    assert found["repair_interval"] == (30.0, "default")
+
+
+def test_the_preset_itself_may_come_from_anywhere() -> None:
+    config, _ = run("--preset", "cluster", environment={"COTERIE_NODE_PRESET": "wan"})
+    assert config.dial_timeout == PRESETS["cluster"]["dial_timeout"]
+    config, _ = run(environment={"COTERIE_NODE_PRESET": "wan"})
+    assert config.silence == PRESETS["wan"]["silence"]
+
+
+def test_values_of_a_file_have_their_own_types(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(
+        'found = true\nslots = 64\nseed = ["a:1", "[::1]:2"]\nlisten-peer = "0.0.0.0:9"\nadmin-token-file = "/t"\n'
+    )
+    config, _ = run("--config", str(file))
+    assert config.found is True
+    assert config.slots == 64
+    assert config.seed == (Address("a", 1), Address("::1", 2))
+    assert config.listen_peer == Address("0.0.0.0", 9)
+    assert config.admin_token_file == Path("/t")
+
+
+def test_seeds_may_be_given_again_or_with_commas() -> None:
+    config, _ = run("--seed", "a:1", "--seed", "b:2")
+    assert config.seed == (Address("a", 1), Address("b", 2))
+    config, _ = run(environment={"COTERIE_NODE_SEED": "a:1, b:2"})
+    assert config.seed == (Address("a", 1), Address("b", 2))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--slots", "1000"], "--slots '1000': must be a power of two"),
+        (["--slots", "many"], "must be a whole number"),
+        (["--replication-factor", "0"], "at least 1"),
+        (["--seed", "nowhere"], "--seed 'nowhere': must be HOST:PORT"),
+        (["--listen-client", "::1:7400"], "must be HOST:PORT"),
+        (["--listen-peer", "127.0.0.1:70000"], "must be HOST:PORT"),
+        (["--listen-peer", "127.0.0.1:7400"], "is given for two"),
+        (["--discovery", "dns"], "comes with a later release"),
+        (["--discovery", "multicast"], "comes with a later release"),
+        (["--discovery", "carrier pigeons"], "must be one of static"),
+        (["--preset", "moon"], "must be one of local, cluster, wan"),
+        (["--replace-after", "soon"], "number of seconds"),
+        (["--replace-after", "-1"], "above 0"),
+        (["--heartbeat", "0.6"], "at least twice as long"),
+        (["--bcrypt-cost", "31"], "between 4 and 20"),
+        (["--ring-uid", "main"], "32 hexadecimal digits"),
+        (["--config", "/nowhere/node.toml"], "cannot read /nowhere/node.toml: No such file"),
+        (["--data-dir", ""], "--data-dir is missing"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(flags: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        run(*flags)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_variable_that_cannot_be_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"COTERIE_NODE_FOUND 'perhaps': must be true or false"):
+        run(environment={"COTERIE_NODE_FOUND": "perhaps"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("slotz = 1", "no setting is called 'slotz'"),
+        ("slots = ", "is not TOML"),
+        ("[slots]\nx = 1", "slots is a table"),
+        ("slots = 3", "slots '3': must be a power of two"),
+        ("\udc80", "is not TOML"),
+    ],
+)
+def test_a_file_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "node.toml"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError) as error:
+        run("--config", str(file))
+    assert words in str(error.value)
+    assert str(file) in str(error.value)
+
+
+def test_a_wrong_flag_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in (["run", "--nonsense"], ["run", "--seed"], ["rum"], []):
+        with pytest.raises(SystemExit) as ended:
+            parser().parse_args(line)
+        assert ended.value.code == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "--help" in error
+
+
+@pytest.mark.parametrize("command", ["run", "config"])
+def test_help_names_every_flag_and_variable_and_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args([command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for one in fields(NodeConfig):
+        assert "--" + one.name.replace("_", "-") in text
+        assert f"COTERIE_NODE_{one.name.upper()}" in text
+    assert f"coterie-node {command}" in text.split("examples:")[1]
+
+
+def test_the_table_shows_where_each_setting_comes_from() -> None:
+    settings = read_config({"data_dir": "/d"}, {"COTERIE_NODE_PRESET": "wan", "COTERIE_NODE_SEED": "a:1,b:2"})
+    lines = {line.split()[0]: line.split()[1:] for line in table(settings).splitlines()}
+    assert lines["data-dir"] == ["/d", "--data-dir"]
+    assert lines["seed"] == ["a:1,b:2", "COTERIE_NODE_SEED"]
+    assert lines["silence"] == ["5", "preset", "wan"]
+    assert lines["slots"] == ["-", "default"]
+
+
+def test_every_setting_says_why_it_is_what_it_is() -> None:
+    tree = ast.parse(inspect.getsource(config_module))
+    (body,) = [node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "NodeConfig"]
+    for setting, why in itertools.pairwise(body):
+        if isinstance(setting, ast.AnnAssign):
+            assert isinstance(why, ast.Expr)
+            assert isinstance(why.value, ast.Constant)
