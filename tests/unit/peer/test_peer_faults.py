@@ -93,7 +93,7 @@ async def test_who_stood_still_itself_blames_nobody(make: MakeNode) -> None:
     one, two, three = await make(1), await make(2), await make(3)
     for a, b in ((one, two), (two, three), (three, one)):
         await a.meet(b)
-    time.sleep(4 * QUICK.silence)  # noqa: ASYNC251  # the loop stands still: that is the point
+    time.sleep(2 * QUICK.silence)  # noqa: ASYNC251  # the loop stands still: that is the point
     async with raw_peer(one, 9) as witness:
         await witness.link()
         for _ in range(10):
