@@ -86,6 +86,15 @@ class Ring:
         """Return a slot's owner if it can be told without asking anybody."""
         return self._core.pointers.owner(slot) if self.member else None
 
+    @property
+    def length(self) -> int:
+        """Return how many successors a node keeps when the ring is large enough."""
+        return self._core.pointers.length
+
+    def standing(self, now: float) -> Standing:
+        """Return how this node presents itself to others."""
+        return self._core.standing(now)
+
     def circle(self, now: float) -> str:
         """Return the mark of this node's circle."""
         return self._core.circle.mark(now)[0]
