@@ -17,7 +17,7 @@ from aiohttp import WSCloseCode
 
 from coterie_protocol.errors import CoterieError, ErrorCode, FrameError, Unavailable
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.nodes import NodeRef, PeerHello, Ping, Pong, Refs, WhoIs
+from coterie_protocol.nodes import NodeRef, PeerHello
 
 from ..replication.dispatch import Dispatcher, TaskGroup
 from ..replication.ports import Clock, Tasks
@@ -27,6 +27,7 @@ from .dialler import Dialler, Met, seen_from
 from .link import GOODBYE, Link
 from .listener import Listener
 from .pulse import Pulse
+from .questions import Questions
 from .redial import Redial
 from .settings import PeerSettings
 from .wire import Wire, WireClosed
@@ -70,9 +71,7 @@ class Links:
         self._listener = Listener(self._serve, self._settings)
         self._redial = Redial(self, self._own, self._settings)
         self._pulse = Pulse(self._links, self.book, clock, self._settings)
-        dispatcher.on_request(Ping, self._pong)
-        dispatcher.on_request(WhoIs, self._who_is)
-        dispatcher.on_event(Refs, lambda _, message: self.learn(message.nodes))
+        Questions(dispatcher, lambda: hello().node, self.book, self.learn)
 
     # --- Beginning and end ---
 
@@ -401,16 +400,6 @@ class Links:
     def _met_foreign(self, hello: PeerHello) -> None:
         for callback in self._foreign:
             callback(hello)
-
-    # --- Small questions of peers ---
-
-    async def _pong(self, _: Uid, __: Ping) -> Pong:
-        return Pong(self._hello().node)
-
-    async def _who_is(self, _: Uid, message: WhoIs) -> Refs:
-        mine = self._hello().node
-        known = [mine if uid == self._me else self.book.get(Uid(uid)) for uid in message.uids]
-        return Refs([ref for ref in known if ref is not None])
 
     def _check_open(self) -> None:
         if self._closing:
