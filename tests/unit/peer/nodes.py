@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 
-from coterie_node.node import SystemClock
 from coterie_node.peer.links import Links
 from coterie_node.peer.settings import PeerSettings
 from coterie_node.replication.dispatch import Dispatcher, TaskGroup
@@ -22,6 +22,17 @@ QUICK = PeerSettings(heartbeat=0.05, silence=0.5, dial_timeout=2.0, redial_first
 PATIENT = PeerSettings(heartbeat=0.05, silence=60.0, dial_timeout=2.0)
 SOON = 5.0
 """Seconds that something may take which should happen at once; the machine may be busy."""
+
+
+class SystemClock:
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
 
 def uid_of(number: int) -> Uid:
