@@ -1,0 +1,539 @@
+"""Every row of the table "How the wrong variants fail" (docs/protocol.md), played to the step where it fails.
+
+Each story runs twice: with the real code, which must survive it, and with that one rule broken on purpose, which the
+witness must catch. So a story that has lost its point fails, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from coterie_node.replication import acceptor
+from coterie_node.replication.accounts import Accounts
+from coterie_node.replication.ports import RegisterDamaged, Tx
+from coterie_node.replication.proposer import Prepared, Proposer
+from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.registers import (
+    AccountAccept,
+    AccountAccepted,
+    AccountBallot,
+    AccountList,
+    AccountPromises,
+    Ballot,
+    Config,
+    ConfigAccept,
+    ConfigLearn,
+    ConfigPrepare,
+    ConfigPromise,
+    KnownConfig,
+    SlotRegister,
+    majority,
+)
+from coterie_protocol.replication import SyncState, SyncStates
+
+from tests.sim.invariants import Violation
+from tests.sim.network import message
+from tests.sim.steps import SLOT, at, confirm, drawn, held, hint, join, joint_accepts, move, outcome, settle, start, sync
+from tests.sim.world import World
+
+Simulate = Callable[..., Any]
+
+
+def lone() -> World:
+    """Return a world that serves slots of one member, and moves nothing by itself."""
+    return World(replication_factor=1, loops=False)
+
+
+def promised_by_the_new_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break rule 5 (and with it 7): the new members' majority counts as the joint configuration's quorum."""
+    monkeypatch.setattr(
+        Prepared, "complete", property(lambda one: one.best is not None and majority(one.best.config.new, one.granted))
+    )
+
+
+# --- P before J is chosen --------------------------------------------------------------------------------------------
+
+
+async def p_before_j() -> None:
+    async with lone() as world:
+        await start(world, "n0", "n1", "n2", "n4")
+        lost = world.network.drop(joint_accepts("n0"))
+        assert await join(world, "n4", "n1") is None
+        lost.remove()
+        assert (at(world, "n0"), at(world, "n1")) == ("P1{n0}", "J2{n0}>{n1}")
+
+        world.network.partition({"n1", "n4"}, {"n0", "n2"})
+        joint = held(world, "n1")
+        assert await settle(world, "n4", joint) is None
+        assert await join(world, "n4", "n1") is None
+        assert at(world, "n1") == "J2{n0}>{n1}"
+
+        assert drawn(await move(world, "n0", "n2")) == "P3{n2}"
+        world.network.heal()
+        await asyncio.sleep(0.2)
+        assert await settle(world, "n4", joint) is None
+        assert drawn(await confirm(world, "n1")) == "P3{n2}"
+
+
+def test_a_joint_configuration_that_is_not_chosen_gets_no_successor(simulate: Simulate) -> None:
+    """J2{n0}>{n1} reaches only n1. While n0 is away nobody can make P3{n1} of it: its quorum needs n0, too.
+
+    So n0 is free to go to n2: J2{n0}>{n2}, P3{n2}. When all are together again, what n1 holds is history.
+    """
+    simulate(p_before_j())
+
+
+def test_p_before_j_is_chosen_forks(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with a proposer to whom n1's promise is enough: it decides P3{n1}, and n0 later decides P3{n2}."""
+    promised_by_the_new_is_enough(monkeypatch)
+    with pytest.raises(Violation, match=r"P3\{n1\}.*accepted before anything of epoch 2 was chosen"):
+        simulate(p_before_j())
+
+
+# --- J aborted or replaced -------------------------------------------------------------------------------------------
+
+
+async def j_replaced() -> None:
+    async with lone() as world:
+        await start(world, "n0", "n1", "n2")
+        joint = await join(world, "n0", "n1")
+        assert drawn(joint) == "J2{n0}>{n1}"
+        assert joint is not None
+        assert drawn(await join(world, "n2", "n2")) == "J2{n0}>{n1}"
+        assert at(world, "n2") == "none"
+        assert await sync(world, "n1", joint)
+        assert drawn(await settle(world, "n1", joint)) == "P3{n1}"
+        assert drawn(await join(world, "n0", "n2")) == "J4{n1}>{n2}"
+
+
+def test_a_joint_configuration_is_carried_on_not_replaced(simulate: Simulate) -> None:
+    """J2{n0}>{n1} is chosen; then the ring suggests n2. The proposer finds J2 and accepts it again instead of {n2}.
+
+    P3{n1} follows, and only upon that J4{n1}>{n2}.
+    """
+    simulate(j_replaced())
+
+
+def test_replacing_a_joint_configuration_forks(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proposer that answers the new suggestion with J3{n0}>{n2} leaves J2's successor beside it."""
+
+    async def replacing(self: Proposer, wishes: Mapping[int, tuple[Uid, ...]]) -> dict[int, KnownConfig]:
+        prepared = await self.prepare(wishes)
+        proposals = []
+        for one in prepared.values():
+            assert one.best is not None
+            config = one.best.config
+            old = config.old or config.new
+            proposals.append((one.ballot, one.slot, Config(config.epoch + 1, one.ballot, old, wishes[one.slot])))
+        return await self.accept(proposals)
+
+    monkeypatch.setattr(Proposer, "join", replacing)
+    with pytest.raises(Violation, match=r"J3\{n0\}>\{n2\}.*joint upon J2\{n0\}>\{n1\}"):
+        simulate(j_replaced())
+
+
+# --- quorum of a stale configuration ---------------------------------------------------------------------------------
+
+
+async def stale_quorum() -> None:
+    async with lone() as world:
+        await start(world, "n0", "n1", "n2", "n5")
+        lost = world.network.drop(joint_accepts("n0"))
+        assert await join(world, "n5", "n1") is None
+        lost.remove()
+        world.network.partition({"n1", "n5"}, {"n0", "n2"})
+        assert drawn(await join(world, "n0", "n2")) == "J2{n0}>{n2}"
+        # All that n5 knows, from its cache and from n1, is the other one.
+        hint(world, "n5", "n1")
+        assert await confirm(world, "n5") is None
+        assert await join(world, "n5", "n1") is None
+        world.network.heal()
+        await asyncio.sleep(0.2)
+        assert drawn(await confirm(world, "n5")) == "J2{n0}>{n2}"
+        assert (at(world, "n0"), at(world, "n2")) == ("J2{n0}>{n2}", "J2{n0}>{n2}")
+
+
+def test_a_round_needs_the_quorum_of_what_it_found(simulate: Simulate) -> None:
+    """J2{n0}>{n2} is chosen while n1 holds an older, lonely J2{n0}>{n1}. Who sees only that cannot go without n0.
+
+    Once n0 answers, the round finds J2{n0}>{n2}, whose ballot is higher, and asks n2 as well.
+    """
+    simulate(stale_quorum())
+
+
+def test_the_quorum_of_a_stale_configuration_forks(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proposer that skips n0 accepts J2{n0}>{n1} again, above the chosen J2{n0}>{n2}: epoch 2 has two values."""
+    promised_by_the_new_is_enough(monkeypatch)
+    with pytest.raises(Violation, match=r"J2\{n0\}>\{n1\}.*of the same epoch"):
+        simulate(stale_quorum())
+
+
+# --- a removed member forgets ----------------------------------------------------------------------------------------
+
+
+async def removed_member_forgets(forgets: bool = False) -> None:
+    async with lone() as world:
+        await start(world, "n0", "n1", "n2", "n3")
+        assert drawn(await move(world, "n0", "n0", "n1", "n2")) == "P3{n0,n1,n2}"
+        world.network.partition({"n0"}, {"n1", "n2", "n3"})
+        await asyncio.sleep(1.5)
+        assert drawn(await move(world, "n1", "n3")) == "P5{n3}"
+        assert (at(world, "n0"), at(world, "n1"), at(world, "n2")) == ("P3{n0,n1,n2}", "P5{n3}", "P5{n3}")
+        if forgets:
+            world.disks["n1"].forget_register(SLOT)
+            del world.witness.registers["n1", SLOT]
+        await world.restart("n1")
+        world.network.partition({"n0", "n1"}, {"n2", "n3"})
+        await asyncio.sleep(1.5)
+        assert await join(world, "n0", "n1", "n3", "n0") is None
+        assert at(world, "n0") == "P3{n0,n1,n2}"
+        world.network.heal()
+        await asyncio.sleep(0.2)
+        assert drawn(await confirm(world, "n0")) == "P5{n3}"
+
+
+def test_a_removed_member_remembers(simulate: Simulate) -> None:
+    """n1 and n2 hand over to n3 while n0 is away: P5{n3}. Then n0, still at P3, meets n1, which is out.
+
+    n1 keeps its register, over a restart, too: n0 learns from it that n3 decides, and decides nothing without it.
+    """
+    simulate(removed_member_forgets())
+
+
+def test_a_removed_member_that_forgets_forks(simulate: Simulate) -> None:
+    """An n1 that has dropped the register promises like a blank node: with n0 that is a majority of P3."""
+    with pytest.raises(Violation, match=r"J4\{n0,n1,n2\}>\{n1,n3,n0\}.*of the same epoch"):
+        simulate(removed_member_forgets(forgets=True))
+
+
+# --- unknown = empty -------------------------------------------------------------------------------------------------
+
+
+async def unknown_is_not_empty() -> None:
+    async with lone() as world:
+        await start(world, "n0")
+        await world.start("n4")
+        await asyncio.sleep(0.2)
+        world.network.partition({"n0"}, {"n4"})
+        assert await join(world, "n4", "n4") is None
+        assert at(world, "n4") == "none"
+        with pytest.raises(CoterieError) as refused:
+            await world.add("n4", "ann", "x")
+        assert refused.value.wire_code is ErrorCode.UNKNOWN_SLOT
+        world.network.heal()
+        await asyncio.sleep(0.2)
+        assert await world.add("n0", "ann", "y") == b"y;"
+
+
+def test_who_knows_nothing_of_a_slot_creates_nothing(simulate: Simulate) -> None:
+    """A wrong ring suggests n4 to n4, which is blank: all answer 'none', and that is the end of the round."""
+    simulate(unknown_is_not_empty())
+
+
+def test_taking_unknown_for_empty_forks(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proposer that takes 'none' for a slot that does not exist yet creates J2{n4}>{n4} beside P1{n0}."""
+
+    async def creating(self: Proposer, wishes: Mapping[int, tuple[Uid, ...]]) -> dict[int, KnownConfig]:
+        await self.prepare(wishes)
+        ballot = self._next(wishes)
+        return await self.accept([(ballot, slot, Config(2, ballot, wish, wish)) for slot, wish in wishes.items()])
+
+    monkeypatch.setattr(Proposer, "join", creating)
+    with pytest.raises(Violation, match=r"J2\{n4\}>\{n4\}"):
+        simulate(unknown_is_not_empty())
+
+
+# --- epoch is only a number ------------------------------------------------------------------------------------------
+
+
+async def same_epoch_another_configuration() -> None:
+    async with lone() as world:
+        await start(world, "n0", "n2", "n5")
+        lost = world.network.drop(joint_accepts("n0"))
+        assert await join(world, "n5", "n5") is None
+        lost.remove()
+        assert at(world, "n5") == "J2{n0}>{n5}"
+        world.network.partition({"n0", "n2"}, {"n5"})
+        joint = await join(world, "n2", "n2")
+        assert joint is not None
+        assert await sync(world, "n2", joint)
+        untold = world.network.drop(message(ConfigLearn, to="n0"))
+        assert drawn(await settle(world, "n2", joint)) == "P3{n2}"
+        assert (at(world, "n0"), at(world, "n5")) == ("J2{n0}>{n2}", "J2{n0}>{n5}")
+        world.network.partition({"n0", "n5"}, {"n2"})
+        await asyncio.sleep(1.5)
+        created = await outcome(world.add("n5", "ann", "x"))
+        untold.remove()
+        world.network.heal()
+        await asyncio.sleep(0.2)
+        await world.read("n2", "ann")
+        assert created is None
+
+
+def test_the_epoch_alone_does_not_name_a_configuration(simulate: Simulate) -> None:
+    """n5 holds an unchosen J2{n0}>{n5}, n0 the chosen J2{n0}>{n2}, whose P3{n2} is decided. All say 'epoch 2'.
+
+    What n5 wants to create "at epoch 2" with n0 is answered with stale_epoch, for its cid is another.
+    """
+    simulate(same_epoch_another_configuration())
+
+
+def test_comparing_epochs_only_loses(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fence that looks at the number only lets n0 and n5 acknowledge x, which P3{n2} never hears of."""
+
+    def by_number(tx: Tx, slot: int, epoch: int, cid: Ballot) -> None:
+        held = tx.slot_register(slot)
+        if held is None or held.config is None or held.config.epoch != epoch:
+            raise StaleEpoch()
+
+    monkeypatch.setattr(acceptor, "_fence", by_number)
+    with pytest.raises(Violation, match=r"ann.*acknowledged before"):
+        simulate(same_epoch_another_configuration())
+
+
+# --- no fence on accept ----------------------------------------------------------------------------------------------
+
+
+async def accept_after_the_move() -> None:
+    async with lone() as world:
+        await start(world, "n0", "n1", "n2", "n4", patient="n1")
+        await move(world, "n0", "n0", "n1", "n2")
+        late = world.network.hold(message(AccountAccept, to={"n0", "n2"}))
+        adding = asyncio.ensure_future(outcome(world.add("n1", "ann", "x")))
+        await late.caught(2)
+        lagging = world.network.drop(joint_accepts("n1"))
+        joint = await join(world, "n0", "n4")
+        assert joint is not None
+        assert drawn(joint) == "J4{n0,n1,n2}>{n4}"
+        assert (at(world, "n0"), at(world, "n1"), at(world, "n2")) == (drawn(joint), "P3{n0,n1,n2}", drawn(joint))
+        # n1, which has accepted x, is not heard: a majority of the old has.
+        silent = world.network.drop(message(SyncState, AccountList, to="n1"))
+        assert await sync(world, "n0", joint)
+        late.release()
+        await asyncio.sleep(0.2)
+        assert drawn(await settle(world, "n0", joint)) == "P5{n4}"
+        lagging.remove()
+        silent.remove()
+        acknowledged = await adding
+        assert (acknowledged or b"") in await world.read("n4", "ann")
+
+
+def test_an_accept_is_fenced_like_a_promise(simulate: Simulate) -> None:
+    """n0 and n2 have promised x under P3, then go over to the joint J4 and are synced; x's accepts reach them late.
+
+    They refuse: n1 must begin anew under J4, where n4 has its say. So P5{n4} knows of x if anybody was told so.
+    """
+    simulate(accept_after_the_move())
+
+
+def test_an_accept_without_a_fence_loses(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acceptors that fence only the promise accept x under P3 although J4 is synced: P5{n4} comes without it."""
+    real = acceptor.account_accept
+
+    def unfenced(tx: Tx, request: AccountAccept) -> AccountAccepted:
+        return real(tx, AccountAccept(SLOT, *_own(tx).identity, request.items))
+
+    monkeypatch.setattr(acceptor, "account_accept", unfenced)
+    with pytest.raises(Violation, match=r"ann"):
+        simulate(accept_after_the_move())
+
+
+# --- ballots without epoch -------------------------------------------------------------------------------------------
+
+
+async def old_ballot_of_a_removed_member() -> None:
+    async with lone() as world:
+        await start(world, "n0", "n1", "n2", "n3")
+        await move(world, "n0", "n0", "n1", "n2")
+        lost = world.network.drop(message(AccountAccept, to={"n0", "n1"}))
+        world.processes["n2"].accounts._counter = 8  # As after eight rounds.
+        assert await outcome(world.add("n2", "ann", "w")) is None
+        lost.remove()
+        assert world.witness.accounts["n2", SLOT, "ann"].value == b"w;"
+        world.network.partition({"n2"}, {"n0", "n1", "n3"})
+        await asyncio.sleep(1.5)
+        assert drawn(await move(world, "n0", "n3")) == "P5{n3}"
+        world.network.heal()
+        await asyncio.sleep(0.2)
+        assert await world.add("n3", "ann", "v") == b"v;"
+        held = world.witness.accounts["n2", SLOT, "ann"]
+        assert held.accepted.counter > world.witness.accounts["n3", SLOT, "ann"].accepted.counter
+        assert drawn(await move(world, "n3", "n2")) == "P7{n2}"
+        assert await world.read("n2", "ann") == b"v;"
+
+
+def test_the_epoch_leads_an_accounts_ballot(simulate: Simulate) -> None:
+    """Only n2 ever accepted x=w, at counter 9 of epoch 3. It is removed; P5{n3} acknowledges x=v at counter 1.
+
+    When n2 comes back as a new member, v is newer than w, for its epoch is.
+    """
+    simulate(old_ballot_of_a_removed_member())
+
+
+def test_ballots_without_the_epoch_fork(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the counter counts, the joint J6{n3}>{n2} takes n2's forgotten w for the newest and syncs it."""
+    ballot = Accounts._ballot
+
+    def without_epoch(self: Accounts, config: KnownConfig) -> AccountBallot:
+        real = ballot(self, config)
+        return AccountBallot(0, real.counter, real.proposer)
+
+    monkeypatch.setattr(Accounts, "_ballot", without_epoch)
+    with pytest.raises(Violation, match=r"ann"):
+        simulate(old_ballot_of_a_removed_member())
+
+
+# --- an unfenced list ------------------------------------------------------------------------------------------------
+
+
+async def list_of_a_member_that_lags() -> None:
+    async with lone() as world:
+        await start(world, "n0", "n1", "n2", "n3", patient="n0")
+        await move(world, "n0", "n0", "n1", "n2")
+        gone = world.network.drop(message(AccountAccept, to="n1"))
+        late = world.network.hold(message(AccountAccept, to="n2"))
+        adding = asyncio.ensure_future(world.add("n0", "ann", "x"))
+        await late.caught()
+        lagging = world.network.drop(joint_accepts("n2"))
+        joint = await join(world, "n1", "n3")
+        assert joint is not None
+        assert (at(world, "n0"), at(world, "n1"), at(world, "n2"), at(world, "n3")) == (
+            drawn(joint),
+            drawn(joint),
+            "P3{n0,n1,n2}",
+            drawn(joint),
+        )
+        silent = world.network.drop(message(SyncState, AccountList, to="n0"))
+        assert not await sync(world, "n1", joint)
+        late.release()
+        assert await adding == b"x;"
+        for tap in (gone, silent, lagging):
+            tap.remove()
+        assert await sync(world, "n1", joint)
+        assert drawn(await settle(world, "n1", joint)) == "P5{n3}"
+        await asyncio.sleep(0.2)
+        assert await world.read("n3", "ann") == b"x;"
+
+
+def test_only_members_at_the_joint_configuration_are_listed(simulate: Simulate) -> None:
+    """x is at n0 only; J4 is chosen by n0, n1 and n3; n0 does not answer the sync, and n2 still is at P3.
+
+    n1's list alone is no majority of the old, and n2's does not count: n2 may, and does, still accept x under P3.
+    """
+    simulate(list_of_a_member_that_lags())
+
+
+def test_an_unfenced_list_loses(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync that takes n2's empty list goes on to P5{n3}, and x, acknowledged by n0 and n2, is not there."""
+    state, listed = acceptor.sync_state, acceptor.account_list
+
+    def any_state(tx: Tx, request: SyncState) -> SyncStates:
+        return state(tx, SyncState([(SLOT, *_own(tx).identity)]))
+
+    def any_list(tx: Tx, request: AccountList) -> AccountPromises:
+        return listed(tx, AccountList(SLOT, *_own(tx).identity, request.after))
+
+    monkeypatch.setattr(acceptor, "sync_state", any_state)
+    monkeypatch.setattr(acceptor, "account_list", any_list)
+
+    async def story() -> None:
+        async with lone() as world:
+            await start(world, "n0", "n1", "n2", "n3", patient="n0")
+            await move(world, "n0", "n0", "n1", "n2")
+            world.network.drop(message(AccountAccept, to="n1"))
+            late = world.network.hold(message(AccountAccept, to="n2"))
+            adding = asyncio.ensure_future(world.add("n0", "ann", "x"))
+            await late.caught()
+            world.network.drop(joint_accepts("n2"))
+            joint = await join(world, "n1", "n3")
+            assert joint is not None
+            world.network.drop(message(SyncState, AccountList, to="n0"))
+            assert await sync(world, "n1", joint)
+            late.release()
+            assert await adding == b"x;"
+            await settle(world, "n1", joint)
+
+    with pytest.raises(Violation, match=r"P5\{n3\}.*ann"):
+        simulate(story())
+
+
+def _own(tx: Tx) -> Config:
+    register = tx.slot_register(SLOT)
+    assert register is not None
+    assert register.config is not None
+    return register.config
+
+
+# --- a corrupted acceptor merely abstains ----------------------------------------------------------------------------
+
+
+async def corrupted_acceptor() -> None:
+    async with lone() as world:
+        await start(world, "n0", "n1", "n2", "x", "y", "a", patient="a")
+        plain = await move(world, "n0", "n0", "n1", "n2")
+        for uid in ("a", "x"):
+            world.processes[uid].table.learn([plain])
+            world.processes[uid].table.choose(plain)
+        first = plain.ballot.counter
+        nodes = {uid: process.proposer for uid, process in world.processes.items()}
+        # Ballot 4: n0 promises it, the request to n1 is lost and the one to n2 late.
+        world.network.drop(message(ConfigPrepare, sender="a", to="n1"))
+        late = world.network.hold(message(ConfigPrepare, sender="a", to="n2"))
+        nodes["a"]._counter = first + 30
+        fourth = asyncio.ensure_future(join(world, "a", "y"))
+        await late.caught()
+        await asyncio.sleep(0.2)
+        assert world.witness.registers["n0", SLOT].promised.counter > first + 30
+        # n0's register is damaged while n1 and n2 complete ballot 2.
+        await world.crash("n0")
+        world.disks["n0"].damage_register(SLOT)
+        del world.witness.registers["n0", SLOT]
+        await world.start("n0")
+        await asyncio.sleep(0.2)
+        nodes["n1"]._counter = first + 10
+        again = await confirm(world, "n1")
+        assert drawn(again) == "P3{n0,n1,n2}"
+        # Ballot 3 reaches n0 and n1.
+        away = world.network.drop(message(ConfigPrepare, ConfigAccept, sender="x", to="n2"))
+        nodes["x"]._counter = first + 20
+        third = await world.processes["x"].call(lambda: nodes["x"].join({SLOT: ("x",)}))
+        away.remove()
+        # And ballot 4 goes on, with n0's promise from before.
+        late.release()
+        chosen = await fourth
+        assert third == {}
+        assert drawn(chosen) == "J4{n0,n1,n2}>{y}"
+        # A ballot above all that n0 can have promised makes it whole again.
+        assert drawn(await confirm(world, "n1")) == "J4{n0,n1,n2}>{y}"
+        assert at(world, "n0") == "J4{n0,n1,n2}>{y}"
+
+
+def test_a_corrupted_acceptor_keeps_to_its_mark(simulate: Simulate) -> None:
+    """n0 promises ballot 4 and then loses the register to damage; n1 and n2 complete ballot 2, n0 hears of that.
+
+    It must not take part in ballot 3 now: its high-water mark says that it may have promised more, and it had. Ballot 3
+    fails, ballot 4 goes on. Only a ballot above the mark heals the register.
+    """
+    simulate(corrupted_acceptor())
+
+
+def test_a_corrupted_acceptor_without_a_mark_forks(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that abstains only until somebody writes the register again helps ballot 3, and ballot 4 decides as well."""
+
+    def healed_by_anything(tx: Tx, items: Sequence[KnownConfig]) -> list[ConfigPromise]:
+        for item in items:
+            try:
+                tx.slot_register(item.slot)
+            except RegisterDamaged:
+                tx.put_slot_register(item.slot, SlotRegister(item.ballot, item.ballot, item.config))
+        return accept(tx, items)
+
+    accept = acceptor.config_accept
+    monkeypatch.setattr(acceptor, "config_accept", healed_by_anything)
+    with pytest.raises(Violation, match=r"J4\{n0,n1,n2\}>\{y\}.*of the same epoch"):
+        simulate(corrupted_acceptor())
