@@ -231,8 +231,10 @@ class Driver:
     async def _chain(self, owner: Owner) -> tuple[NodeRef, ...]:
         """Return an owner and its successors, as far as it takes to find K nodes that stay."""
         chain = {ref.uid: ref for ref in (owner.owner, *owner.successors)}
-        # A list that is shorter than it might be names the whole ring.
+        # A list that is shorter than it might be ends where the ring does: just before the owner.
         whole = len(owner.successors) < self._ring.length - 1
+        if whole and owner.predecessor is not None:
+            chain.setdefault(owner.predecessor.uid, owner.predecessor)
         for _ in range(MAX_EXTENSIONS):
             if whole or len(first_members(chain.values(), self._replication_factor)) == self._replication_factor:
                 break
