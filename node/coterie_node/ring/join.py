@@ -88,7 +88,9 @@ class Entry:
         """
 
         def answered(now: float, answer: Any) -> None:
-            if not isinstance(answer, Neighbours) or not answer.standing.member:
+            here = isinstance(answer, Neighbours) and answer.standing.member
+            if not here or answer.standing.since > successor.incarnation:
+                # In another life than the one that was pointed to it may be anywhere, even alone.
                 self._end(now, Refusal(f"{successor.name} did not answer; try again"), done)
                 return
             between = answer.predecessor

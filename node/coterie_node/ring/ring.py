@@ -231,13 +231,16 @@ class Ring:
     # --- within ---
 
     def _sight(self, now: float, standing: Standing) -> None:
-        """Take a node's own newest reference, and see whether it stands where this one does."""
-        me = self.me
-        self._core.pointers.refresh(standing.me, standing.since)
-        if standing.member and self.member and standing.me.position == me.position and not standing.alone:
-            mine, _ = self._core.circle.mark(now)
-            if standing.circle == mine:
-                self._chord.twin(now, standing.me)
+        """Take a node's own newest reference, and see whether it stands where this one does.
+
+        A pointer to an earlier life of the node holds on if it has come back to this circle in the meantime.
+        """
+        me, pointers = self.me, self._core.pointers
+        mine, _ = self._core.circle.mark(now)
+        here = standing.member and not standing.alone and standing.circle == mine
+        pointers.refresh(standing.me, 0 if here else standing.since)
+        if here and pointers.member and standing.me.position == me.position:
+            self._chord.twin(now, standing.me)
 
     def _entered(self, now: float, old: list[NodeRef]) -> None:
         core = self._core
