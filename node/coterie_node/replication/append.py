@@ -251,7 +251,7 @@ class Appender:
             return
         if age >= self._settings.append_timeout:
             self._give_up(batch, "no majority has answered in time")
-        elif len(batch.acked) + len(batch.waiting) < self._majority:
+        elif len(batch.acked) + sum(map(self._table.live, batch.waiting)) < self._majority:
             self._give_up(batch, "no majority can be reached")
 
     def _peer(self, uid: Uid, alive: bool) -> None:

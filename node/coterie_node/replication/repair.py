@@ -166,7 +166,8 @@ class Repair:
             self._behind[slot] = set()
         for uid in fellows:
             self._shared.setdefault(uid, set()).add(slot)
-            if self._in_sync.get(uid, {}).get(slot) != known.config.identity:
+            # While joint, hand-over brings the new members up to date; doing it here too would send everything twice.
+            if not known.config.joint and self._in_sync.get(uid, {}).get(slot) != known.config.identity:
                 self._compare_soon(uid, (slot,))
         self._look_behind(slot)
 
@@ -273,13 +274,13 @@ class Repair:
         await asyncio.gather(*(self._mend(slot, uid, batch[slot], identities[slot]) for slot in sorted(differing)))
 
     async def _mend(self, slot: int, uid: Uid, found: int, identity: Identity | None) -> None:
-        """Pull what differs. A fellow that has not pulled by the next tick, though equal to ask, is given it."""
+        """Pull what differs. The fellow does so too; what it still lacks at the next tick is pushed."""
         async with self._gate:
             try:
                 equal = await self.comparison.pull(slot, uid)
                 self._compared(slot, uid)
                 if found and not equal:
-                    # What it lacks now, it gets; what comes later reaches both by append.
+                    # Under way there is always something; what comes later reaches both by append.
                     await self.comparison.push(slot, uid)
                     equal = True
             except CoterieError as error:

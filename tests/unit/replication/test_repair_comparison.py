@@ -1,0 +1,317 @@
+"""Members compare digests, exchange what differs, and know who is in sync."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from tests.sim.loop import run, sim_loop
+from tests.sim.network import message as matching
+from tests.unit.replication.nodes import (
+    SLOT,
+    SLOTS,
+    A,
+    B,
+    C,
+    D,
+    Nodes,
+    equal,
+    known,
+    message,
+    moved,
+    patient,
+    simulated,
+    until,
+)
+
+from coterie_protocol.errors import Unavailable
+from coterie_protocol.records import Record, State
+from coterie_protocol.replication import FetchRecords, SlotDigests
+
+P = known(3, (A, B, C))
+STILL = patient(repair_interval=1e6)
+
+
+def divergent(rng: random.Random, count: int = 400) -> list[list[Record]]:
+    """Make three sets of versions of the same keys, some of which only some have."""
+    sets: list[list[Record]] = [[], [], []]
+    for number in range(count):
+        first = message(number, rng.randbytes(rng.randrange(300)))
+        versions = [
+            first,
+            moved(first, State.ARCHIVED, b"mine"),
+            moved(first, State.EXPIRED),
+            moved(first, State.DELETED),
+        ]
+        for held in sets:
+            if rng.random() < 0.7:
+                held.append(rng.choice(versions))
+    return sets
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pull_and_push_converge(seed: int) -> None:
+    async def main() -> None:
+        async with Nodes(A, B, C, loops=False) as nodes:
+            for uid, records in zip((A, B, C), divergent(random.Random(seed)), strict=True):
+                await nodes[uid].put(*records)
+            repair = nodes[A].repair
+            for _ in range(2):
+                for uid in (B, C):
+                    await repair.pull(SLOT, uid)
+                    await repair.push(SLOT, uid)
+            held = await nodes[A].held()
+            assert await nodes[B].held() == held
+            assert await nodes[C].held() == held
+            assert len(held) > 300
+
+    run(main(), seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_members_converge_by_themselves(seed: int) -> None:
+    async def main() -> None:
+        async with Nodes(A, B, C, settings=STILL) as nodes:
+            for uid, records in zip((A, B, C), divergent(random.Random(seed)), strict=True):
+                await nodes[uid].put(*records)
+            await nodes.configure(P)
+            await equal((nodes[uid] for uid in (A, B, C)), seconds=10.0)
+            await until(lambda: all(not nodes[uid].repair.under_replicated() for uid in (A, B, C)), 10.0)
+
+    run(main(), seed)
+
+
+@simulated
+async def test_many_and_large_records_are_paged() -> None:
+    async with Nodes(A, B, loops=False) as nodes:
+        many = [message(number) for number in range(2600)]
+        large = [message(number, bytes(50_000), slot=4) for number in range(40)]
+        await nodes[A].put(*many, *large)
+        await nodes[B].repair.pull(SLOT, A)
+        await nodes[A].repair.push(4, B)
+        assert await nodes[B].held() == await nodes[A].held()
+        assert await nodes[B].held(4) == await nodes[A].held(4)
+        assert len(nodes[B].arrived) == 2640
+
+
+@simulated
+async def test_equal_slots_cost_no_listing() -> None:
+    async with Nodes(A, B, loops=False) as nodes:
+        for uid in (A, B):
+            await nodes[uid].put(*(message(number) for number in range(50)))
+        await nodes[A].repair.pull(SLOT, B)
+        await nodes[A].repair.push(SLOT, B)
+        assert nodes.network.counts["ListVersions"] == 0
+        assert nodes.network.counts["Offer"] == 0
+
+
+@simulated
+async def test_pull_and_push_from_the_dead_are_unavailable() -> None:
+    async with Nodes(A, B, loops=False) as nodes:
+        await nodes[A].put(message(1))
+        await nodes.stop(B)
+        with pytest.raises(Unavailable):
+            await nodes[A].repair.pull(SLOT, B)
+        with pytest.raises(Unavailable):
+            await nodes[A].repair.push(SLOT, B)
+
+
+@simulated
+async def test_a_full_disk_makes_pull_unavailable_on_either_side() -> None:
+    async with Nodes(A, B, loops=False) as nodes:
+        await nodes[A].put(message(1))
+        nodes[B].disk.full = True
+        with pytest.raises(Unavailable):
+            await nodes[B].repair.pull(SLOT, A)
+        with pytest.raises(Unavailable):
+            await nodes[A].repair.push(SLOT, B)
+
+
+@simulated
+async def test_what_a_member_missed_while_it_was_down_comes_when_it_is_back() -> None:
+    async with Nodes(A, B, C, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await nodes.stop(C)
+        await asyncio.sleep(0.1)
+        for number in range(30):
+            await nodes[A].appender.append_one(message(number, at=int(sim_loop().time() * 1000)))
+        assert nodes[A].repair.under_replicated() == [SLOT]
+        node = await nodes.start(C)
+        await equal((nodes[A], node), seconds=2.0)
+        assert len(node.arrived) == 30
+
+
+@simulated
+async def test_a_record_that_was_lost_comes_back_with_the_next_patrol() -> None:
+    """A record that fails its checksum is put aside by the store: it counts as not held."""
+    async with Nodes(A, B, C) as nodes:
+        await nodes.configure(P)
+        for number in range(30):
+            await nodes[A].appender.append_one(message(number))
+        await asyncio.sleep(0.5)
+        versions = await nodes[B].disk.read(lambda tx: tx.versions(SLOT, None, (-1, b""), 3, 1 << 62))
+        await nodes[B].disk.transact(lambda tx: tx.give_up(versions))
+        await equal((nodes[A], nodes[B]), seconds=12.0)
+
+
+@simulated
+async def test_a_patrol_lets_unsettled_records_be() -> None:
+    async with Nodes(A, B, C) as nodes:
+        await nodes.configure(P)
+        await asyncio.sleep(1.0)
+        young = message(1, at=100_000)
+        asked = nodes.network.hold(matching(SlotDigests))
+        await nodes[A].put(young)
+        asked.release()
+        before = nodes.network.counts["SlotDigests"]
+        await asyncio.sleep(20.0)
+        assert nodes.network.counts["SlotDigests"] > before
+        assert not await nodes[B].has(young)
+        await asyncio.sleep(100.0)
+        assert await nodes[B].has(young)
+
+
+@simulated
+async def test_under_replicated_follows_members_and_configuration() -> None:
+    async with Nodes(A, B, C, D, settings=STILL) as nodes:
+        repair = nodes[A].repair
+
+        def whole() -> bool:
+            return not repair.under_replicated()
+
+        await nodes.configure(known(1, (A,)))
+        assert repair.under_replicated() == [SLOT]  # Fewer than K.
+        await nodes.configure(known(2, (A, B, C), old=(A,)))
+        assert repair.under_replicated() == [SLOT]  # Joint.
+        held = nodes.network.hold(matching(SlotDigests))
+        await nodes.configure(P)
+        assert repair.under_replicated() == [SLOT]  # Not compared yet.
+        held.release()
+        assert await until(whole) < 1.0
+        assert nodes[B].repair.under_replicated() == []  # Another acts.
+        await nodes.stop(B)
+        await asyncio.sleep(0.1)
+        assert repair.under_replicated() == [SLOT]  # Not alive.
+        held = nodes.network.hold(matching(SlotDigests, to=B))
+        await nodes.start(B)
+        await held.caught()
+        assert repair.under_replicated() == [SLOT]  # Alive, but nobody knows what it missed.
+        held.release()
+        assert await until(whole) < 2.0
+        await nodes.configure(known(4, (A, B, D), old=(A, B, C)))
+        assert repair.under_replicated() == [SLOT]
+        await nodes.configure(known(5, (A, B, D)))
+        assert await until(whole) < 2.0
+        await nodes.configure(known(7, (B, C, D)), A)
+        assert repair.under_replicated() == []  # No member any more.
+        assert not repair.in_sync(SLOT, B)
+
+
+@simulated
+async def test_a_member_under_way_is_in_sync_although_something_always_differs() -> None:
+    async with Nodes(A, B, C, settings=STILL) as nodes:
+        await nodes.configure(P)
+        running = True
+
+        async def send() -> None:
+            number = 0
+            while running:
+                nodes[A].appender.append([message(number, bytes(500))], lambda *_: None)
+                number += 1
+                await asyncio.sleep(0.001)
+
+        work = asyncio.ensure_future(send())
+        await asyncio.sleep(1.0)
+        await nodes.stop(B)
+        await asyncio.sleep(1.0)
+        await nodes.start(B)
+        await until(lambda: not nodes[A].repair.under_replicated(), 10.0)
+        running = False
+        await work
+        await equal((nodes[A], nodes[B], nodes[C]), seconds=1.0)
+
+
+@simulated
+async def test_caught_up_takes_one_of_the_two_others() -> None:
+    async with Nodes(A, B, C, settings=STILL) as nodes:
+        await nodes.configure(P)
+        for uid in (A, B, C):
+            await nodes[uid].repair.caught_up(SLOT)
+        await nodes.stop(B)
+        await nodes.stop(C)
+        await asyncio.sleep(0.1)
+        assert nodes[A].repair.is_caught_up(SLOT)  # Once is enough.
+        await nodes.stop(A)
+        node = await nodes.start(A)
+        assert not node.repair.is_caught_up(SLOT)
+        begun = sim_loop().time()
+        with pytest.raises(Unavailable, match="caught up"):
+            await node.repair.caught_up(SLOT, 2.0)
+        assert sim_loop().time() - begun == pytest.approx(2.0)
+        waiting = asyncio.ensure_future(node.repair.caught_up(SLOT, 20.0))
+        ready = asyncio.ensure_future(node.repair.start_sync())
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        await nodes.start(C)
+        await asyncio.wait_for(waiting, 1.0)
+        await asyncio.wait_for(ready, 1.0)
+
+
+@simulated
+async def test_caught_up_means_that_the_records_are_here() -> None:
+    async with Nodes(A, B, C, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await nodes.stop(C)
+        await asyncio.sleep(0.1)
+        for number in range(100):
+            await nodes[A].appender.append_one(message(number))
+        node = await nodes.start(C)
+        held = nodes.network.hold(matching(FetchRecords, answers=True))
+        waiting = asyncio.ensure_future(node.repair.caught_up(SLOT))
+        await held.caught()
+        assert not node.repair.is_caught_up(SLOT)
+        held.release()
+        await waiting
+        assert await node.held() == await nodes[A].held()
+
+
+@simulated
+async def test_a_lone_or_foreign_slot_needs_no_catching_up() -> None:
+    async with Nodes(A, k=1, loops=False) as nodes:
+        await nodes.configure(known(1, (A,)))
+        await nodes[A].repair.caught_up(SLOT)
+        await nodes[A].repair.caught_up(SLOT + 1)
+        await nodes[A].repair.start_sync()
+        assert nodes[A].repair.under_replicated() == []
+
+
+@simulated
+async def test_a_new_member_catches_up_from_the_old_ones_while_joint() -> None:
+    async with Nodes(A, B, C, D, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await asyncio.sleep(0.5)
+        await nodes[A].put(message(1))
+        await nodes[B].put(message(1))
+        await nodes.configure(known(4, (D, A, B), old=(A, B, C)))
+        repair = nodes[D].repair
+        assert not repair.is_caught_up(SLOT)
+        await repair.caught_up(SLOT)
+        assert await nodes[D].has(message(1))
+        await nodes.configure(known(5, (D, A, B)))
+        assert repair.is_caught_up(SLOT)
+
+
+@simulated
+async def test_every_own_slot_is_synced_at_the_start() -> None:
+    async with Nodes(A, B, C, settings=STILL) as nodes:
+        for slot in range(SLOTS):
+            await nodes.configure(known(3, (A, B, C), slot=slot))
+        await nodes.stop(C)
+        await asyncio.sleep(0.1)
+        for slot in range(SLOTS):
+            await nodes[A].appender.append_one(message(slot, slot=slot))
+        node = await nodes.start(C)
+        await asyncio.wait_for(node.repair.start_sync(), 2.0)
+        for slot in range(SLOTS):
+            assert await node.has(message(slot, slot=slot))

@@ -1,0 +1,181 @@
+"""The rooms of records on the store that nodes use, with real time: append, damage on disk, give-up."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.replication.nodes import SLOT, Ring, known, message, patient
+
+from coterie_node.replication.append import Appender
+from coterie_node.replication.arrivals import Arrivals
+from coterie_node.replication.configuration import SlotTable
+from coterie_node.replication.dispatch import Dispatcher, TaskGroup
+from coterie_node.replication.offers import Offers
+from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
+from coterie_node.replication.repair import Repair
+from coterie_node.replication.strays import Strays
+from coterie_node.store.store import DATABASE_NAME, Store
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.nodes import NodeRef
+
+LONG_AGO = -(10**11)
+"""Milliseconds before the time at which simulations begin."""
+SETTINGS = patient(repair_interval=0.2, settled_ms=1, offer_retry=0.1)
+A, B, C, D = (Uid(name) for name in "abcd")
+
+
+class WallClock:
+    """`ports.Clock` of the machine."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class DirectPeers:
+    """`ports.Peers` that hand everything to the other dispatcher at once; all nodes are alive."""
+
+    def __init__(self, me: Uid, everybody: dict[Uid, Dispatcher]) -> None:
+        self.me = me
+        self._everybody = everybody
+
+    def alive(self, uid: Uid) -> bool:
+        return True
+
+    def down_since(self, uid: Uid) -> float | None:
+        return None
+
+    def learn(self, refs: Iterable[NodeRef]) -> None:
+        """Everybody is known."""
+
+    def ref(self, uid: Uid) -> NodeRef | None:
+        return None
+
+    def want(self, uids: Iterable[Uid]) -> None:
+        """All links stand."""
+
+    def watch(self, callback: Callable[[Uid, bool], None]) -> None:
+        """Nothing changes."""
+
+    def send(self, uid: Uid, message: Any, *, bulk: bool = False) -> bool:
+        asyncio.get_running_loop().call_soon(self._everybody[uid].event, self.me, message)
+        return True
+
+    async def request(self, uid: Uid, message: Any, timeout: float, *, bulk: bool = False) -> Any:
+        return await self._everybody[uid].request(self.me, message)
+
+    async def contact(self, host: str, port: int, timeout: float) -> NodeRef:
+        raise NotImplementedError
+
+    async def probe(self, ref: NodeRef, timeout: float) -> bool:
+        return True
+
+
+class DiskNode:
+    """A node's rooms of records on a store of its own."""
+
+    def __init__(self, uid: Uid, directory: Path, store: Store, everybody: dict[Uid, Dispatcher]) -> None:
+        self.directory = directory
+        self.store = store
+        self.tasks = TaskGroup()
+        dispatcher = everybody[uid] = Dispatcher()
+        peers = DirectPeers(uid, everybody)
+        self.table = SlotTable(peers, 8, 3)
+        clock = WallClock()
+        self.arrivals = arrivals = Arrivals()
+        shared = (self.table, store, peers)
+        self.appender = Appender(*shared, Ring(), dispatcher, self.tasks, clock, arrivals, SETTINGS)
+        offers = Offers(*shared, dispatcher, clock, arrivals, SETTINGS)
+        self.repair = Repair(*shared, offers, dispatcher, self.tasks, clock, arrivals, SETTINGS)
+        self.strays = Strays(*shared, self._refresh, offers, clock, arrivals, SETTINGS)
+        self.tasks.start(self.repair.run(), "repair")
+        self.tasks.start(self.strays.run(), "strays")
+
+    async def _refresh(self, slot: int) -> None:
+        """Nobody knows more."""
+
+    async def count(self) -> int:
+        versions = await self.store.read(lambda tx: tx.versions(SLOT, None, FIRST, 1 << 20, NO_LIMIT_MS))
+        return len(versions)
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[dict[Uid, DiskNode]]:
+    everybody: dict[Uid, Dispatcher] = {}
+    made: dict[Uid, DiskNode] = {}
+    for uid in (A, B, C, D):
+        made[uid] = DiskNode(uid, tmp_path / uid, await Store.open(tmp_path / uid), everybody)
+    yield made
+    for node in made.values():
+        await node.tasks.close()
+    for node in made.values():
+        await node.store.close()
+
+
+async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await holds():  # noqa: ASYNC110 - a disk tells nobody what is on it
+            await asyncio.sleep(0.02)
+
+
+async def _until_count(node: DiskNode, count: int) -> None:
+    async def counted() -> bool:
+        return await node.count() == count
+
+    await _until(counted)
+
+
+async def test_appends_of_many_callers_reach_every_disk(nodes: dict[Uid, DiskNode]) -> None:
+    for uid in (A, B, C):
+        nodes[uid].table.learn([known(3, (A, B, C))])
+    copies = await asyncio.gather(*(nodes[A].appender.append_one(message(number)) for number in range(500)))
+    assert min(copies) >= 2
+    for uid in (A, B, C):
+        await _until_count(nodes[uid], 500)
+
+
+async def test_a_record_damaged_on_disk_is_brought_back(nodes: dict[Uid, DiskNode]) -> None:
+    for uid in (A, B, C):
+        nodes[uid].table.learn([known(3, (A, B, C))])
+    precious = message(1, b"precious", at=LONG_AGO)
+    await nodes[A].appender.append_one(precious)
+    await _until_count(nodes[B], 1)
+    connection = sqlite3.connect(nodes[B].directory / DATABASE_NAME, timeout=10)
+    with connection:
+        changed = connection.execute(
+            "UPDATE records SET body = CAST('Precious' AS BLOB) WHERE body = CAST('precious' AS BLOB)"
+        )
+        assert changed.rowcount == 1
+    connection.close()
+    await nodes[B].store.read(lambda tx: tx.record(precious.key))  # A reader finds the damage.
+
+    async def mended() -> bool:
+        return await nodes[B].store.read(lambda tx: tx.record(precious.key)) == precious
+
+    await _until(mended)
+
+
+async def test_a_damaged_copy_does_not_confirm(nodes: dict[Uid, DiskNode]) -> None:
+    precious = message(1, b"precious", at=LONG_AGO)
+    for uid in (A, B, C):
+        nodes[uid].table.learn([known(3, (A, B, C))])
+        await nodes[uid].store.transact(lambda tx: tx.merge([precious]))
+    connection = sqlite3.connect(nodes[B].directory / DATABASE_NAME, timeout=10)
+    with connection:
+        connection.execute("UPDATE records SET body = CAST('Precious' AS BLOB)")
+    connection.close()
+    nodes[D].table.learn([known(3, (A, B, C))])
+    nodes[D].arrivals.publish(await nodes[D].store.transact(lambda tx: tx.merge([precious])))
+    await _until_count(nodes[D], 0)
+    assert await nodes[B].store.read(lambda tx: tx.record(precious.key)) == precious
