@@ -83,7 +83,7 @@ class Chord:
         if not self._circles.same(now, answer.standing, mutual):
             self._end(now)
             return
-        pointers.successors = pointers.ordered(now, (answer.standing.me, *answer.successors))
+        pointers.successors = pointers.ordered((answer.standing.me, *answer.successors))
         head = pointers.head
         if head is None:
             self._end(now)
@@ -110,7 +110,7 @@ class Chord:
                 and self._adoptable(now, ref, head)
             ):
                 pointers.heard_of(ref.uid)
-                pointers.successors = pointers.ordered(now, (ref, *answer.successors))
+                pointers.successors = pointers.ordered((ref, *answer.successors))
                 # There may be another one before it.
                 self._again = True
         self._notify(now)
@@ -148,7 +148,7 @@ class Chord:
             return
         if pointers.alone:
             pointers.predecessor = other.me
-            pointers.successors = pointers.ordered(now, (other.me,))
+            pointers.successors = pointers.ordered((other.me,))
             self._core.circle.hear(now, other.circle, other.beat)
             self._grants.appeared(other.me)
             self.soon(now)

@@ -129,7 +129,7 @@ class Entry:
         pointers.predecessor, pointers.fingers = None, {}
         pointers.heard_of(successor.uid)
         pointers.successors = ()
-        pointers.successors = pointers.ordered(now, (successor, *answer.successors))
+        pointers.successors = pointers.ordered((successor, *answer.successors))
         theirs = answer.predecessor
         if theirs is None or theirs.uid == pointers.me.uid or pointers.lies_between(pointers.me, theirs, successor):
             theirs = before

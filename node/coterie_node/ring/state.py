@@ -66,8 +66,12 @@ class Pointers:
         start_position, size = start.position, self.slots
         return 0 < (x.position - start_position) % size < (end.position - start_position - 1) % size + 1
 
-    def ordered(self, now: float, refs: Iterable[NodeRef]) -> tuple[NodeRef, ...]:
-        """Return a list as this node may hold it: in order, without itself and the dead, at most `length` long."""
+    def ordered(self, refs: Iterable[NodeRef]) -> tuple[NodeRef, ...]:
+        """Return a list as this node may hold it: in order, without itself, at most `length` long.
+
+        Who is held to be dead stays in a list that somebody else told: it may have come back, and to leave it out would
+        skip it. It is dropped when it becomes the head, or when the list's source has noticed too.
+        """
         me, slots = self.me, self.slots
         held = {ref.uid: ref for ref in self.neighbours()}
         found: list[NodeRef] = []
@@ -83,7 +87,7 @@ class Pointers:
                 if known.position != ref.position:
                     continue
                 ref = known
-            if not 0 <= ref.position < slots or ref.uid in seen or self.is_dead(now, ref):
+            if not 0 <= ref.position < slots or ref.uid in seen:
                 continue
             far = (ref.position - me.position) % slots
             if far == 0:
