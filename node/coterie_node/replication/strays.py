@@ -1,7 +1,7 @@
 """Records of slots that this node is no member of: offered to the members until all of them have confirmed.
 
 Rule 14 of the slot protocol. They come here as a stand-in's, as a coordinator's with an old view, and with every
-hand-over that leaves this node out. Giving up is per record version: exactly what all members of one plain
+hand-over that leaves this node out. Giving up is per record version: exactly what all K members of one plain
 configuration have confirmed goes; what has changed in between stays. A member's confirmation names the configuration in
 its own register, read together with the records.
 """
@@ -227,11 +227,12 @@ class Strays:
         return confirmed
 
     async def _give_up(self, known: KnownConfig, versions: Sequence[Version], answers: dict[Uid, KnownConfig]) -> bool:
-        """Delete a page of versions if every member has confirmed it under exactly this plain configuration."""
+        """Delete a page of versions if all K members have confirmed it under exactly this plain configuration."""
         config = known.config
-        if config.joint or any(
-            uid not in answers or answers[uid].config.identity != config.identity for uid in config.new
-        ):
+        # A ring that is still forming has configurations of fewer: they are not enough to be alone with a record.
+        if config.joint or len(config.new) < self._table.replication_factor:
+            return False
+        if any(uid not in answers or answers[uid].config.identity != config.identity for uid in config.new):
             return False
 
         def delete(tx: Tx) -> int | None:

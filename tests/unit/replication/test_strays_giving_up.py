@@ -231,6 +231,16 @@ async def test_accounts_go_only_under_the_own_plain_register_without_this_node()
 
 
 @simulated
+async def test_a_slot_that_is_still_forming_has_too_few_members() -> None:
+    async with Nodes(A, B) as nodes:
+        await nodes.configure(known(1, (A,)), B)
+        await nodes[B].hold(*RECORDS)
+        await until(lambda: len(nodes[A].arrived) == len(RECORDS))
+        await let_pass(60.0)
+        assert len(await nodes[B].held()) == len(RECORDS)
+
+
+@simulated
 async def test_a_full_member_is_waited_for() -> None:
     async with Nodes(A, B, C, D) as nodes:
         await nodes.configure(P, D)
