@@ -17,7 +17,7 @@ import structlog
 from coterie_protocol.errors import CoterieError
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, Version
-from coterie_protocol.registers import KnownConfig
+from coterie_protocol.registers import Config, KnownConfig
 
 from .arrivals import Arrivals
 from .bulk import AT_ONCE, PAGE, cursor_of
@@ -201,7 +201,7 @@ class Strays:
                 if self._moved(known):
                     self._soon(slot)
                     return False
-                whole = await self._give_up(known, versions, answers) and whole
+                whole = await self._give_up(slot, versions, answers) and whole
                 after = cursor_of(versions[-1])
             more = len(versions) == PAGE
         stray.told = (known.config.identity, frozenset(confirmed))
@@ -226,17 +226,17 @@ class Strays:
         self._table.learn(confirmed.values())
         return confirmed
 
-    async def _give_up(self, known: KnownConfig, versions: Sequence[Version], answers: dict[Uid, KnownConfig]) -> bool:
-        """Delete a page of versions if all K members have confirmed it under exactly this plain configuration."""
-        config = known.config
-        # A ring that is still forming has configurations of fewer: they are not enough to be alone with a record.
-        if config.joint or len(config.new) < self._table.replication_factor:
-            return False
-        if any(uid not in answers or answers[uid].config.identity != config.identity for uid in config.new):
+    async def _give_up(self, slot: int, versions: Sequence[Version], answers: dict[Uid, KnownConfig]) -> bool:
+        """Delete a page of versions if all K members of one plain configuration have confirmed it under that one.
+
+        It need not be the newest that is known: that may be a proposal which was never chosen and never will be.
+        """
+        config = self._confirmed(answers)
+        if config is None:
             return False
 
         def delete(tx: Tx) -> int | None:
-            register = tx.slot_register(known.slot)
+            register = tx.slot_register(slot)
             if register is not None and register.config is not None:
                 held = register.config
                 if held.epoch > config.epoch and self._me in held.members:
@@ -246,6 +246,21 @@ class Strays:
         gone = await self._store.transact(delete)
         self.given_up += gone or 0
         return gone is not None
+
+    def _confirmed(self, answers: dict[Uid, KnownConfig]) -> Config | None:
+        """Return the plain configuration whose members have all answered under it, if there is one.
+
+        A ring that is still forming has configurations of fewer than K: too few to be alone with a record.
+        """
+        for known in answers.values():
+            config = known.config
+            if (
+                not config.joint
+                and len(config.new) >= self._table.replication_factor
+                and all(uid in answers and answers[uid].config.identity == config.identity for uid in config.new)
+            ):
+                return config
+        return None
 
     async def _finish(self, slot: int) -> bool:
         """Say whether nothing of a slot is left; drop its accounts if they may go (rule 13)."""

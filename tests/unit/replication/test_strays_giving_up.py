@@ -103,6 +103,18 @@ async def test_nothing_is_given_up_under_a_joint_configuration() -> None:
 
 
 @simulated
+async def test_a_proposal_that_was_never_chosen_holds_nothing_up() -> None:
+    async with Nodes(A, B, C, D, E) as nodes:
+        await nodes.configure(P)
+        await nodes[E].take(known(4, (A, B, E), old=(A, B, C)))
+        nodes[D].table.learn([known(4, (A, B, E), old=(A, B, C))])
+        await nodes[D].hold(*RECORDS)
+        await gone(nodes[D])
+        for uid in (A, B, C):
+            assert len(await nodes[uid].held()) == len(RECORDS)
+
+
+@simulated
 async def test_a_member_under_another_configuration_does_not_confirm() -> None:
     async with Nodes(A, B, C, D) as nodes:
         await nodes.configure(P, D)
