@@ -69,7 +69,7 @@ def short(config: Config) -> str:
     """Write a configuration as the protocol's page does: P3{abc}, J2{a}>{bcd}."""
     new = "{" + ",".join(config.new) + "}"
     if config.joint:
-        return "J%d{%s}>%s" % (config.epoch, ",".join(config.old), new)
+        return f"J{config.epoch}" + "{" + ",".join(config.old) + "}>" + new
     return f"P{config.epoch}{new}"
 
 
@@ -98,8 +98,8 @@ class Witness:
         self.copies: dict[RecordKey, dict[Uid, Record]] = {}
         self.promised: dict[RecordKey, Record] = {}
         """Acknowledged records, in the version that was acknowledged."""
-        self.losses: dict[RecordKey, int] = {}
-        """Lost disks that held a record, since it was last on K disks."""
+        self.losses: dict[RecordKey, list[Record]] = {}
+        """Versions that lost disks held, since what was acknowledged was last on K disks."""
         self.broken: Violation | None = None
         self.checks = 0
         self.story: list[str] = []
@@ -260,8 +260,10 @@ class Witness:
             before is None or before.state <= record.state, f"{told(record.key)} at {uid}: its state went back"
         )
         held[uid] = record
-        if len(held) >= self.replication_factor:
-            self.losses.pop(record.key, None)
+        if record.key in self.losses:
+            promised = self.promised.get(record.key)
+            if promised and sum(keeps(one, promised) for one in held.values()) >= self.replication_factor:
+                del self.losses[record.key]
 
     def record_gone(self, uid: Uid, key: RecordKey) -> None:
         """Note that a node deleted a record."""
@@ -280,7 +282,7 @@ class Witness:
         if promised is None:
             return
         have = sorted(uid for uid, held in self.copies.get(key, {}).items() if keeps(held, promised))
-        needed = self.majority() - self.losses.get(key, 0)
+        needed = self.majority() - sum(keeps(lost, promised) for lost in self.losses.get(key, ()))
         self._require(len(have) >= needed, f"{told(key)}: only on {have}, {needed} needed")
 
     # --- disks ---
@@ -292,8 +294,9 @@ class Witness:
         for account in [key for key in self.accounts if key[0] == uid]:
             del self.accounts[account]
         for key, held in self.copies.items():
-            if held.pop(uid, None) is not None:
-                self.losses[key] = self.losses.get(key, 0) + 1
+            lost = held.pop(uid, None)
+            if lost is not None:
+                self.losses.setdefault(key, []).append(lost)
                 self._enough_copies(key)
 
     def compare_disk(

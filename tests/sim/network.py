@@ -1,4 +1,4 @@
-"""A network in virtual time: it delays, drops, duplicates, reorders and partitions, and a script can hold messages back.
+"""A network in virtual time: it delays, drops, duplicates, reorders and partitions; scripts can hold messages back.
 
 Messages are really encoded and decoded as frames, so nodes share no objects. Each running node has one `SimPeers`
 (`ports.Peers`); requests and events reach the node's real `Dispatcher`.
@@ -13,13 +13,13 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
+from tests.sim.loop import OWNER, sim_loop
+
 from coterie_node.replication.dispatch import Dispatcher
 from coterie_protocol.errors import CoterieError, Unavailable
 from coterie_protocol.frames import PeerError, PeerFrame, decode_peer, encode, exception_of, peer_error_of
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
-
-from tests.sim.loop import OWNER, sim_loop
 
 RESET_NOTICED = 0.02
 """Seconds until the other end of a link learns that a process has died (a reset connection)."""
@@ -159,9 +159,7 @@ class SimNetwork:
     def partition(self, *sides: Iterable[Uid]) -> None:
         """Lose everything between nodes of different sides, both ways; heals what was cut before."""
         groups = [set(side) for side in sides]
-        self._cuts = {
-            (a, b) for one in groups for two in groups if one is not two for a in one for b in two if a != b
-        }
+        self._cuts = {(a, b) for one in groups for two in groups if one is not two for a in one for b in two if a != b}
         self._look()
 
     def heal(self) -> None:
@@ -230,7 +228,7 @@ class SimNetwork:
     def _look(self) -> None:
         """Have every process notice, in its time, whom it no longer or newly hears."""
         for peers in list(self.running.values()):
-            for uid in self.running.keys() | peers.views():
+            for uid in sorted(self.running.keys() | peers.views()):
                 if uid == peers.me or not self.linked(peers.me, uid):
                     continue
                 hears = self.hears(peers.me, uid)
@@ -493,4 +491,3 @@ def process_context(owner: object) -> Context:
     context = Context()
     context.run(OWNER.set, owner)
     return context
-

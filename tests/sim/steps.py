@@ -7,17 +7,20 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from coterie_protocol.errors import CoterieError
-from coterie_protocol.identifiers import Uid
-from coterie_protocol.registers import Config, ConfigAccept, KnownConfig
-
 from tests.sim.invariants import short
 from tests.sim.network import Envelope, Predicate
 from tests.sim.world import SETTINGS, Process, World
 
+from coterie_protocol.errors import CoterieError
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.registers import Config, ConfigAccept, KnownConfig
+
 SLOT = 0
 """Scripted scenarios have one slot, so every name is in it."""
 
+
+N0, N1, N2, N3, N4, N5 = (Uid(f"n{number}") for number in range(6))
+A, X, Y = Uid("a"), Uid("x"), Uid("y")
 
 PATIENT = replace(SETTINGS, round_timeout=30.0, account_timeout=60.0)
 """For a node whose operation a script holds up for seconds."""
@@ -86,6 +89,15 @@ async def move(world: World, by: Uid, *wish: Uid) -> KnownConfig:
     assert plain is not None
     await asyncio.sleep(0.1)
     return plain
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds, for some ten seconds at most. Raises TimeoutError."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
 
 
 async def outcome(work: Awaitable[bytes]) -> bytes | None:

@@ -7,10 +7,37 @@ witness must catch. So a story that has lost its point fails, too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from tests.sim.invariants import Violation
+from tests.sim.network import message
+from tests.sim.steps import (
+    N0,
+    N1,
+    N2,
+    N3,
+    N4,
+    N5,
+    SLOT,
+    A,
+    X,
+    Y,
+    at,
+    confirm,
+    drawn,
+    held,
+    hint,
+    join,
+    joint_accepts,
+    move,
+    outcome,
+    settle,
+    start,
+    sync,
+)
+from tests.sim.world import World
 
 from coterie_node.replication import acceptor
 from coterie_node.replication.accounts import Accounts
@@ -36,11 +63,6 @@ from coterie_protocol.registers import (
 )
 from coterie_protocol.replication import SyncState, SyncStates
 
-from tests.sim.invariants import Violation
-from tests.sim.network import message
-from tests.sim.steps import SLOT, at, confirm, drawn, held, hint, join, joint_accepts, move, outcome, settle, start, sync
-from tests.sim.world import World
-
 Simulate = Callable[..., Any]
 
 
@@ -61,23 +83,23 @@ def promised_by_the_new_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def p_before_j() -> None:
     async with lone() as world:
-        await start(world, "n0", "n1", "n2", "n4")
-        lost = world.network.drop(joint_accepts("n0"))
-        assert await join(world, "n4", "n1") is None
+        await start(world, N0, N1, N2, N4)
+        lost = world.network.drop(joint_accepts(N0))
+        assert await join(world, N4, N1) is None
         lost.remove()
-        assert (at(world, "n0"), at(world, "n1")) == ("P1{n0}", "J2{n0}>{n1}")
+        assert (at(world, N0), at(world, N1)) == ("P1{n0}", "J2{n0}>{n1}")
 
-        world.network.partition({"n1", "n4"}, {"n0", "n2"})
-        joint = held(world, "n1")
-        assert await settle(world, "n4", joint) is None
-        assert await join(world, "n4", "n1") is None
-        assert at(world, "n1") == "J2{n0}>{n1}"
+        world.network.partition({N1, N4}, {N0, N2})
+        joint = held(world, N1)
+        assert await settle(world, N4, joint) is None
+        assert await join(world, N4, N1) is None
+        assert at(world, N1) == "J2{n0}>{n1}"
 
-        assert drawn(await move(world, "n0", "n2")) == "P3{n2}"
+        assert drawn(await move(world, N0, N2)) == "P3{n2}"
         world.network.heal()
         await asyncio.sleep(0.2)
-        assert await settle(world, "n4", joint) is None
-        assert drawn(await confirm(world, "n1")) == "P3{n2}"
+        assert await settle(world, N4, joint) is None
+        assert drawn(await confirm(world, N1)) == "P3{n2}"
 
 
 def test_a_joint_configuration_that_is_not_chosen_gets_no_successor(simulate: Simulate) -> None:
@@ -100,15 +122,15 @@ def test_p_before_j_is_chosen_forks(simulate: Simulate, monkeypatch: pytest.Monk
 
 async def j_replaced() -> None:
     async with lone() as world:
-        await start(world, "n0", "n1", "n2")
-        joint = await join(world, "n0", "n1")
+        await start(world, N0, N1, N2)
+        joint = await join(world, N0, N1)
         assert drawn(joint) == "J2{n0}>{n1}"
         assert joint is not None
-        assert drawn(await join(world, "n2", "n2")) == "J2{n0}>{n1}"
-        assert at(world, "n2") == "none"
-        assert await sync(world, "n1", joint)
-        assert drawn(await settle(world, "n1", joint)) == "P3{n1}"
-        assert drawn(await join(world, "n0", "n2")) == "J4{n1}>{n2}"
+        assert drawn(await join(world, N2, N2)) == "J2{n0}>{n1}"
+        assert at(world, N2) == "none"
+        assert await sync(world, N1, joint)
+        assert drawn(await settle(world, N1, joint)) == "P3{n1}"
+        assert drawn(await join(world, N0, N2)) == "J4{n1}>{n2}"
 
 
 def test_a_joint_configuration_is_carried_on_not_replaced(simulate: Simulate) -> None:
@@ -142,20 +164,20 @@ def test_replacing_a_joint_configuration_forks(simulate: Simulate, monkeypatch: 
 
 async def stale_quorum() -> None:
     async with lone() as world:
-        await start(world, "n0", "n1", "n2", "n5")
-        lost = world.network.drop(joint_accepts("n0"))
-        assert await join(world, "n5", "n1") is None
+        await start(world, N0, N1, N2, N5)
+        lost = world.network.drop(joint_accepts(N0))
+        assert await join(world, N5, N1) is None
         lost.remove()
-        world.network.partition({"n1", "n5"}, {"n0", "n2"})
-        assert drawn(await join(world, "n0", "n2")) == "J2{n0}>{n2}"
+        world.network.partition({N1, N5}, {N0, N2})
+        assert drawn(await join(world, N0, N2)) == "J2{n0}>{n2}"
         # All that n5 knows, from its cache and from n1, is the other one.
-        hint(world, "n5", "n1")
-        assert await confirm(world, "n5") is None
-        assert await join(world, "n5", "n1") is None
+        hint(world, N5, N1)
+        assert await confirm(world, N5) is None
+        assert await join(world, N5, N1) is None
         world.network.heal()
         await asyncio.sleep(0.2)
-        assert drawn(await confirm(world, "n5")) == "J2{n0}>{n2}"
-        assert (at(world, "n0"), at(world, "n2")) == ("J2{n0}>{n2}", "J2{n0}>{n2}")
+        assert drawn(await confirm(world, N5)) == "J2{n0}>{n2}"
+        assert (at(world, N0), at(world, N2)) == ("J2{n0}>{n2}", "J2{n0}>{n2}")
 
 
 def test_a_round_needs_the_quorum_of_what_it_found(simulate: Simulate) -> None:
@@ -178,23 +200,23 @@ def test_the_quorum_of_a_stale_configuration_forks(simulate: Simulate, monkeypat
 
 async def removed_member_forgets(forgets: bool = False) -> None:
     async with lone() as world:
-        await start(world, "n0", "n1", "n2", "n3")
-        assert drawn(await move(world, "n0", "n0", "n1", "n2")) == "P3{n0,n1,n2}"
-        world.network.partition({"n0"}, {"n1", "n2", "n3"})
+        await start(world, N0, N1, N2, N3)
+        assert drawn(await move(world, N0, N0, N1, N2)) == "P3{n0,n1,n2}"
+        world.network.partition({N0}, {N1, N2, N3})
         await asyncio.sleep(1.5)
-        assert drawn(await move(world, "n1", "n3")) == "P5{n3}"
-        assert (at(world, "n0"), at(world, "n1"), at(world, "n2")) == ("P3{n0,n1,n2}", "P5{n3}", "P5{n3}")
+        assert drawn(await move(world, N1, N3)) == "P5{n3}"
+        assert (at(world, N0), at(world, N1), at(world, N2)) == ("P3{n0,n1,n2}", "P5{n3}", "P5{n3}")
         if forgets:
-            world.disks["n1"].forget_register(SLOT)
-            del world.witness.registers["n1", SLOT]
-        await world.restart("n1")
-        world.network.partition({"n0", "n1"}, {"n2", "n3"})
+            world.disks[N1].forget_register(SLOT)
+            del world.witness.registers[N1, SLOT]
+        await world.restart(N1)
+        world.network.partition({N0, N1}, {N2, N3})
         await asyncio.sleep(1.5)
-        assert await join(world, "n0", "n1", "n3", "n0") is None
-        assert at(world, "n0") == "P3{n0,n1,n2}"
+        assert await join(world, N0, N1, N3, N0) is None
+        assert at(world, N0) == "P3{n0,n1,n2}"
         world.network.heal()
         await asyncio.sleep(0.2)
-        assert drawn(await confirm(world, "n0")) == "P5{n3}"
+        assert drawn(await confirm(world, N0)) == "P5{n3}"
 
 
 def test_a_removed_member_remembers(simulate: Simulate) -> None:
@@ -216,18 +238,18 @@ def test_a_removed_member_that_forgets_forks(simulate: Simulate) -> None:
 
 async def unknown_is_not_empty() -> None:
     async with lone() as world:
-        await start(world, "n0")
-        await world.start("n4")
+        await start(world, N0)
+        await world.start(N4)
         await asyncio.sleep(0.2)
-        world.network.partition({"n0"}, {"n4"})
-        assert await join(world, "n4", "n4") is None
-        assert at(world, "n4") == "none"
+        world.network.partition({N0}, {N4})
+        assert await join(world, N4, N4) is None
+        assert at(world, N4) == "none"
         with pytest.raises(CoterieError) as refused:
-            await world.add("n4", "ann", "x")
+            await world.add(N4, "ann", "x")
         assert refused.value.wire_code is ErrorCode.UNKNOWN_SLOT
         world.network.heal()
         await asyncio.sleep(0.2)
-        assert await world.add("n0", "ann", "y") == b"y;"
+        assert await world.add(N0, "ann", "y") == b"y;"
 
 
 def test_who_knows_nothing_of_a_slot_creates_nothing(simulate: Simulate) -> None:
@@ -253,25 +275,25 @@ def test_taking_unknown_for_empty_forks(simulate: Simulate, monkeypatch: pytest.
 
 async def same_epoch_another_configuration() -> None:
     async with lone() as world:
-        await start(world, "n0", "n2", "n5")
-        lost = world.network.drop(joint_accepts("n0"))
-        assert await join(world, "n5", "n5") is None
+        await start(world, N0, N2, N5)
+        lost = world.network.drop(joint_accepts(N0))
+        assert await join(world, N5, N5) is None
         lost.remove()
-        assert at(world, "n5") == "J2{n0}>{n5}"
-        world.network.partition({"n0", "n2"}, {"n5"})
-        joint = await join(world, "n2", "n2")
+        assert at(world, N5) == "J2{n0}>{n5}"
+        world.network.partition({N0, N2}, {N5})
+        joint = await join(world, N2, N2)
         assert joint is not None
-        assert await sync(world, "n2", joint)
-        untold = world.network.drop(message(ConfigLearn, to="n0"))
-        assert drawn(await settle(world, "n2", joint)) == "P3{n2}"
-        assert (at(world, "n0"), at(world, "n5")) == ("J2{n0}>{n2}", "J2{n0}>{n5}")
-        world.network.partition({"n0", "n5"}, {"n2"})
+        assert await sync(world, N2, joint)
+        untold = world.network.drop(message(ConfigLearn, to=N0))
+        assert drawn(await settle(world, N2, joint)) == "P3{n2}"
+        assert (at(world, N0), at(world, N5)) == ("J2{n0}>{n2}", "J2{n0}>{n5}")
+        world.network.partition({N0, N5}, {N2})
         await asyncio.sleep(1.5)
-        created = await outcome(world.add("n5", "ann", "x"))
+        created = await outcome(world.add(N5, "ann", "x"))
         untold.remove()
         world.network.heal()
         await asyncio.sleep(0.2)
-        await world.read("n2", "ann")
+        await world.read(N2, "ann")
         assert created is None
 
 
@@ -301,26 +323,26 @@ def test_comparing_epochs_only_loses(simulate: Simulate, monkeypatch: pytest.Mon
 
 async def accept_after_the_move() -> None:
     async with lone() as world:
-        await start(world, "n0", "n1", "n2", "n4", patient="n1")
-        await move(world, "n0", "n0", "n1", "n2")
-        late = world.network.hold(message(AccountAccept, to={"n0", "n2"}))
-        adding = asyncio.ensure_future(outcome(world.add("n1", "ann", "x")))
+        await start(world, N0, N1, N2, N4, patient=N1)
+        await move(world, N0, N0, N1, N2)
+        late = world.network.hold(message(AccountAccept, to={N0, N2}))
+        adding = asyncio.ensure_future(outcome(world.add(N1, "ann", "x")))
         await late.caught(2)
-        lagging = world.network.drop(joint_accepts("n1"))
-        joint = await join(world, "n0", "n4")
+        lagging = world.network.drop(joint_accepts(N1))
+        joint = await join(world, N0, N4)
         assert joint is not None
         assert drawn(joint) == "J4{n0,n1,n2}>{n4}"
-        assert (at(world, "n0"), at(world, "n1"), at(world, "n2")) == (drawn(joint), "P3{n0,n1,n2}", drawn(joint))
+        assert (at(world, N0), at(world, N1), at(world, N2)) == (drawn(joint), "P3{n0,n1,n2}", drawn(joint))
         # n1, which has accepted x, is not heard: a majority of the old has.
-        silent = world.network.drop(message(SyncState, AccountList, to="n1"))
-        assert await sync(world, "n0", joint)
+        silent = world.network.drop(message(SyncState, AccountList, to=N1))
+        assert await sync(world, N0, joint)
         late.release()
         await asyncio.sleep(0.2)
-        assert drawn(await settle(world, "n0", joint)) == "P5{n4}"
+        assert drawn(await settle(world, N0, joint)) == "P5{n4}"
         lagging.remove()
         silent.remove()
         acknowledged = await adding
-        assert (acknowledged or b"") in await world.read("n4", "ann")
+        assert (acknowledged or b"") in await world.read(N4, "ann")
 
 
 def test_an_accept_is_fenced_like_a_promise(simulate: Simulate) -> None:
@@ -348,23 +370,23 @@ def test_an_accept_without_a_fence_loses(simulate: Simulate, monkeypatch: pytest
 
 async def old_ballot_of_a_removed_member() -> None:
     async with lone() as world:
-        await start(world, "n0", "n1", "n2", "n3")
-        await move(world, "n0", "n0", "n1", "n2")
-        lost = world.network.drop(message(AccountAccept, to={"n0", "n1"}))
-        world.processes["n2"].accounts._counter = 8  # As after eight rounds.
-        assert await outcome(world.add("n2", "ann", "w")) is None
+        await start(world, N0, N1, N2, N3)
+        await move(world, N0, N0, N1, N2)
+        lost = world.network.drop(message(AccountAccept, to={N0, N1}))
+        world.processes[N2].accounts._counter = 8  # As after eight rounds.
+        assert await outcome(world.add(N2, "ann", "w")) is None
         lost.remove()
-        assert world.witness.accounts["n2", SLOT, "ann"].value == b"w;"
-        world.network.partition({"n2"}, {"n0", "n1", "n3"})
+        assert world.witness.accounts[N2, SLOT, "ann"].value == b"w;"
+        world.network.partition({N2}, {N0, N1, N3})
         await asyncio.sleep(1.5)
-        assert drawn(await move(world, "n0", "n3")) == "P5{n3}"
+        assert drawn(await move(world, N0, N3)) == "P5{n3}"
         world.network.heal()
         await asyncio.sleep(0.2)
-        assert await world.add("n3", "ann", "v") == b"v;"
-        held = world.witness.accounts["n2", SLOT, "ann"]
-        assert held.accepted.counter > world.witness.accounts["n3", SLOT, "ann"].accepted.counter
-        assert drawn(await move(world, "n3", "n2")) == "P7{n2}"
-        assert await world.read("n2", "ann") == b"v;"
+        assert await world.add(N3, "ann", "v") == b"v;"
+        held = world.witness.accounts[N2, SLOT, "ann"]
+        assert held.accepted.counter > world.witness.accounts[N3, SLOT, "ann"].accepted.counter
+        assert drawn(await move(world, N3, N2)) == "P7{n2}"
+        assert await world.read(N2, "ann") == b"v;"
 
 
 def test_the_epoch_leads_an_accounts_ballot(simulate: Simulate) -> None:
@@ -393,31 +415,31 @@ def test_ballots_without_the_epoch_fork(simulate: Simulate, monkeypatch: pytest.
 
 async def list_of_a_member_that_lags() -> None:
     async with lone() as world:
-        await start(world, "n0", "n1", "n2", "n3", patient="n0")
-        await move(world, "n0", "n0", "n1", "n2")
-        gone = world.network.drop(message(AccountAccept, to="n1"))
-        late = world.network.hold(message(AccountAccept, to="n2"))
-        adding = asyncio.ensure_future(world.add("n0", "ann", "x"))
+        await start(world, N0, N1, N2, N3, patient=N0)
+        await move(world, N0, N0, N1, N2)
+        gone = world.network.drop(message(AccountAccept, to=N1))
+        late = world.network.hold(message(AccountAccept, to=N2))
+        adding = asyncio.ensure_future(world.add(N0, "ann", "x"))
         await late.caught()
-        lagging = world.network.drop(joint_accepts("n2"))
-        joint = await join(world, "n1", "n3")
+        lagging = world.network.drop(joint_accepts(N2))
+        joint = await join(world, N1, N3)
         assert joint is not None
-        assert (at(world, "n0"), at(world, "n1"), at(world, "n2"), at(world, "n3")) == (
+        assert (at(world, N0), at(world, N1), at(world, N2), at(world, N3)) == (
             drawn(joint),
             drawn(joint),
             "P3{n0,n1,n2}",
             drawn(joint),
         )
-        silent = world.network.drop(message(SyncState, AccountList, to="n0"))
-        assert not await sync(world, "n1", joint)
+        silent = world.network.drop(message(SyncState, AccountList, to=N0))
+        assert not await sync(world, N1, joint)
         late.release()
         assert await adding == b"x;"
         for tap in (gone, silent, lagging):
             tap.remove()
-        assert await sync(world, "n1", joint)
-        assert drawn(await settle(world, "n1", joint)) == "P5{n3}"
+        assert await sync(world, N1, joint)
+        assert drawn(await settle(world, N1, joint)) == "P5{n3}"
         await asyncio.sleep(0.2)
-        assert await world.read("n3", "ann") == b"x;"
+        assert await world.read(N3, "ann") == b"x;"
 
 
 def test_only_members_at_the_joint_configuration_are_listed(simulate: Simulate) -> None:
@@ -443,20 +465,20 @@ def test_an_unfenced_list_loses(simulate: Simulate, monkeypatch: pytest.MonkeyPa
 
     async def story() -> None:
         async with lone() as world:
-            await start(world, "n0", "n1", "n2", "n3", patient="n0")
-            await move(world, "n0", "n0", "n1", "n2")
-            world.network.drop(message(AccountAccept, to="n1"))
-            late = world.network.hold(message(AccountAccept, to="n2"))
-            adding = asyncio.ensure_future(world.add("n0", "ann", "x"))
+            await start(world, N0, N1, N2, N3, patient=N0)
+            await move(world, N0, N0, N1, N2)
+            world.network.drop(message(AccountAccept, to=N1))
+            late = world.network.hold(message(AccountAccept, to=N2))
+            adding = asyncio.ensure_future(world.add(N0, "ann", "x"))
             await late.caught()
-            world.network.drop(joint_accepts("n2"))
-            joint = await join(world, "n1", "n3")
+            world.network.drop(joint_accepts(N2))
+            joint = await join(world, N1, N3)
             assert joint is not None
-            world.network.drop(message(SyncState, AccountList, to="n0"))
-            assert await sync(world, "n1", joint)
+            world.network.drop(message(SyncState, AccountList, to=N0))
+            assert await sync(world, N1, joint)
             late.release()
             assert await adding == b"x;"
-            await settle(world, "n1", joint)
+            await settle(world, N1, joint)
 
     with pytest.raises(Violation, match=r"P5\{n3\}.*ann"):
         simulate(story())
@@ -474,34 +496,34 @@ def _own(tx: Tx) -> Config:
 
 async def corrupted_acceptor() -> None:
     async with lone() as world:
-        await start(world, "n0", "n1", "n2", "x", "y", "a", patient="a")
-        plain = await move(world, "n0", "n0", "n1", "n2")
-        for uid in ("a", "x"):
+        await start(world, N0, N1, N2, X, Y, A, patient=A)
+        plain = await move(world, N0, N0, N1, N2)
+        for uid in (A, X):
             world.processes[uid].table.learn([plain])
             world.processes[uid].table.choose(plain)
         first = plain.ballot.counter
         nodes = {uid: process.proposer for uid, process in world.processes.items()}
         # Ballot 4: n0 promises it, the request to n1 is lost and the one to n2 late.
-        world.network.drop(message(ConfigPrepare, sender="a", to="n1"))
-        late = world.network.hold(message(ConfigPrepare, sender="a", to="n2"))
-        nodes["a"]._counter = first + 30
-        fourth = asyncio.ensure_future(join(world, "a", "y"))
+        world.network.drop(message(ConfigPrepare, sender=A, to=N1))
+        late = world.network.hold(message(ConfigPrepare, sender=A, to=N2))
+        nodes[A]._counter = first + 30
+        fourth = asyncio.ensure_future(join(world, A, Y))
         await late.caught()
         await asyncio.sleep(0.2)
-        assert world.witness.registers["n0", SLOT].promised.counter > first + 30
+        assert world.witness.registers[N0, SLOT].promised.counter > first + 30
         # n0's register is damaged while n1 and n2 complete ballot 2.
-        await world.crash("n0")
-        world.disks["n0"].damage_register(SLOT)
-        del world.witness.registers["n0", SLOT]
-        await world.start("n0")
+        await world.crash(N0)
+        world.disks[N0].damage_register(SLOT)
+        del world.witness.registers[N0, SLOT]
+        await world.start(N0)
         await asyncio.sleep(0.2)
-        nodes["n1"]._counter = first + 10
-        again = await confirm(world, "n1")
+        nodes[N1]._counter = first + 10
+        again = await confirm(world, N1)
         assert drawn(again) == "P3{n0,n1,n2}"
         # Ballot 3 reaches n0 and n1.
-        away = world.network.drop(message(ConfigPrepare, ConfigAccept, sender="x", to="n2"))
-        nodes["x"]._counter = first + 20
-        third = await world.processes["x"].call(lambda: nodes["x"].join({SLOT: ("x",)}))
+        away = world.network.drop(message(ConfigPrepare, ConfigAccept, sender=X, to=N2))
+        nodes[X]._counter = first + 20
+        third = await world.processes[X].call(lambda: nodes[X].join({SLOT: (X,)}))
         away.remove()
         # And ballot 4 goes on, with n0's promise from before.
         late.release()
@@ -509,8 +531,8 @@ async def corrupted_acceptor() -> None:
         assert third == {}
         assert drawn(chosen) == "J4{n0,n1,n2}>{y}"
         # A ballot above all that n0 can have promised makes it whole again.
-        assert drawn(await confirm(world, "n1")) == "J4{n0,n1,n2}>{y}"
-        assert at(world, "n0") == "J4{n0,n1,n2}>{y}"
+        assert drawn(await confirm(world, N1)) == "J4{n0,n1,n2}>{y}"
+        assert at(world, N0) == "J4{n0,n1,n2}>{y}"
 
 
 def test_a_corrupted_acceptor_keeps_to_its_mark(simulate: Simulate) -> None:

@@ -9,15 +9,15 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from coterie_node.replication.settings import ReplicationSettings
-from coterie_protocol.errors import CoterieError
-from coterie_protocol.identifiers import Uid
-from coterie_protocol.records import State
-
 from tests.sim.invariants import Violation
 from tests.sim.loop import sim_loop
 from tests.sim.network import Weather
 from tests.sim.world import World
+
+from coterie_node.replication.settings import ReplicationSettings
+from coterie_protocol.errors import CoterieError
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.records import State
 
 SETTINGS = ReplicationSettings(
     round_timeout=0.5,
@@ -106,7 +106,7 @@ class Walk:
             except CoterieError:
                 await asyncio.sleep(self._rng.random() * 0.2)
             else:
-                self.acknowledged.append((name, operation.encode() + b";"))
+                self.acknowledged.append((name, operation.encode()))
                 return
 
     async def _write(self) -> None:
@@ -225,7 +225,7 @@ class Walk:
             operations = value.split(b";")[:-1]
             assert len(set(operations)) == len(operations), f"{name}: an operation happened twice: {value!r}"
             for of, operation in self.acknowledged:
-                assert of != name or operation[:-1] in operations, f"{name}: {operation!r} is missing in {value!r}"
+                assert of != name or operation in operations, f"{name}: {operation!r} is missing in {value!r}"
 
     async def _last(self, name: str) -> bytes:
         for _ in range(50):

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
+from tests.sim.invariants import Violation, Witness
+
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS, Store, Tx
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, Version
 from coterie_protocol.registers import AccountRegister, SlotRegister
-
-from tests.sim.invariants import Violation, Witness
 
 T = TypeVar("T")
 Note = Callable[[Witness, Uid], None]
@@ -111,7 +111,9 @@ class WatchedStore:
             raise asyncio.CancelledError("the process has died")
 
 
-def whole_disk(tx: Tx, slots: int) -> tuple[dict[int, SlotRegister], dict[tuple[int, str], AccountRegister], list[Record]]:
+def whole_disk(
+    tx: Tx, slots: int
+) -> tuple[dict[int, SlotRegister], dict[tuple[int, str], AccountRegister], list[Record]]:
     """Read everything: slot registers, accounts by (slot, name), records."""
     registers = dict(tx.slot_registers())
     accounts = {(slot, name): held for slot in range(slots) for name, held in tx.accounts(slot, "", 1 << 20)}

@@ -14,6 +14,11 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
+from tests.sim.invariants import Witness
+from tests.sim.loop import sim_loop
+from tests.sim.memory_store import MemoryStore
+from tests.sim.network import SimClock, SimNetwork, SimPeers, Weather, process_context
+from tests.sim.watched import WatchedStore, whole_disk
 
 from coterie_node.replication.accounts import Accounts
 from coterie_node.replication.append import Appender
@@ -35,12 +40,6 @@ from coterie_protocol.identifiers import Uid, slot_of_name
 from coterie_protocol.nodes import NodeRef
 from coterie_protocol.records import Record, State
 from coterie_protocol.registers import Ballot, Config, SlotRegister
-
-from tests.sim.invariants import Violation, Witness
-from tests.sim.loop import sim_loop
-from tests.sim.memory_store import MemoryStore
-from tests.sim.network import SimClock, SimNetwork, SimPeers, Weather, process_context
-from tests.sim.watched import WatchedStore, whole_disk
 
 T = TypeVar("T")
 
@@ -106,9 +105,7 @@ class Process:
             self.arrivals,
             settings,
         )
-        self.offers = Offers(
-            self.table, self.store, self.peers, self.dispatcher, self.clock, self.arrivals, settings
-        )
+        self.offers = Offers(self.table, self.store, self.peers, self.dispatcher, self.clock, self.arrivals, settings)
         self.repair = Repair(
             self.table,
             self.store,
@@ -150,7 +147,7 @@ class Process:
         if self.dead:
             raise Unavailable(f"{self.name} is dead")
         context = self.context.copy()
-        task: asyncio.Task[T] = context.run(asyncio.ensure_future, work())  # type: ignore[arg-type]
+        task: asyncio.Task[T] = context.run(asyncio.ensure_future, work())
         try:
             return await task
         except asyncio.CancelledError:
@@ -227,9 +224,7 @@ class World:
 
     # --- nodes ---
 
-    async def start(
-        self, uid: Uid, *, found: bool = False, settings: ReplicationSettings | None = None
-    ) -> Process:
+    async def start(self, uid: Uid, *, found: bool = False, settings: ReplicationSettings | None = None) -> Process:
         """Start a node: on its disk if it has one, otherwise as a new one."""
         assert uid not in self.processes
         disk = self.disks.setdefault(uid, MemoryStore(sim_loop().rng))
@@ -300,6 +295,12 @@ class World:
         wish = self.wishes.get((me, slot), self.wishes.get((None, slot)))
         return tuple(self.circle_from(slot / self.slots)[: self.replication_factor]) if wish is None else wish
 
+    def members_of(self, name: str) -> tuple[Uid, ...]:
+        """Return the members of a name's slot by its newest decided configuration."""
+        newest = self.witness.slots[slot_of_name(name, self.slots)].newest()
+        assert newest is not None
+        return newest.config.members
+
     # --- users ---
 
     async def add(self, uid: Uid, name: str, operation: str) -> bytes:
@@ -307,11 +308,11 @@ class World:
 
         Raises Unavailable (unknown: it may have happened) and what the node answers.
         """
-        token = operation.encode() + b";"
+        token = operation.encode()
 
         def append(value: bytes | None) -> bytes:
             held = value or b""
-            return held if token in held else held + token
+            return held if token in held.split(b";") else held + token + b";"
 
         return await self._change(uid, name, append)
 
@@ -334,7 +335,7 @@ class World:
         return value
 
     async def append(self, uid: Uid, record: Record) -> int:
-        """Append a record through a node; return the number of copies. Raises Unavailable (unknown) and DUPLICATE_ID."""
+        """Append a record through a node; return the number of copies. Raises Unavailable (unknown), DUPLICATE_ID."""
         process = self.processes[uid]
         copies = await process.call(lambda: process.appender.append_one(record))
         self.witness.acknowledged_record(record)

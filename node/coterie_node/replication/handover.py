@@ -16,7 +16,7 @@ import structlog
 
 from coterie_protocol.errors import CoterieError
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.registers import ConfigEpochs, KnownConfig
+from coterie_protocol.registers import ConfigEpochs, KnownConfig, majority
 
 from .configuration import SlotTable
 from .ports import Clock, Peers, StoreError, Suggestions
@@ -115,8 +115,7 @@ class Handover:
             if known is None:
                 continue
             if known.config.joint:
-                # Whoever acts carries a joint configuration on; its one successor is fixed (rule 7).
-                due[slot] = known.config.new
+                due[slot] = self._onward(known)
                 continue
             wish = suggested.get(slot, ())
             if wish == known.config.new or not self._acceptable(known, wish):
@@ -128,6 +127,16 @@ class Handover:
             elif now - since >= self._settings.settle:
                 due[slot] = wish
         return due
+
+    def _onward(self, known: KnownConfig) -> tuple[Uid, ...]:
+        """Return the members to wish for where a joint configuration is known.
+
+        Whoever acts carries it on; its one successor is fixed (rule 7). But it may never have been chosen, and those
+        who had accepted it may be gone for good: then the old members go over to themselves, and are rid of it.
+        """
+        config = known.config
+        reachable = majority(config.new, {uid for uid in config.new if self._table.live(uid)})
+        return config.new if reachable else config.old
 
     def _acceptable(self, known: KnownConfig, wish: tuple[Uid, ...]) -> bool:
         """Say whether a suggestion may be followed: K live nodes, and no member that may still return."""

@@ -155,8 +155,12 @@ class Members:
         self._table.learn(message.items)
 
     def _compare(self, sender: Uid, message: ConfigEpochs) -> None:
-        chosen, hints = [], []
+        """Tell a fellow member what it lacks, and ask it for what this node lacks: both may have missed anything."""
+        chosen, hints, behind = [], [], []
         for slot, epoch in message.items:
+            own = self._table.own(slot)
+            if 0 <= slot < self._table.slots and (own is None or own.config.epoch < epoch):
+                behind.append((slot, 0 if own is None else own.config.epoch))
             known = self._table.known(slot)
             if known is None or known.config.epoch <= epoch:
                 continue
@@ -169,6 +173,8 @@ class Members:
             self._peers.send(sender, ConfigLearn(chosen))
         if hints:
             self._peers.send(sender, ConfigKnown(hints))
+        if behind:
+            self._peers.send(sender, ConfigEpochs(behind))
 
     def _check(self, slots: Iterable[int]) -> None:
         if any(not 0 <= slot < self._table.slots for slot in slots):

@@ -209,10 +209,16 @@ class Proposer:
             wish = wishes[one.slot]
             if config.joint:
                 proposals.append((one.ballot, one.slot, config))
-            elif self._table.is_chosen(one.best) and wish != config.new and majority(wish, one.granted):
+            elif self._table.is_chosen(one.best) and majority(wish, one.granted) and self._moves(one.best, wish):
                 joint = Config(config.epoch + 1, one.ballot, config.new, wish)
                 proposals.append((one.ballot, one.slot, joint))
         return await self.accept(proposals)
+
+    def _moves(self, found: KnownConfig, wish: tuple[Uid, ...]) -> bool:
+        """Say whether a wish is worth a hand-over: for other members, or past a newer epoch that no quorum has."""
+        known = self._table.known(found.slot)
+        overtaken = known is not None and known.config.epoch > found.config.epoch
+        return wish != found.config.new or overtaken
 
     async def settle(self, joints: Iterable[KnownConfig]) -> dict[int, KnownConfig]:
         """Take chosen and synced joint configurations to the plain ones that follow them (rule 7, c)."""
