@@ -1,0 +1,108 @@
+"""The client's side of a node: chat and the client API, put together over a replica."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .api.client import ClientApi
+from .api.passwords import PasswordPool
+from .chat.gateway import NodeFacts
+from .chat.registration import Passwords
+from .chat.service import Chat
+from .chat.settings import ChatSettings
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from coterie_protocol.nodes import NodeRef
+
+    from .config import NodeConfig
+    from .identity import Membership
+    from .peer.links import Links
+    from .replica import Replica
+    from .replication.dispatch import Dispatcher, TaskGroup
+    from .replication.ports import Clock, Store
+
+FINISH_SECONDS = 5.0
+"""How long a draining node waits for the results of messages that it has taken."""
+
+
+class Edge:
+    """What clients meet. Handlers are registered at once; `begin` starts the work that never ends."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        membership: Membership,
+        me: NodeRef,
+        replica: Replica,
+        store: Store,
+        links: Links,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        tasks: TaskGroup,
+        state: Callable[[], str],
+    ) -> None:
+        self._replica = replica
+        self._passwords = PasswordPool(config.bcrypt_cost)
+        settings = ChatSettings(
+            pending_records=config.pending_records,
+            pending_bytes=config.pending_bytes,
+            sends_per_second=config.sends_per_second,
+            logins_per_account=config.logins_per_account,
+            logins_per_address=config.logins_per_address,
+            connections_per_address=config.connections_per_address,
+        )
+        facts = NodeFacts(
+            ring_uid=membership.ring_uid,
+            node_uid=me.uid,
+            node_name=me.name,
+            replication_factor=membership.replication_factor,
+            slots=membership.slots,
+            state=state,
+            servers=self._servers,
+        )
+        self._chat = Chat(
+            table=replica.table,
+            router=replica.router,
+            accounts=replica.accounts,
+            appender=replica.appender,
+            repair=replica.repair,
+            arrivals=replica.arrivals,
+            store=store,
+            peers=links,
+            dispatcher=dispatcher,
+            clock=clock,
+            tasks=tasks,
+            passwords=Passwords(self._passwords.hash, self._passwords.check),
+            facts=facts,
+            settings=settings,
+        )
+        self._api = ClientApi(self._chat.gateway, settings)
+
+    @property
+    def app(self) -> web.Application:
+        """Return the application of the client port."""
+        return self._api.app
+
+    def sessions(self) -> int:
+        """Return how many sessions this node is the gateway of."""
+        return self._chat.sessions
+
+    def begin(self) -> None:
+        """Begin to renew sessions and to forget those that are not renewed."""
+        self._chat.start()
+
+    async def drain(self) -> None:
+        """Tell clients to go elsewhere, and finish what was taken from them."""
+        await self._api.drain()
+        await self._chat.finish(FINISH_SECONDS)
+
+    def close(self) -> None:
+        """Stop the password workers."""
+        self._passwords.close()
+
+    def _servers(self) -> list[str]:
+        near = [*self._replica.driver.successors(), self._replica.driver.predecessor()]
+        return [f"ws://{ref.host}:{ref.client_port}" for ref in near if ref is not None and ref.host]

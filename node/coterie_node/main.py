@@ -1,0 +1,135 @@
+"""`coterie-node`: reads the settings, runs a node until it is told to stop, and says in one line what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+import uvloop
+
+from . import cli_args
+from .config import ConfigError, NodeConfig
+from .identity import WrongRing
+from .listening import PortUnusable
+from .node import Node, without_founding
+from .peer.errors import ListenError
+from .store.errors import StoreError
+from .version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FAILED = 1
+USAGE = 2
+log = structlog.get_logger()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit code: 0 done, 1 failed, 2 usage."""
+    parser = cli_args.make_parser()
+    parser.add_argument("--version", action="version", version=f"coterie-node {VERSION}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    cli_args.add_run(commands)
+    shown = cli_args.add_config(commands)
+    shown.add_argument("--json", action="store_true", help="one JSON object a line")
+    parsed = parser.parse_args(arguments)
+    try:
+        config, settings = cli_args.effective(parsed)
+    except ConfigError as error:
+        print(f"coterie-node: {error}", file=sys.stderr)
+        return USAGE
+    if parsed.command == "config":
+        if parsed.json:
+            for one in settings:
+                print(json.dumps({"name": one.name.replace("_", "-"), "value": one.shown, "source": one.source}))
+        else:
+            print(cli_args.table(settings))
+        return 0
+    return run(config)
+
+
+def run(config: NodeConfig) -> int:
+    """Run a node until SIGTERM or SIGINT."""
+    set_up_logs(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            try:
+                again = uvloop.run(_serve(config))
+            except (StoreError, ListenError, PortUnusable, WrongRing, OSError) as error:
+                print(f"coterie-node: {error}", file=sys.stderr, flush=True)
+                return FAILED
+            if not again:
+                return 0
+            config = without_founding(config)
+            _forget(config)
+    return 0
+
+
+async def _serve(config: NodeConfig) -> bool:
+    """Run one node; return whether another is to start in its place, on an emptied data directory."""
+    node = Node(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    told = asyncio.ensure_future(stop.wait())
+    starting = asyncio.ensure_future(_run(node))
+    try:
+        await asyncio.wait([told, starting], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+        else:
+            log.info("stopping")
+    finally:
+        for task in (told, starting):
+            task.cancel()
+        await asyncio.gather(told, starting, return_exceptions=True)
+        await node.stop()
+    return node.gave_up and not stop.is_set()
+
+
+async def _run(node: Node) -> None:
+    """Start a node and wait until it wants to stop. (A stop may come at any moment of the start.)"""
+    await node.start()
+    await node.stopped.wait()
+
+
+def _forget(config: NodeConfig) -> None:
+    """Empty the store of a node that gave its ring up: it held nothing, and returns as a new node."""
+    for suffix in ("", "-wal", "-shm"):
+        (config.data_dir / f"coterie.db{suffix}").unlink(missing_ok=True)
+
+
+def set_up_logs(config: NodeConfig) -> None:
+    """Log one event a line to standard error, as console text or JSON."""
+    level = getattr(logging, config.log_level.upper())
+    plain = bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer()
+        if config.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=not plain, exception_formatter=structlog.dev.plain_traceback)
+    )
+    processors: list[structlog.types.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if config.log_format == "json":
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s [%(levelname)s] %(name)s: %(message)s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The rooms of replication and the ring, put together for one ring: what exists once a node belongs to one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from coterie_protocol.nodes import NodeRef
+from coterie_protocol.registers import Ballot, Config, SlotRegister
+
+from .driver import Driver
+from .replication.accounts import Accounts
+from .replication.append import Appender
+from .replication.arrivals import Arrivals
+from .replication.configuration import SlotTable
+from .replication.handover import Handover
+from .replication.members import Members
+from .replication.offers import Offers
+from .replication.proposer import Proposer
+from .replication.repair import Repair
+from .replication.routing import Router
+from .replication.strays import Strays
+from .replication.sync import Sync
+from .ring.settings import PRESETS
+
+if TYPE_CHECKING:
+    import random
+
+    from .identity import Membership
+    from .replication.dispatch import Dispatcher, TaskGroup
+    from .replication.ports import Clock, Peers, Store
+    from .replication.settings import ReplicationSettings
+
+START_SYNC_SECONDS = 60.0
+"""How long the sync of the start may keep a node from being ready."""
+
+
+class Replica:
+    """One node's part in one ring."""
+
+    def __init__(
+        self,
+        me: NodeRef,
+        membership: Membership,
+        preset: str,
+        settings: ReplicationSettings,
+        boot: str,
+        store: Store,
+        peers: Peers,
+        dispatcher: Dispatcher,
+        tasks: TaskGroup,
+        clock: Clock,
+        rng: random.Random,
+        persist_position: Callable[[int], Awaitable[None]],
+        candidates: Callable[[], list[NodeRef]],
+        remember: Callable[[Sequence[NodeRef]], None],
+    ) -> None:
+        self._membership = membership
+        self._store = store
+        self._tasks = tasks
+        self._me = me
+        self._proposer_name = f"{me.uid}.{boot}"
+        factor, slots = membership.replication_factor, membership.slots
+        self.settings = settings
+        self.arrivals = Arrivals()
+        self.table = SlotTable(peers, slots, factor)
+        self.driver = Driver(
+            me,
+            PRESETS[preset],
+            factor,
+            slots,
+            peers,
+            dispatcher,
+            tasks,
+            clock,
+            rng,
+            persist_position,
+            candidates,
+            remember,
+        )
+        self.members = Members(self.table, store, peers, dispatcher, tasks)
+        self.router = Router(self.table, peers, self.driver, dispatcher, clock, rng)
+        self.accounts = Accounts(self._proposer_name, self.table, peers, self.members, clock, rng, settings)
+        self.appender = Appender(
+            self.table, store, peers, self.driver, dispatcher, tasks, clock, self.arrivals, settings
+        )
+        offers = Offers(self.table, store, peers, dispatcher, clock, self.arrivals, settings)
+        self.repair = Repair(self.table, store, peers, offers, dispatcher, tasks, clock, self.arrivals, settings)
+        self.strays = Strays(self.table, store, peers, self.router.refresh, offers, clock, self.arrivals, settings)
+        proposer = Proposer(self._proposer_name, self.table, peers, self.members, settings.round_timeout)
+        sync = Sync(self.table, self.members, self.accounts, self.repair, settings)
+        self.handover = Handover(self.table, peers, self.driver, proposer, sync, clock, rng, settings)
+        self.synced = False
+        """The sync of the start is done, or had its time."""
+
+    async def start(self) -> None:
+        """Load what the disk says, take part in the ring, and begin the work that never ends."""
+        self.table.load(await self._store.read(lambda tx: list(tx.slot_registers())))
+        founding = self._membership.founded and self._me.position < 0
+        if founding:
+            ballot = Ballot(1, self._proposer_name)
+            config = Config(1, ballot, (), (self._me.uid,))
+            await self.members.found(ballot, SlotRegister(ballot, ballot, config))
+        self.driver.start(found=founding)
+        await self.driver.joined()
+        self._tasks.start(self.repair.run(), "repair")
+        self._tasks.start(self.strays.run(), "strays")
+        self._tasks.start(self.handover.run(), "handover")
+
+    async def sync(self) -> None:
+        """Bring the own slots up to date after the start; returns after START_SYNC_SECONDS at the latest."""
+        try:
+            async with asyncio.timeout(START_SYNC_SECONDS):
+                await self.repair.start_sync()
+        except TimeoutError:
+            pass
+        finally:
+            self.synced = True
