@@ -112,18 +112,18 @@ class Circles:
             return
         self._checking = True
         position = self._core.pointers.me.position
-        self._lookups.start(now, position, lambda now, found: self._checked(now, other, found), other.me)
+        self._lookups.start(now, position, lambda now, found: self._checked(now, other, position, found), other.me)
 
-    def _checked(self, now: float, other: Standing, found: Owner | None) -> None:
+    def _checked(self, now: float, other: Standing, position: int, found: Owner | None) -> None:
         self._checking = False
         core = self._core
-        if found is None or not core.pointers.member:
+        if found is None or not core.pointers.member or core.pointers.me.position != position:
             return
         if self._is_here(found):
             core.circle.hear(now, other.circle, other.beat)
             self.beat(now)
         elif self._better(now, other):
-            self._entry.enter(now, found, core.pointers.me.position, lambda now, why: self._entered(now, other, why))
+            self._entry.enter(now, found, position, lambda now, why: self._entered(now, other, why))
 
     def _entered(self, now: float, other: Standing, refusal: Refusal | None) -> None:
         if refusal is not None and refusal.held:

@@ -99,12 +99,17 @@ class Simulator:
 
     # --- nodes ---
 
-    def add(self, position: int = -1, found: bool = False, uid: str | None = None) -> Node:
-        """Make a new node, with an empty disk or one that holds a position, and start it."""
+    def add(self, position: int = -1, found: bool = False, uid: str | None = None, beside: Node | None = None) -> Node:
+        """Make a new node, with an empty disk or one that holds a position, and start it.
+
+        `beside` puts it on another node's side of a partition.
+        """
         number = len(self.nodes) + 1
         uid = uid or f"{self.rng.getrandbits(128):032x}"
         node = Node(f"n{number}", uid, number, position)
         self.nodes[node.name] = self.by_uid[uid] = node
+        if beside is not None:
+            self.groups[uid] = self.groups.get(beside.uid, 0)
         self.start(node, found)
         return node
 
@@ -140,6 +145,16 @@ class Simulator:
             for watcher in list(watchers):
                 if not self._connected(uid, watcher):
                     self._notice(watcher, self.by_uid[uid], self.by_uid[uid].boot)
+
+    def unsettle(self) -> None:
+        """Circles are about to be given up for others: assert only the order of lists until `settle`."""
+        if self.invariant is not None:
+            self.invariant.strict = False
+
+    def settle(self) -> None:
+        """Assert the whole invariant again: all nodes are one ring."""
+        if self.invariant is not None:
+            self.invariant.settled()
 
     def lookup(self, node: Node, slot: int, timeout: float = 30.0) -> Owner | None:
         """Look a slot up from a node and run until it is answered."""

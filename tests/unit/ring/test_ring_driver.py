@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,7 +13,6 @@ import msgspec
 import pytest
 
 from coterie_node.driver import Driver
-from coterie_node.node import SystemClock
 from coterie_node.peer.links import Links
 from coterie_node.peer.settings import PeerSettings
 from coterie_node.replication.dispatch import Dispatcher, TaskGroup
@@ -24,6 +24,19 @@ from coterie_protocol.nodes import NodeRef, PeerHello
 
 SLOTS = 64
 QUICK = PeerSettings(heartbeat=0.05, silence=0.5, dial_timeout=1.0, redial_first=0.02, redial_most=0.2)
+
+
+class SystemClock:
+    """Real time (`ports.Clock`)."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
 
 class Node:
