@@ -306,23 +306,25 @@ class Witness:
         accounts: dict[tuple[int, str], AccountRegister],
         records: Iterable[Record],
     ) -> None:
-        """Take a whole disk, read again at a start: nothing that was durable may have gone or gone back."""
+        """Take a whole disk, read again at a start: a crash may have come between a commit and its telling.
+
+        Nothing that was durable may have gone, but for what may be given up, or gone back.
+        """
         for (of, slot), register in list(self.registers.items()):
             if of == uid:
                 self._require(slot in registers, f"slot {slot} at {uid}: {register} was forgotten")
         for slot, register in registers.items():
             self.slot_register(uid, slot, register)
-        for of, slot, name in list(self.accounts):
-            if of == uid:
-                self._require((slot, name) in accounts, f"{name} (slot {slot}) at {uid}: was forgotten")
+        for slot in {slot for of, slot, name in self.accounts if of == uid and (slot, name) not in accounts}:
+            self.accounts_dropped(uid, slot)
         for (slot, name), account in accounts.items():
             self.account(uid, slot, name, account)
         found = {record.key: record for record in records}
-        for key, held in self.copies.items():
-            if uid in held:
-                self._require(key in found, f"{told(key)} at {uid}: was forgotten")
         for record in found.values():
             self.record(uid, record)
+        for key, held in self.copies.items():
+            if uid in held and key not in found:
+                self.record_gone(uid, key)
 
     # --- when all is quiet ---
 

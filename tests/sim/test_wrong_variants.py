@@ -37,14 +37,16 @@ from tests.sim.steps import (
     start,
     sync,
 )
-from tests.sim.world import World
+from tests.sim.watched import NotingTx
+from tests.sim.world import SETTINGS, World
 
 from coterie_node.replication import acceptor
 from coterie_node.replication.accounts import Accounts
-from coterie_node.replication.ports import RegisterDamaged, Tx
+from coterie_node.replication.ports import FIRST, NO_LIMIT_MS, RegisterDamaged, Tx
 from coterie_node.replication.proposer import Prepared, Proposer
 from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch
 from coterie_protocol.identifiers import Uid
+from coterie_protocol.records import Version
 from coterie_protocol.registers import (
     AccountAccept,
     AccountAccepted,
@@ -61,7 +63,7 @@ from coterie_protocol.registers import (
     SlotRegister,
     majority,
 )
-from coterie_protocol.replication import SyncState, SyncStates
+from coterie_protocol.replication import Offer, Replicate, SyncState, SyncStates
 
 Simulate = Callable[..., Any]
 
@@ -489,6 +491,55 @@ def _own(tx: Tx) -> Config:
     assert register is not None
     assert register.config is not None
     return register.config
+
+
+# --- give-up by slot -------------------------------------------------------------------------------------------------
+
+
+async def late_stray() -> None:
+    async with World(loops=False) as world:
+        await start(world, N0, N1, N2, N3)
+        await move(world, N0, N0, N2, N3)
+        hint(world, N1, N0)
+        await world.append(N1, world.message(N1, "ann", 1))
+        await asyncio.sleep(SETTINGS.offer_retry)
+        compared = world.network.hold(message(Offer, to=N1, answers=True))
+        strays = world.processes[N1].strays
+        giving_up = asyncio.ensure_future(world.processes[N1].call(strays.round))
+        await compared.caught(3)
+        # Two members are silent, so n0 has n1 stand in for them, after n1 has compared.
+        silent = world.network.drop(message(Replicate, to={N2, N3}))
+        assert await world.append(N0, world.message(N0, "ann", 8)) == 2
+        assert len(world.witness.copies) == 2
+        compared.release()
+        await giving_up
+        silent.remove()
+        kept = {key.id[-1]: sorted(held) for key, held in world.witness.copies.items()}
+        assert kept == {1: [N0, N2, N3], 8: [N0, N1]}
+        await asyncio.sleep(2 * SETTINGS.offer_retry)
+        await world.processes[N1].call(strays.round)
+        kept = {key.id[-1]: sorted(held) for key, held in world.witness.copies.items()}
+        assert kept == {1: [N0, N2, N3], 8: [N0, N2, N3]}
+
+
+def test_what_came_after_the_comparison_is_not_given_up(simulate: Simulate) -> None:
+    """n1, no member, has all members confirm message 1. Before their answers are there, message 8 reaches n1, too.
+
+    It gives up exactly what was confirmed, and offers message 8 in the next round.
+    """
+    simulate(late_stray())
+
+
+def test_giving_up_a_whole_slot_loses(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that then drops the slot drops message 8, acknowledged by n0 and n1, as well: one copy is left."""
+    give_up = NotingTx.give_up
+
+    def of_the_slot(self: NotingTx, versions: Sequence[Version]) -> int:
+        return give_up(self, self.versions(SLOT, None, FIRST, 1000, NO_LIMIT_MS))
+
+    monkeypatch.setattr(NotingTx, "give_up", of_the_slot)
+    with pytest.raises(Violation, match=r"record 0+8/0 of 'ann'.*only on \['n0'\], 2 needed"):
+        simulate(late_stray())
 
 
 # --- a corrupted acceptor merely abstains ----------------------------------------------------------------------------

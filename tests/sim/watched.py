@@ -17,7 +17,7 @@ T = TypeVar("T")
 Note = Callable[[Witness, Uid], None]
 
 
-class _Noting:
+class NotingTx:
     """A `Tx` that notes what its user writes."""
 
     def __init__(self, tx: Tx, notes: list[Note]) -> None:
@@ -88,7 +88,7 @@ class WatchedStore:
 
         def noting(tx: Tx) -> T:
             notes.clear()
-            return function(cast(Tx, _Noting(tx, notes)))
+            return function(cast(Tx, NotingTx(tx, notes)))
 
         result = await self._disk.transact(noting)
         self._check()

@@ -1,0 +1,33 @@
+"""Seeded random schedules over the real rooms of replication; a failure names its seed.
+
+`python -m tests.sim --seeds N` takes more of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.sim.walk import walk
+
+BATCHES = 10
+SEEDS = 25
+"""Walks a batch: some 60 ms each."""
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_random_walks_keep_every_promise(simulate: Callable[..., Any], batch: int) -> None:
+    """Crashes, lost disks, partitions, frozen nodes, bad networks, wrong suggestions and stale proposers, all at once.
+
+    The witness asserts after every step; after the storm everything is whole and everything acknowledged is there.
+    """
+    for seed in range(batch * SEEDS, (batch + 1) * SEEDS):
+        simulate(walk(), seed)
+
+
+@pytest.mark.parametrize("batch", range(2))
+def test_long_walks(simulate: Callable[..., Any], batch: int) -> None:
+    """The same for longer: configurations of high epochs, and state that many have left behind."""
+    for seed in range(batch * 4, batch * 4 + 4):
+        simulate(walk(steps=500), seed)
