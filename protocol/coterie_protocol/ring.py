@@ -44,8 +44,8 @@ class FindOwner(msgspec.Struct, array_like=True, frozen=True, tag=10):
 class OwnerStep(msgspec.Struct, array_like=True, frozen=True, tag=11):
     """Either the slot's owner with its predecessor and its successors, or the nodes nearest before the slot.
 
-    `since` is the answering node's as in Standing, 0 when it is in no circle: one that was pointed to in an earlier life
-    may speak of another circle.
+    `since` is the answering node's as in Standing, 0 when it is in no circle: one that was pointed to in an earlier
+    life may speak of another circle.
     """
 
     since: int
@@ -106,10 +106,14 @@ class Met(msgspec.Struct, array_like=True, frozen=True, tag=18):
 
 
 class Place(msgspec.Struct, array_like=True, frozen=True, tag=19):
-    """A node without a position asks for one. `hops` counts how often it was sent on. Answered by Placed."""
+    """A node without a position asks for one. `hops` counts how often it was sent on. Answered by Placed.
+
+    A node that moves asks the owner of the arc for one position, its `wish` (at least 0).
+    """
 
     node: NodeRef
     hops: int
+    wish: int = -1
 
 
 class Placed(msgspec.Struct, array_like=True, frozen=True, tag=20):

@@ -138,7 +138,9 @@ class Chord:
         before = pointers.predecessor
         if sender.member and pointers.member:
             self._circles.same(now, sender, before is not None and before.uid == sender.me.uid)
-        return Neighbours(self._core.standing(now), before, pointers.successors)
+        # A node that comes back to a place which is being given to another must know that it is taken.
+        expected = self._grants.expected(now, sender.me.position, sender.me.uid)
+        return Neighbours(self._core.standing(now), expected or before, pointers.successors)
 
     def rectify(self, now: float, message: Notify) -> None:
         """Take a node that holds itself to be the predecessor: it lies between, or the old one does not answer."""
@@ -146,6 +148,8 @@ class Chord:
         if not pointers.member or not other.member or message.incarnation < pointers.since:
             self._core.send(other.me, Beat(self._core.standing(now), TO_OTHER))
             return
+        if other.me.position == pointers.me.position:
+            return  # see `twin`
         if pointers.alone:
             pointers.predecessor = other.me
             pointers.successors = pointers.ordered((other.me,))

@@ -94,8 +94,9 @@ class Entry:
                 self._end(now, Refusal(f"{successor.name} did not answer; try again"), done)
                 return
             between = answer.predecessor
-            if answer.standing.me.position == position:
-                self._end(now, _held(position, answer.standing.me), done)
+            held = [ref for ref in (answer.standing.me, between) if ref is not None and ref.position == position]
+            if held and held[0].uid != self._core.pointers.me.uid:
+                self._end(now, _held(position, held[0]), done)
             elif between is not None and steps and self._nearer(now, between, position, answer.standing.me):
                 self._ask(now, between, before, position, steps - 1, done)
             elif position in (self._core.pointers.me.position, self._kept):

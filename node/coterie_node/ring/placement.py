@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
 from coterie_protocol.ring import Place, Placed
@@ -29,11 +31,12 @@ class Grants:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._granted: tuple[str, int, float] | None = None
+        self._granted: tuple[NodeRef, float] | None = None
+        """The node that is expected, at the position kept for it, and until when."""
 
     def appeared(self, ref: NodeRef) -> None:
         """Note a new predecessor: the node that a position was kept for may be there."""
-        if self._granted is not None and (ref.uid == self._granted[0] or ref.position == self._granted[1]):
+        if self._granted is not None and (ref.uid == self._granted[0].uid or ref.position == self._granted[0].position):
             self._granted = None
 
     def place(self, now: float, message: Place) -> Placed:
@@ -47,6 +50,8 @@ class Grants:
             return wait
         me, slots = pointers.me, pointers.slots
         start = me.position if pointers.predecessor is None else pointers.predecessor.position
+        if message.wish >= 0:
+            return self._wished(now, message, start) or wait
         own = width(start, me.position, slots)
         middle = midpoint(start, me.position, slots)
         taken = middle is None or self._reserved(now, message.node.uid, start)
@@ -55,19 +60,39 @@ class Grants:
             return Placed(-1, wider, 0)
         if middle is None or taken:
             return wait
-        if self._granted is not None and self._granted[0] == message.node.uid and self._inside(start):
-            middle = self._granted[1]
-        self._granted = (message.node.uid, middle, now + settings.reservation)
-        return Placed(middle, None, 0)
+        if self._granted is not None and self._granted[0].uid == message.node.uid and self._inside(start):
+            middle = self._granted[0].position
+        return self._keep(now, message.node, middle)
+
+    def _wished(self, now: float, message: Place, start: int) -> Placed | None:
+        pointers = self._core.pointers
+        inside = between(start, message.wish, pointers.me.position, pointers.slots)
+        if not inside or self._reserved(now, message.node.uid, start):
+            return None
+        return self._keep(now, message.node, message.wish)
+
+    def _keep(self, now: float, node: NodeRef, position: int) -> Placed:
+        expected = msgspec.structs.replace(node, position=position)
+        self._granted = (expected, now + self._core.settings.reservation)
+        return Placed(position, None, 0)
+
+    def expected(self, now: float, position: int, uid: str) -> NodeRef | None:
+        """Return the node other than `uid` for which just this position is being kept."""
+        if self._granted is None or now >= self._granted[1]:
+            return None
+        ref = self._granted[0]
+        return ref if ref.position == position and ref.uid != uid else None
 
     def _inside(self, start: int) -> bool:
         pointers = self._core.pointers
-        return self._granted is not None and between(start, self._granted[1], pointers.me.position, pointers.slots)
+        return self._granted is not None and between(
+            start, self._granted[0].position, pointers.me.position, pointers.slots
+        )
 
     def _reserved(self, now: float, uid: str, start: int) -> bool:
-        if self._granted is None or self._granted[0] == uid:
+        if self._granted is None or self._granted[0].uid == uid:
             return False
-        return now < self._granted[2] and self._inside(start)
+        return now < self._granted[1] and self._inside(start)
 
     def _widest(self, least: int) -> NodeRef | None:
         """Return the successor with the widest arc of at least `least` slots that has room for another node."""

@@ -24,6 +24,7 @@ from .fingers import Fingers
 from .join import Entry, Joining, Refusal
 from .lookup import Lookups
 from .merge import Circles
+from .moving import Moving
 from .placement import Grants
 from .settings import RingSettings
 
@@ -50,6 +51,7 @@ class Ring:
         self._joining = Joining(core, self._lookups, self._entry, self._contacts)
         self._circles = Circles(core, self._lookups, self._entry, self._joining, self._contacts)
         self._grants = Grants(core)
+        self._moving = Moving(core, self._lookups, self._entry, self._grants)
         self._chord = Chord(core, self._failures, self._circles, self._grants, self._joining.displace)
         self._fingers = Fingers(core, self._lookups)
         self._shape: Shape = self._now_shape()
@@ -199,25 +201,11 @@ class Ring:
     def move(self, now: float, position: int) -> tuple[int, list[Effect]]:
         """Take another position; the token comes back in `Moved`. Data stay where the slots' members hold them."""
         token = self._core.token()
-        slots = self._core.pointers.slots
 
         def done(now: float, refusal: Refusal | None) -> None:
             self._core.emit(Moved(token, "" if refusal is None else refusal.detail))
 
-        def found(now: float, owner: Owner | None) -> None:
-            if owner is None:
-                done(now, Refusal("nobody could say who is there; try again when the ring is whole"))
-            else:
-                self._entry.enter(now, owner, position, done)
-
-        if not 0 <= position < slots:
-            done(now, Refusal(f"position {position} is not one of the ring's slots 0 to {slots - 1}"))
-        elif not self.member:
-            done(now, Refusal("the node has not joined the ring yet; try again when it has"))
-        elif position == self.me.position:
-            done(now, None)
-        else:
-            self._lookups.start(now, position, found)
+        self._moving.move(now, position, done)
         return token, self._finish(now)
 
     def leave(self, now: float, leaving: bool = True) -> list[Effect]:

@@ -15,8 +15,8 @@ def founded(seed: int, count: int, network: Network | None = None) -> Simulator:
     world.add(found=True)
     for _ in range(count - 1):
         world.add()
-    world.run_until(world.joined, 3)
-    world.run_until(world.ideal, 3)
+    world.run_until(world.joined, 10)
+    world.run_until(world.ideal, 5)
     return world
 
 
