@@ -1,0 +1,219 @@
+"""The owner's side of acknowledging and reading: archive copies, pages of the archive, states of what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from coterie_node.replication.configuration import SlotTable
+from coterie_node.replication.ports import Clock, Handlers, Store, Tasks, Tx
+from coterie_protocol.chat import (
+    Archived,
+    ArchiveWrite,
+    PageAnswer,
+    PageAsk,
+    StatesAnswer,
+    StatesAsk,
+)
+from coterie_protocol.client_api import MAX_MESSAGE_BODY_BYTES, MailItem
+from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
+from coterie_protocol.identifiers import Uid, slot_of_name
+from coterie_protocol.records import MAX_BODY_BYTES, OUTGOING, Record, RecordKey, State, key_hash
+
+from .current import Current, read_store
+from .mailbox import too_large
+from .membership import check
+from .ports import Appending, CatchingUp
+from .receipts import Receipts
+from .settings import ChatSettings
+
+PAGE_LIMIT = 500
+PAGE_BYTES = 512 * 1024
+STATES_LIMIT = 1000
+
+
+class Archive:
+    """Answers ArchiveWrite, PageAsk and StatesAsk at the acting owner."""
+
+    def __init__(
+        self,
+        table: SlotTable,
+        current: Current,
+        store: Store,
+        appender: Appending,
+        repair: CatchingUp,
+        receipts: Receipts,
+        handlers: Handlers,
+        clock: Clock,
+        tasks: Tasks,
+        settings: ChatSettings,
+    ) -> None:
+        self._table = table
+        self._current = current
+        self._store = store
+        self._appender = appender
+        self._repair = repair
+        self._receipts = receipts
+        self._clock = clock
+        self._tasks = tasks
+        self._settings = settings
+        self._reads: list[tuple[list[RecordKey], asyncio.Future[list[Record | None]]]] = []
+        handlers.on_request(ArchiveWrite, self._write)
+        handlers.on_request(PageAsk, self._page)
+        handlers.on_request(StatesAsk, self._states)
+
+    # --- writing ---
+
+    async def _write(self, _: Uid, request: ArchiveWrite) -> Archived:
+        """Raises SUPERSEDED for a session before the last, TOO_LARGE, UNKNOWN_SLOT, StaleEpoch, Unavailable."""
+        name = request.name
+        slot = slot_of_name(name, self._table.slots)
+        check(self._table, slot)
+        for _sender, _id, part, copy in request.items:
+            if len(copy) > (MAX_BODY_BYTES if part else MAX_MESSAGE_BODY_BYTES):
+                raise too_large(len(copy))
+        await self._current.check(name, request.epoch, grace=True)
+        await self._settled(slot)
+        items = {RecordKey(slot, name, sender, mid, part): copy for sender, mid, part, copy in request.items}
+        held = await self._held(list(items))
+        at = self._clock.wall_ms()
+        records = []
+        delivered = []
+        for (key, copy), found in zip(items.items(), held, strict=True):
+            if found is not None and found.state >= State.ARCHIVED:
+                # Not written anew, which would make another version of it; but it may be on this disk alone.
+                records.append(found)
+                continue
+            if found is None:
+                record = Record(*key, State.ARCHIVED, copy, len(copy), b"", request.epoch, at, at)
+            else:
+                record = Record(
+                    *key, State.ARCHIVED, copy, found.size, found.prekey, request.epoch, found.stored_at, at
+                )
+            records.append(record)
+            if key.sender != OUTGOING:
+                delivered.append((key.sender, name, key.id, int(State.ARCHIVED), at))
+        await append_all(self._appender, records)
+        self._receipts.route(delivered)
+        return Archived()
+
+    async def _held(self, keys: list[RecordKey]) -> list[Record | None]:
+        """Read records; what is asked for in one turn of the loop is one read of the store."""
+        future: asyncio.Future[list[Record | None]] = asyncio.get_running_loop().create_future()
+        if not self._reads:
+            self._tasks.start(self._read(), "read records")
+        self._reads.append((keys, future))
+        return await future
+
+    async def _read(self) -> None:
+        reads, self._reads = self._reads, []
+        try:
+            found = await read_store(self._store, lambda tx: [_records(tx, keys) for keys, _ in reads])
+        except Unavailable as error:
+            for _, future in reads:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        except BaseException:
+            for _, future in reads:
+                future.cancel()
+            raise
+        for (_, future), records in zip(reads, found, strict=True):
+            if not future.done():
+                future.set_result(records)
+
+    # --- reading ---
+
+    async def _page(self, _: Uid, request: PageAsk) -> PageAnswer:
+        slot = slot_of_name(request.name, self._table.slots)
+        check(self._table, slot)
+        await self._current.check(request.name, request.epoch, grace=False)
+        await self._settled(slot)
+        limit = max(1, min(request.limit, PAGE_LIMIT))
+        before = read_cursor(request.before)
+        page = await read_store(
+            self._store, lambda tx: tx.archive_page(slot, request.name, before, limit, PAGE_BYTES)
+        )
+        items = [mail_item(record) for record in page]
+        # A page closes at its bytes before a body that would go beyond them: less than a body from the end.
+        full = len(page) >= limit or sum(len(record.body) for record in page) > PAGE_BYTES - MAX_BODY_BYTES
+        return PageAnswer(items, write_cursor(page[-1]) if page and full else b"")
+
+    async def _states(self, _: Uid, request: StatesAsk) -> StatesAnswer:
+        slot = slot_of_name(request.to, self._table.slots)
+        check(self._table, slot)
+        await self._settled(slot)
+        ids = request.ids[:STATES_LIMIT]
+        found = await self._held([RecordKey(slot, request.to, request.sender, one, 0) for one in ids])
+        items = [
+            (one, int(record.state), record.changed_at) if record is not None else (one, -1, 0)
+            for one, record in zip(ids, found, strict=True)
+        ]
+        return StatesAnswer(items)
+
+    async def _settled(self, slot: int) -> None:
+        """Wait for the own start-up sync, but not for long: with its majority gone a slot still gives what it has."""
+        await caught_up(self._repair, slot, self._settings.caught_up_timeout)
+
+
+async def caught_up(repair: CatchingUp, slot: int, timeout: float) -> bool:
+    """Say whether this node catches up with a slot within the time (seconds)."""
+    try:
+        async with asyncio.timeout(timeout):
+            await repair.caught_up(slot)
+    except (TimeoutError, Unavailable):
+        return False
+    return True
+
+
+async def append_all(appender: Appending, records: Sequence[Record]) -> None:
+    """Store records and return once all are on a majority; raises the first error."""
+    if not records:
+        return
+    left = len(records)
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(part: Sequence[Record], _: int, error: CoterieError | None) -> None:
+        nonlocal left
+        left -= len(part)
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        elif not left:
+            future.set_result(None)
+
+    appender.append(records, done)
+    await future
+
+
+def mail_item(record: Record) -> MailItem:
+    """Show a record as its owner's client sees it."""
+    return MailItem(
+        record.sender,
+        record.id,
+        record.part,
+        record.state,
+        record.body,
+        record.prekey,
+        record.epoch,
+        record.stored_at,
+    )
+
+
+def write_cursor(record: Record) -> bytes:
+    """Write a record's place in the archive: stored_at and the hash of its key."""
+    return record.stored_at.to_bytes(8, "big") + key_hash(record.key)
+
+
+def read_cursor(cursor: bytes) -> tuple[int, bytes] | None:
+    """Read a cursor; raises BAD_REQUEST."""
+    if not cursor:
+        return None
+    if len(cursor) != 24:
+        raise CoterieError("not a cursor of this node's making", code=ErrorCode.BAD_REQUEST)
+    return int.from_bytes(cursor[:8], "big"), cursor[8:]
+
+
+def _records(tx: Tx, keys: Sequence[RecordKey]) -> list[Record | None]:
+    return [tx.record(key) for key in keys]

@@ -1,0 +1,312 @@
+"""A client's conversation with its gateway: hello, then a session, then everything else.
+
+Theory of operation:
+
+    NEW --Hello--> GREETED --Register|Login|Resume--> IN SESSION --Logout--> GREETED
+                                                      IN SESSION --superseded--> OVER
+
+Any request but Hello in NEW ends the conversation (BAD_FRAME: whoever speaks is no client of ours). Requests that
+need a session answer NOT_LOGGED_IN without one, and SUPERSEDED (or NOT_LOGGED_IN) when it is over. Send and Keep
+go through the forwarder by callback; everything else is rare enough for a task each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from coterie_node.replication.ports import Clock, Tasks
+from coterie_protocol.account import Account
+from coterie_protocol.chat import Post
+from coterie_protocol.client_api import (
+    MAX_CLIENT_FRAME_BYTES,
+    MAX_MESSAGE_BODY_BYTES,
+    MAX_TEXT_BYTES,
+    PROTOCOL_HIGH,
+    PROTOCOL_LOW,
+    ClientFrame,
+    Done,
+    Hello,
+    Keep,
+    Limits,
+    Login,
+    LoginParams,
+    LoginParamsReply,
+    Logout,
+    Lookup,
+    LookupReply,
+    Register,
+    Reply,
+    Request,
+    Resume,
+    Send,
+    SessionGranted,
+    Subscribe,
+    Welcome,
+)
+from coterie_protocol.client_api import Error as ErrorReply
+from coterie_protocol.errors import CoterieError, ErrorCode, FrameError, Unavailable
+from coterie_protocol.frames import error_of
+from coterie_protocol.records import OUTGOING
+
+from .forwarding import Forwarder
+from .limits import rate_limited
+from .mailbox import too_large
+from .names import Names
+from .questions import Questions
+from .registration import Registration
+from .sessions import Client as SessionClient
+from .sessions import Session, Sessions
+from .settings import ChatSettings
+
+log = structlog.get_logger()
+
+ID_BYTES = 16
+
+
+class Client(SessionClient, Protocol):
+    """A client's connection."""
+
+    address: str
+    """Where it comes from, for limits."""
+
+    def reply(self, number: int, body: Reply) -> None:
+        """Queue the answer to a request."""
+        ...
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What a gateway says of its node in Welcome."""
+
+    ring_uid: str
+    node_uid: str
+    node_name: str
+    replication_factor: int
+    slots: int
+    state: Callable[[], str]
+    """forming, joining, syncing, ready, leaving, left."""
+    servers: Callable[[], list[str]]
+    """URLs of other nodes' client ports."""
+
+
+class Gateway:
+    """What all conversations of a node share."""
+
+    def __init__(
+        self,
+        facts: NodeFacts,
+        registration: Registration,
+        sessions: Sessions,
+        forwarder: Forwarder,
+        questions: Questions,
+        names: Names,
+        clock: Clock,
+        tasks: Tasks,
+        settings: ChatSettings,
+    ) -> None:
+        self.facts = facts
+        self.registration = registration
+        self.sessions = sessions
+        self.forwarder = forwarder
+        self.questions = questions
+        self.names = names
+        self.clock = clock
+        self.tasks = tasks
+        self.settings = settings
+        self.closing = False
+
+    def converse(self, client: Client) -> Conversation:
+        """Begin a conversation with a client that has just connected."""
+        return Conversation(self, client)
+
+
+class Conversation:
+    """One client's conversation. `take` is called with each frame, `left` once at the end."""
+
+    def __init__(self, gateway: Gateway, client: Client) -> None:
+        self._gateway = gateway
+        self._client = client
+        self._greeted = False
+        self._gone = False
+        self.session: Session | None = None
+        self.unanswered = 0
+        """Requests without a reply; its reader stops reading at settings.requests_in_flight."""
+        self.on_room: Callable[[], None] = _nothing
+        """Called when a reply has made room."""
+
+    def take(self, frame: ClientFrame) -> None:
+        """Take a request. Raises FrameError when this cannot be a client of ours."""
+        body = frame.body
+        self.unanswered += 1
+        if isinstance(body, Send | Keep):
+            try:
+                self._send(frame.id, body)
+            except CoterieError as error:
+                self._answer(frame.id, error_of(error))
+        elif isinstance(body, Hello):
+            self._hello(frame.id, body)
+        elif not self._greeted:
+            raise FrameError("a client says hello first")
+        else:
+            self._gateway.tasks.start(self._serve(frame.id, body), f"serve {type(body).__name__}")
+
+    def left(self) -> None:
+        """The connection is gone."""
+        self._gone = True
+        if self.session is not None:
+            self._gateway.sessions.leave(self._client, self.session)
+            self.session = None
+
+    def ready_for_mail(self) -> None:
+        """The client has read what it was too slow for."""
+        if self.session is not None:
+            self._gateway.sessions.ready(self._client, self.session)
+
+    # --- hello ---
+
+    def _hello(self, number: int, hello: Hello) -> None:
+        version = min(hello.version_high, PROTOCOL_HIGH)
+        if version < max(hello.version_low, PROTOCOL_LOW):
+            detail = (
+                f"this node speaks versions {PROTOCOL_LOW} to {PROTOCOL_HIGH} of the protocol, the client "
+                f"{hello.version_low} to {hello.version_high}; update the older of the two"
+            )
+            self._answer(number, ErrorReply(int(ErrorCode.UNSUPPORTED_VERSION), detail))
+            self._client.end()
+            return
+        self._greeted = True
+        facts = self._gateway.facts
+        settings = self._gateway.settings
+        limits = Limits(
+            MAX_TEXT_BYTES, MAX_MESSAGE_BODY_BYTES, MAX_CLIENT_FRAME_BYTES, int(settings.sends_per_second)
+        )
+        self._answer(
+            number,
+            Welcome(
+                version,
+                facts.ring_uid,
+                facts.node_uid,
+                facts.node_name,
+                facts.state(),
+                facts.replication_factor,
+                facts.slots,
+                limits,
+                facts.servers(),
+                self._gateway.clock.wall_ms(),
+            ),
+        )
+
+    # --- messages ---
+
+    def _send(self, number: int, message: Send | Keep) -> None:
+        session = self._in_session()
+        gateway = self._gateway
+        if len(message.body) > MAX_MESSAGE_BODY_BYTES:
+            raise too_large(len(message.body))
+        if len(message.id) != ID_BYTES:
+            raise CoterieError(f"a message id has {ID_BYTES} bytes", code=ErrorCode.BAD_REQUEST)
+        if isinstance(message, Send):
+            to, slot = gateway.names.get(message.to)
+            if wait := session.sends.take(gateway.clock.now()):
+                raise rate_limited("messages of one session", wait)
+            post = Post(slot, to, session.name, message.id, message.body, message.prekey, session.epoch)
+        else:
+            if wait := session.keeps.take(gateway.clock.now()):
+                raise rate_limited("messages of one session", wait)
+            post = Post(session.slot, session.name, OUTGOING, message.id, message.body, b"", session.epoch)
+        gateway.forwarder.post(post, number, self._answer)
+
+    def _answer(self, number: int, body: Reply) -> None:
+        self.unanswered -= 1
+        self._client.reply(number, body)
+        self.on_room()
+
+    def _in_session(self) -> Session:
+        session = self.session
+        if session is None:
+            if self._gateway.closing:
+                raise CoterieError("the node is going away", code=ErrorCode.SHUTTING_DOWN)
+            raise CoterieError("log in first", code=ErrorCode.NOT_LOGGED_IN)
+        if session.over is not None:
+            raise session.over
+        return session
+
+    # --- everything else ---
+
+    async def _serve(self, number: int, request: Request) -> None:
+        try:
+            reply = await self._reply(request)
+        except CoterieError as error:
+            self._answer(number, error_of(error))
+        except Exception:
+            log.exception("a client's request failed", kind=type(request).__name__)
+            self._answer(number, ErrorReply(int(ErrorCode.INTERNAL), "the node failed; its log says how"))
+        else:
+            self._answer(number, reply)
+
+    async def _reply(self, request: Request) -> Reply:
+        gateway = self._gateway
+        match request:
+            case Register():
+                return await self._grant(gateway.registration.register(request, self._client.address))
+            case Login():
+                return await self._grant(gateway.registration.login(request, self._client.address))
+            case Resume():
+                return await self._grant(self._resumed(request))
+            case LoginParams():
+                return LoginParamsReply((await gateway.registration.read(request.name)).kdf)
+            case Lookup():
+                account = await gateway.registration.read(request.name)
+                return LookupReply(account.name, account.keys, account.created_at)
+            case Logout():
+                return await self._logout()
+            case Subscribe():
+                return await self._subscribe()
+            case _:
+                return await gateway.questions.reply(self._in_session(), request)
+
+    async def _resumed(self, request: Resume) -> tuple[Account, bytes]:
+        return await self._gateway.registration.resume(request), b""
+
+    async def _grant(self, granting: Awaitable[tuple[Account, bytes]]) -> SessionGranted:
+        account, token = await granting
+        if self._gone:
+            raise Unavailable("the client has gone")
+        epoch = account.session.epoch
+        sessions = self._gateway.sessions
+        if self.session is not None:
+            sessions.leave(self._client, self.session)
+            self.session = None
+        self.session = sessions.join(self._client, account.name, epoch)
+        return SessionGranted(account.name, epoch, token, account.keys, account.vault)
+
+    async def _subscribe(self) -> Done:
+        session = self._in_session()
+        try:
+            await self._gateway.sessions.subscribe(self._client, session)
+        except TimeoutError:
+            raise Unavailable("nobody who holds this mailbox answers; try again") from None
+        return Done()
+
+    async def _logout(self) -> Done:
+        session = self._in_session()
+        # The news of the session's end must not close this connection before its answer.
+        session.clients.discard(self._client)
+        try:
+            await self._gateway.registration.logout(session.name, session.slot, session.epoch)
+        except CoterieError:
+            if session.over is None and not self._gone:
+                session.clients.add(self._client)
+            raise
+        if self.session is session:
+            self.session = None
+            self._gateway.sessions.leave(self._client, session)
+        return Done()
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -1,0 +1,196 @@
+"""The owner's hot path: posts become pending records on a majority of disks.
+
+No task and no await for a message: what cannot be decided at once (a recipient who is not known here yet) is set aside
+and comes back by callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from coterie_node.replication.configuration import SlotTable
+from coterie_node.replication.ports import Clock, Handlers, Peers, Tasks
+from coterie_protocol.chat import Forward, Forwarded, Post
+from coterie_protocol.client_api import MAX_MESSAGE_BODY_BYTES
+from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.records import OUTGOING, Record, State
+from coterie_protocol.registers import KnownConfig
+
+from .boxes import Box, Boxes
+from .current import Current
+from .membership import refusal
+from .ports import Appending
+
+Stored = tuple[int, int, int]
+"""(place, stored_at, copies)."""
+Refused = tuple[int, int, str, int]
+"""(place, error code, detail, value)."""
+Answer = Callable[[list[Stored], list[Refused], list[KnownConfig]], None]
+"""Takes results as they are known; called several times for disjoint places."""
+
+DUPLICATE = CoterieError("another message is held under this id", code=ErrorCode.DUPLICATE_ID)
+
+
+class Mailbox:
+    """Stores posts as their coordinator."""
+
+    def __init__(
+        self,
+        table: SlotTable,
+        boxes: Boxes,
+        current: Current,
+        appender: Appending,
+        peers: Peers,
+        handlers: Handlers,
+        clock: Clock,
+        tasks: Tasks,
+    ) -> None:
+        self._table = table
+        self._boxes = boxes
+        self._current = current
+        self._appender = appender
+        self._peers = peers
+        self._clock = clock
+        self._tasks = tasks
+        handlers.on_event(Forward, self._forward)
+
+    def _forward(self, sender: Uid, message: Forward) -> None:
+        def answer(stored: list[Stored], refused: list[Refused], known: list[KnownConfig]) -> None:
+            self._peers.send(sender, Forwarded(message.batch, stored, refused, known))
+
+        self.accept(message.posts, answer)
+
+    def accept(self, posts: Sequence[Post], answer: Answer) -> None:
+        """Store posts; every place is answered once: stored on a majority, or refused.
+
+        Refusals: UNKNOWN_SLOT, STALE_EPOCH, FORMING, NO_SUCH_USER, MAILBOX_FULL, TOO_LARGE, DUPLICATE_ID, BUSY,
+        UNAVAILABLE; for own copies SUPERSEDED and NOT_LOGGED_IN.
+        """
+        refused: list[Refused] = []
+        known: list[KnownConfig] = []
+        ready: list[tuple[int, Post, Box]] = []
+        gates: dict[int, CoterieError | None] = {}
+        get = self._boxes.get
+        for place, post in enumerate(posts):
+            slot = post.slot
+            if slot in gates:
+                error = gates[slot]
+            else:
+                error = gates[slot] = refusal(self._table, slot)
+                if isinstance(error, StaleEpoch):
+                    known += error.known
+            if error is None and len(post.body) > MAX_MESSAGE_BODY_BYTES:
+                error = too_large(len(post.body))
+            if error is not None:
+                refused.append(refused_as(place, error))
+                continue
+            box = get(post.to)
+            if box is None:
+                self._boxes.open(post.to, partial(self._opened, post, place, answer))
+            elif post.sender == OUTGOING and not self._current.allows(post.to, post.epoch):
+                self._tasks.start(self._vouch(post, place, box, answer), "check an own copy's session")
+            else:
+                ready.append((place, post, box))
+        if ready:
+            self._append(ready, answer, refused)
+        if refused:
+            answer([], refused, known)
+
+    def _opened(self, post: Post, place: int, answer: Answer, result: Box | CoterieError) -> None:
+        """Go on with a post whose recipient was not known here."""
+        if isinstance(result, CoterieError):
+            known = list(result.known) if isinstance(result, StaleEpoch) else []
+            answer([], [refused_as(place, result)], known)
+        elif post.sender == OUTGOING:
+            self._tasks.start(self._vouch(post, place, result, answer), "check an own copy's session")
+        else:
+            self._append_late(post, place, result, answer)
+
+    async def _vouch(self, post: Post, place: int, box: Box, answer: Answer) -> None:
+        """Go on with an own copy once its session is known to be the newest, or was until a moment ago."""
+        try:
+            await self._current.check(post.to, post.epoch, grace=True)
+        except CoterieError as error:
+            answer([], [refused_as(place, error)], [])
+        else:
+            self._append_late(post, place, box, answer)
+
+    def _append_late(self, post: Post, place: int, box: Box, answer: Answer) -> None:
+        refused: list[Refused] = []
+        self._append([(place, post, box)], answer, refused)
+        if refused:
+            answer([], refused, [])
+
+    def _append(self, ready: Sequence[tuple[int, Post, Box]], answer: Answer, refused: list[Refused]) -> None:
+        wall_ms = self._clock.wall_ms()
+        records: list[Record] = []
+        places: dict[tuple[str, str, bytes], list[int]] = {}
+        bodies: dict[tuple[str, str, bytes], bytes] = {}
+        for place, post, box in ready:
+            key = (post.to, post.sender, post.id)
+            same = places.get(key)
+            if same is not None:
+                # The same id twice in one turn: one record, one result for both.
+                if bodies[key] == post.body:
+                    same.append(place)
+                else:
+                    refused.append(refused_as(place, DUPLICATE))
+                continue
+            size = len(post.body)
+            if (error := self._boxes.refusal(box, size)) is not None:
+                refused.append(refused_as(place, error))
+                continue
+            places[key] = [place]
+            bodies[key] = post.body
+            at = box.next_stamp(wall_ms)
+            records.append(
+                Record(
+                    post.slot, post.to, post.sender, post.id, 0, State.PENDING, post.body, size, post.prekey,
+                    post.epoch, at, at,
+                )
+            )  # fmt: skip
+        if records:
+            self._appender.append(records, partial(_decided, places, answer))
+
+
+def _decided(
+    places: dict[tuple[str, str, bytes], list[int]],
+    answer: Answer,
+    part: Sequence[Record],
+    copies: int,
+    error: CoterieError | None,
+) -> None:
+    """Answer the places of a part of the records that the appender has decided."""
+    if error is None:
+        answer(
+            [
+                (place, record.stored_at, copies)
+                for record in part
+                for place in places[record.owner, record.sender, record.id]
+            ],
+            [],
+            [],
+        )
+        return
+    refused = [
+        refused_as(place, error)
+        for record in part
+        for place in places[record.owner, record.sender, record.id]
+    ]
+    answer([], refused, list(error.known) if isinstance(error, StaleEpoch) else [])
+
+
+def refused_as(place: int, error: CoterieError) -> Refused:
+    """Write a refusal."""
+    return (place, int(error.wire_code), error.detail, error.value)
+
+
+def too_large(size: int) -> CoterieError:
+    """Return the error for a body above the limit."""
+    return CoterieError(
+        f"a message of {size} bytes; the limit is {MAX_MESSAGE_BODY_BYTES}",
+        code=ErrorCode.TOO_LARGE,
+        value=MAX_MESSAGE_BODY_BYTES,
+    )

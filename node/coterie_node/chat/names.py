@@ -1,0 +1,26 @@
+"""User names as clients write them, normalised once each."""
+
+from __future__ import annotations
+
+from coterie_protocol.identifiers import UserName, slot_of_name, user_name
+
+MOST = 20_000
+
+
+class Names:
+    """Normalises names and says where they live; remembers, for PRECIS costs more than storing a message."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._known: dict[str, tuple[UserName, int]] = {}
+
+    def get(self, text: str) -> tuple[UserName, int]:
+        """Return (normalised name, slot). Raises BadName."""
+        found = self._known.get(text)
+        if found is None:
+            name = user_name(text)
+            found = (name, slot_of_name(name, self._slots))
+            if len(self._known) >= MOST:
+                del self._known[next(iter(self._known))]
+            self._known[text] = found
+        return found

@@ -1,0 +1,57 @@
+"""What chat needs of replication: small Protocols, so that tests wire several nodes in one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from coterie_protocol.errors import CoterieError
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.records import Record
+
+AppendDone = Callable[[Sequence[Record], int, CoterieError | None], None]
+"""(part of the records, copies on disk, error)."""
+
+
+class Routing(Protocol):
+    """Finds and asks acting owners (`replication.routing.Router`)."""
+
+    def acting(self, slot: int) -> Uid | None:
+        """Return the acting owner as far as this node knows."""
+        ...
+
+    async def locate(self, slot: int, timeout: float) -> Uid:
+        """Return the acting owner, asking the ring if need be; raises Unavailable."""
+        ...
+
+    async def call(self, slot: int, message: Any, timeout: float) -> Any:
+        """Ask the acting owner; raises Unavailable or what it answered. It may be carried out more than once."""
+        ...
+
+
+class AccountRegisters(Protocol):
+    """Linearizable account registers (`replication.accounts.Accounts`), to be used at the acting owner."""
+
+    async def read(self, name: str) -> bytes | None:
+        """Return the committed value."""
+        ...
+
+    async def change(self, name: str, function: Callable[[bytes | None], bytes | None]) -> bytes | None:
+        """Change it by a pure function and return the committed value; raises what the function raises."""
+        ...
+
+
+class Appending(Protocol):
+    """Quorum append (`replication.append.Appender`)."""
+
+    def append(self, records: Sequence[Record], done: AppendDone) -> None:
+        """Store records; `done` is called once for each disjoint part of them as it is decided."""
+        ...
+
+
+class CatchingUp(Protocol):
+    """The start-up sync of a slot (`replication.repair.Repair`)."""
+
+    async def caught_up(self, slot: int) -> None:
+        """Return once this node has compared the slot with a majority of its members."""
+        ...

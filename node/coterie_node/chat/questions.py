@@ -1,0 +1,126 @@
+"""The gateway's side of archiving and asking: archive copies, pages, states, presence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from coterie_node.replication.configuration import SlotTable
+from coterie_protocol.chat import (
+    ArchiveWrite,
+    PageAnswer,
+    PageAsk,
+    PresenceAnswer,
+    PresenceAsk,
+    StatesAnswer,
+    StatesAsk,
+)
+from coterie_protocol.client_api import (
+    Archive,
+    Done,
+    Page,
+    PageReply,
+    PresenceItem,
+    PresenceQuery,
+    PresenceReply,
+    Reply,
+    Request,
+    States,
+    StatesReply,
+)
+from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.records import OUTGOING
+
+from .archive import STATES_LIMIT
+from .names import Names
+from .ports import Routing
+from .sessions import Session
+from .settings import ChatSettings
+
+ID_BYTES = 16
+PRESENCE_LIMIT = 1000
+PRESENCE_ROUNDS = 4
+
+
+class Questions:
+    """Answers requests of a session by asking the owners of the slots they touch."""
+
+    def __init__(self, table: SlotTable, router: Routing, names: Names, settings: ChatSettings) -> None:
+        self._table = table
+        self._router = router
+        self._names = names
+        self._timeout = settings.account_timeout
+
+    async def reply(self, session: Session, request: Request) -> Reply:
+        """Answer a request. Raises CoterieError."""
+        match request:
+            case Archive():
+                return await self._archive(session, request)
+            case Page():
+                ask = PageAsk(session.name, session.epoch, request.before, request.limit)
+                page = await self._router.call(session.slot, ask, self._timeout)
+                assert isinstance(page, PageAnswer)
+                return PageReply(page.items, page.next)
+            case States():
+                return await self._states(session, request)
+            case PresenceQuery():
+                return await self._presence(request.names)
+            case _:
+                raise CoterieError(f"no request: {type(request).__name__}", code=ErrorCode.BAD_REQUEST)
+
+    async def _archive(self, session: Session, request: Archive) -> Done:
+        items = []
+        for sender, mid, part, copy in request.items:
+            if len(mid) != ID_BYTES or part < 0:
+                raise CoterieError("an archive copy without a proper message id", code=ErrorCode.BAD_REQUEST)
+            name = OUTGOING if sender == OUTGOING else self._names.get(sender)[0]
+            items.append((name, mid, part, copy))
+        if items:
+            write = ArchiveWrite(session.name, session.epoch, items)
+            await self._router.call(session.slot, write, self._timeout)
+        return Done()
+
+    async def _states(self, session: Session, request: States) -> StatesReply:
+        if len(request.ids) > STATES_LIMIT:
+            raise CoterieError(
+                f"states of {len(request.ids)} messages at once; the limit is {STATES_LIMIT}",
+                code=ErrorCode.TOO_LARGE,
+                value=STATES_LIMIT,
+            )
+        to, slot = self._names.get(request.to)
+        answer = await self._router.call(slot, StatesAsk(to, session.name, request.ids), self._timeout)
+        assert isinstance(answer, StatesAnswer)
+        return StatesReply(answer.items)
+
+    async def _presence(self, texts: Sequence[str]) -> PresenceReply:
+        """Ask all owners, each once for all its names; what has moved on is asked again where it is now."""
+        if len(texts) > PRESENCE_LIMIT:
+            raise CoterieError(
+                f"presence of {len(texts)} users at once; the limit is {PRESENCE_LIMIT}",
+                code=ErrorCode.TOO_LARGE,
+                value=PRESENCE_LIMIT,
+            )
+        left: dict[str, int] = dict(self._names.get(text) for text in texts)
+        found: dict[str, PresenceItem] = {}
+        for _ in range(PRESENCE_ROUNDS):
+            by_owner: dict[Uid, list[str]] = {}
+            for name, slot in left.items():
+                by_owner.setdefault(await self._router.locate(slot, self._timeout), []).append(name)
+            answers = await asyncio.gather(
+                *(
+                    self._router.call(left[some[0]], PresenceAsk(some), self._timeout)
+                    for some in by_owner.values()
+                )
+            )
+            elsewhere: set[str] = set()
+            for answer in answers:
+                assert isinstance(answer, PresenceAnswer)
+                self._table.learn(answer.known)
+                found.update((item.name, item) for item in answer.items)
+                elsewhere.update(answer.elsewhere)
+            left = {name: slot for name, slot in left.items() if name in elsewhere}
+            if not left:
+                names = dict.fromkeys(self._names.get(text)[0] for text in texts)
+                return PresenceReply([found[name] for name in names if name in found])
+        raise Unavailable("not all owners could be found; try again")

@@ -1,0 +1,124 @@
+"""Chat put together: both halves, gateway and owner, of one node."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from coterie_node.replication.arrivals import Arrivals
+from coterie_node.replication.configuration import SlotTable
+from coterie_node.replication.dispatch import Dispatcher
+from coterie_node.replication.ports import Clock, Peers, Store, Tasks
+
+from .archive import Archive
+from .boxes import Boxes
+from .courier import Courier
+from .current import Current
+from .delivery import Delivery
+from .desk import AccountDesk
+from .forwarding import Forwarder
+from .gateway import Gateway, NodeFacts
+from .mailbox import Mailbox
+from .names import Names
+from .ports import AccountRegisters, Appending, CatchingUp, Routing
+from .presence import Presence
+from .questions import Questions
+from .receipts import Receipts
+from .registration import LoginCounts, Passwords, Registration
+from .sessions import Sessions
+from .settings import ChatSettings
+
+
+@dataclass(frozen=True)
+class ChatCounts:
+    """Totals since the start, for metrics."""
+
+    accepted: int
+    """Messages taken from clients here."""
+    stored: int
+    """... and stored on a majority."""
+    delivered: int
+    """Records archived that this node had pushed."""
+    logins: LoginCounts
+
+
+class Chat:
+    """A node's chat. It registers its handlers at once; `start` begins the renewing of sessions."""
+
+    def __init__(
+        self,
+        *,
+        table: SlotTable,
+        router: Routing,
+        accounts: AccountRegisters,
+        appender: Appending,
+        repair: CatchingUp,
+        arrivals: Arrivals,
+        store: Store,
+        peers: Peers,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        tasks: Tasks,
+        passwords: Passwords,
+        facts: NodeFacts,
+        settings: ChatSettings,
+    ) -> None:
+        self._tasks = tasks
+        self._clock = clock
+        courier = Courier(peers, dispatcher)
+        names = Names(table.slots)
+        current = Current(accounts, store, table, clock, tasks, settings)
+        AccountDesk(accounts, current, clock, dispatcher)
+        boxes = Boxes(accounts, current, store, table, clock, tasks, settings)
+        mailbox = Mailbox(table, boxes, current, appender, peers, dispatcher, clock, tasks)
+        self._delivery = Delivery(store, repair, arrivals, courier, clock, tasks, settings)
+        self._presence = Presence(table, current, self._delivery, courier, peers, dispatcher, clock, settings)
+        self._sessions = Sessions(table, router, courier, peers, dispatcher, clock, tasks, settings)
+        receipts = Receipts(
+            table, router, peers, dispatcher, self._presence.gateways, self._sessions.receipts
+        )
+        Archive(table, current, store, appender, repair, receipts, dispatcher, clock, tasks, settings)
+        self._forwarder = Forwarder(table, router, mailbox, peers, dispatcher, clock, tasks, settings)
+        table.watch(self._forwarder.configured)
+        self._registration = Registration(router, names, passwords, clock, settings)
+        questions = Questions(table, router, names, settings)
+        self.gateway = Gateway(
+            facts,
+            self._registration,
+            self._sessions,
+            self._forwarder,
+            questions,
+            names,
+            clock,
+            tasks,
+            settings,
+        )
+        """What api.client hands clients' connections to."""
+
+    def start(self) -> None:
+        """Begin to renew sessions and to forget those that are not renewed."""
+        self._tasks.start(self._sessions.run(), "renew sessions")
+        self._tasks.start(self._presence.run(), "forget sessions")
+
+    @property
+    def sessions(self) -> int:
+        """Return how many sessions this node is the gateway of."""
+        return len(self._sessions)
+
+    def counts(self) -> ChatCounts:
+        """Return totals since the start."""
+        return ChatCounts(
+            self._forwarder.accepted,
+            self._forwarder.stored,
+            self._delivery.delivered,
+            self._registration.counts,
+        )
+
+    async def finish(self, timeout: float) -> bool:
+        """Wait until every message taken from clients has its result; say whether all have within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._forwarder.idle()
+        except TimeoutError:
+            return False
+        return True

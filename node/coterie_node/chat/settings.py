@@ -1,0 +1,64 @@
+"""The limits and timings of chat. Seconds, unless a field says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """Defaults suit a small server on the open internet; the limits are those that operators change."""
+
+    pending_records: int = 100_000
+    """How many pending records a mailbox takes before it is full."""
+    pending_bytes: int = 512 * 1024 * 1024
+    """Bytes of bodies of pending records that a mailbox takes. The archive does not count."""
+    sends_per_second: float = 1000.0
+    """Messages a second of one session at one gateway; twice as many may come at once."""
+    logins_per_account: int = 10
+    """Failed logins that an account takes at once at one gateway ..."""
+    login_account_pause: float = 6.0
+    """... and the seconds after which it takes one more."""
+    logins_per_address: int = 200
+    """Registrations and logins from one address at once at one gateway; each costs a bcrypt ..."""
+    login_address_pause: float = 0.2
+    """... and the seconds after which there may be one more."""
+    connections_per_address: int = 4096
+    """Open connections from one address; a whole company may sit behind one."""
+    requests_in_flight: int = 1024
+    """Unanswered requests of one connection before the gateway stops reading from it."""
+    entries_in_flight: int = 50_000
+    """Unanswered messages of one gateway, all clients together, before it answers BUSY."""
+
+    renew_interval: float = 10.0
+    """How often a gateway renews its sessions at their owners; a missed notice of a takeover ends then."""
+    attachment_life: float = 30.0
+    """How long an owner believes in a session without renewal: then the user is offline."""
+    grace: float = 10.0
+    """How long the previous session may still write archive copies, so that it can flush."""
+    current_age: float = 10.0
+    """How old an owner's knowledge of a session epoch may be when a write rests on it."""
+    box_age: float = 30.0
+    """How old an owner's count of a mailbox may be before it counts again in the background."""
+    caught_up_timeout: float = 3.0
+    """How long a drain waits for the owner's own start-up sync before it pushes what is there."""
+
+    account_timeout: float = 6.0
+    """How long a gateway tries a request about an account; below the client's patience for one attempt."""
+    attach_timeout: float = 2.0
+    """How long a gateway waits for an owner's answer to Attach before it tries again."""
+    answer_timeout: float = 6.0
+    """How long a gateway waits for the result of a forwarded message from an owner that lives."""
+    reroute_after: float = 1.0
+    """How long it waits when somebody else is the acting owner by now."""
+    send_timeout: float = 10.0
+    """How long a message is forwarded again before the client hears `unavailable`."""
+
+    window_records: int = 1000
+    """Pushed records that the recipient has not archived yet, at most ..."""
+    window_bytes: int = 1024 * 1024
+    """... and the bytes of their bodies."""
+    page_records: int = 256
+    """Records of one read of a drain."""
+    page_bytes: int = 256 * 1024
+    """Bytes of one read of a drain, and of one event of mail."""
