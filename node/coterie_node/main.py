@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 import uvloop
@@ -107,6 +108,27 @@ def _forget(config: NodeConfig) -> None:
         (config.data_dir / f"coterie.db{suffix}").unlink(missing_ok=True)
 
 
+class LossyText(io.TextIOBase):
+    """A text stream that drops what cannot be written.
+
+    The log often lies on the disk that is full; whoever logs that (the store's writer, of all) must not die of it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or drop it."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or drop it."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def set_up_logs(config: NodeConfig) -> None:
     """Log one event a line to standard error, as console text or JSON."""
     level = getattr(logging, config.log_level.upper())
@@ -125,7 +147,7 @@ def set_up_logs(config: NodeConfig) -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=cast("TextIO", LossyText(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s [%(levelname)s] %(name)s: %(message)s")
