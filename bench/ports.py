@@ -6,13 +6,15 @@ import contextlib
 import os
 import socket
 
+_candidates = iter(range(10000 + os.getpid() % 100 * 200, 32000, 200))
+
 
 def free_port(nodes: int) -> int:
-    """Return a first client port such that all ports that `nodes` nodes need are free just now.
+    """Return a first client port such that all ports that `nodes` nodes need are free just now; each time others.
 
     They lie below the range from which the system takes ports for outgoing connections.
     """
-    for first in range(10000 + os.getpid() % 100 * 200, 32000, 200):
+    for first in _candidates:
         with contextlib.ExitStack() as stack:
             try:
                 for port in (first + 10 * i + j for i in range(nodes) for j in range(3)):

@@ -29,7 +29,7 @@ from coterie_client.local.place import NodePlace, RingFile, RingPlace
 from coterie_client.local.process import last_words, node_command, start_node, stop_nodes
 from coterie_client.session import Session, register, save_session
 from coterie_client.settings import Settings
-from coterie_protocol.admin import RingReport
+from coterie_protocol.admin import Readiness, RingReport
 from coterie_protocol.client_api import Kdf
 
 PASSWORD = "correct horse battery staple"
@@ -59,10 +59,10 @@ class Node:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         assert not self.running
         with changed_environment(self._environment):
-            self._process = start_node(self.place, self._command(), detach=False)
+            self._process = start_node(self.place, [*self._command(), *arguments], detach=False)
 
     def signal(self, number: int) -> None:
         assert self._process is not None
@@ -92,6 +92,29 @@ class Node:
         """Delete the data of a node that does not run."""
         assert not self.running
         shutil.rmtree(self.place.data)
+
+    async def until(self, what: Callable[[Readiness], bool], seconds: float) -> Readiness:
+        """Wait until what the node says of its readiness fulfils something; return it."""
+        deadline = time.monotonic() + seconds
+        seen: object = None
+        while time.monotonic() < deadline:
+            assert self.running, f"{self.name} has stopped: {self.last_words}"
+            try:
+                seen = found = await asyncio.to_thread(admin.readiness, self.place.admin_url)
+            except ClientError as error:
+                seen = error
+            else:
+                if what(found):
+                    return found
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{self.name}, not within {seconds} s; last: {seen}")
+
+    async def logs(self, what: str, seconds: float) -> None:
+        """Wait until the node's log holds something."""
+        deadline = time.monotonic() + seconds
+        while what not in self.place.log.read_text(errors="replace"):
+            assert time.monotonic() < deadline, f"{self.name} has not logged {what!r}"
+            await asyncio.sleep(0.05)
 
     @property
     def pid(self) -> int:
@@ -175,24 +198,8 @@ class Ring:
     async def ready(self, seconds: float = 30.0) -> RingReport:
         """Wait until every live node is ready and everything is served and replicated."""
         for node in self.live:
-            await self._node_ready(node, seconds)
+            await node.until(lambda found: found.ready, seconds)
         return await self.until(whole(len(self.live)), seconds)
-
-    async def _node_ready(self, node: Node, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        why = ""
-        while time.monotonic() < deadline:
-            try:
-                found = await asyncio.to_thread(admin.readiness, node.place.admin_url)
-            except ClientError as error:
-                why = str(error)
-            else:
-                if found.ready:
-                    return
-                why = f"{found.state}: {found.reasons}"
-            assert node.running, f"{node.name} has stopped: {node.last_words}"
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"{node.name} is not ready: {why}")
 
     async def acting_node(self, slot: int) -> Node:
         """Return the live node that acts for a slot."""

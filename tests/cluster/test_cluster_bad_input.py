@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import resource
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +21,7 @@ from tests.cluster.conftest import MakeRing, MakeShell
 from tests.cluster.harness import Ring, person, read_all
 
 from coterie_client.local import admin
+from coterie_client.local.process import node_program
 from coterie_protocol.client_api import CLIENT_PATH, MAX_CLIENT_FRAME_BYTES, MAX_PEER_FRAME_BYTES, PEER_PATH
 
 # --- What people type -------------------------------------------------------------------------------------------
@@ -123,11 +126,11 @@ async def closes(session: aiohttp.ClientSession, url: str, data: bytes) -> None:
     async with session.ws_connect(url, max_msg_size=0) as socket:
         try:
             await socket.send_bytes(data)
-            while (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.BINARY:
+            while (message := await socket.receive(timeout=10)).type is aiohttp.WSMsgType.BINARY:
                 pass
         except (aiohttp.ClientError, ConnectionError):
-            pass  # it was quicker than we
-        assert socket.closed or socket.close_code is not None
+            return  # it was quicker than we
+        assert message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.PING), message
 
 
 @pytest.mark.parametrize("path", [CLIENT_PATH, PEER_PATH])
@@ -170,22 +173,20 @@ def test_garbage_on_sockets(ring: Ring) -> None:
 # --- Nodes that cannot run -----------------------------------------------------------------------------------------
 
 
-def fails(ring: Ring, *arguments: str) -> str:
-    """Run a node that must refuse to start; return its one line."""
-    node = ring.add()
-    command = [*node._command(), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode != 0, done.stdout
-    assert "Traceback" not in done.stderr + done.stdout
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1]
-
-
-def test_a_port_in_use(make_ring: MakeRing) -> None:
-    ring = make_ring(1)
+@pytest.mark.parametrize("which", ["client", "peer", "admin"])
+def test_a_port_in_use(ring: Ring, tmp_path: Path, which: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert str(port) in fails(ring, "--listen-client", f"127.0.0.1:{port}")
+        command = [
+            *(sys.executable, *node_program(), "run", "--data-dir", str(tmp_path / "node")),
+            *("--seed", f"127.0.0.1:{ring.nodes[0].place.peer_port}"),
+            *("--listen-client", "127.0.0.1:0", "--listen-peer", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"),
+            *(f"--listen-{which}", f"127.0.0.1:{port}"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.search(rf"^coterie-node: .*{port}.*--listen-{which}", done.stderr, re.MULTILINE), done.stderr
 
 
 def test_a_store_of_a_newer_schema(make_ring: MakeRing, tmp_path: Path) -> None:
@@ -212,13 +213,17 @@ async def test_a_node_of_another_ring_is_refused(make_ring: MakeRing, tmp_path: 
     alice = await person(two, tmp_path, "alice")
     moved = two.nodes[1]
     moved.terminate()
-    # Its data directory goes to a node of the first ring.
+    # Its data directory goes to a node of the first ring: told which ring to join it refuses to start ...
     stranger = one.add()
     moved.place.data.rename(stranger.place.data)
+    stranger.start("--ring-uid", one.report().ring_uid)
+    assert stranger.wait(30) == 1
+    assert re.search(r"^coterie-node: .* ring .*", stranger.last_words), stranger.last_words
+    # ... and otherwise it says loudly whom it met, and nobody takes it in.
     stranger.start()
-    assert stranger.wait(30) != 0
-    assert "ring" in stranger.last_words
-    assert all(node.running for node in one.nodes[:3])
+    await stranger.logs("another ring", 15.0)
+    assert len(one.report().members) == 3
+    stranger.terminate()
     await one.ready()
     stranger.place.data.rename(moved.place.data)
     moved.start()
@@ -240,11 +245,10 @@ async def test_a_full_disk(make_ring: MakeRing, tmp_path: Path) -> None:
         for node, (_, hard) in limits.items():
             resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (1, hard))
         _, task = client.sender.submit("alice", "during", patience=60.0)
-        while admin.readiness(ring.nodes[0].place.admin_url).ready:
-            assert ring.nodes[0].running, ring.nodes[0].last_words
+        for node in ring.nodes:
+            found = await node.until(lambda found: not found.ready, 10.0)
+            assert any("the store cannot be written" in reason for reason in found.reasons), found
         assert not task.done()
-        reasons = admin.readiness(ring.nodes[0].place.admin_url).reasons
-        assert any("disk" in reason or "store" in reason or "write" in reason for reason in reasons), reasons
         for node, before in limits.items():
             resource.prlimit(node.pid, resource.RLIMIT_FSIZE, before)
         await task

@@ -92,16 +92,15 @@ def corpus() -> list[str]:
         locale = Locale.parse(identifier)
         names = [*locale.languages.values(), *locale.territories.values(), *locale.months["format"]["wide"].values()]
         texts[f"{locale.get_display_name()}: " + ", ".join(str(name) for name in names[:40])] = None
-        texts.update(dict.fromkeys(str(name) for name in names[40:200:40]))
-        if len(texts) >= 1990:
-            break
+        texts.update(dict.fromkeys(str(name) for name in names[40:200:20]))
     for path in sorted(FORTUNES.glob("*")) if FORTUNES.is_dir() else []:
         if path.is_file() and path.suffix not in (".dat", ".u8"):
-            found = path.read_text(encoding="utf-8", errors="ignore").split("\n%\n")
-            texts.update(dict.fromkeys(text for text in found[:20] if text))
+            sayings = path.read_text(encoding="utf-8", errors="ignore").split("\n%\n")
+            texts.update(dict.fromkeys(sayings[:20]))
     extra = ["\u0000 null", "e\u0301 against \u00e9", "\U0001f468\u200d\U0001f469\u200d\U0001f467", " ", "\n\n", "ﷺ"]
-    chosen = [text for text in texts if text][: 2000 - len(extra)]
-    return [*chosen, *extra]
+    found = [text for text in texts if text]
+    step = len(found) / (2000 - len(extra))
+    return [*(found[int(i * step)] for i in range(2000 - len(extra))), *extra]
 
 
 async def test_two_thousand_real_texts_to_somebody_who_is_away(

@@ -93,7 +93,7 @@ def node_command(node: NodePlace, seeds: Sequence[NodePlace], ring: RingFile, to
 def node_program() -> list[str]:
     """Return what Python runs as a node: the script that was installed beside ours, or else the module."""
     for beside in (sys.argv[0], sys.executable):
-        script = Path(beside).with_name("coterie-node")
+        script = Path(beside).absolute().with_name("coterie-node")
         if script.exists():
             return [str(script)]
     return ["-m", "coterie_node.main"]
