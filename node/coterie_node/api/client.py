@@ -1,91 +1,102 @@
-"""The client port: one WebSocket a client, at `client_api.CLIENT_PATH`."""
+"""The client port (7400): a WebSocket at client_api.CLIENT_PATH, and a line of text for people with a browser."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from typing import cast
 
 import structlog
 from aiohttp import web
 
 from coterie_node.chat.gateway import Gateway
-from coterie_node.chat.settings import ChatSettings
+from coterie_node.chat.limits import Counter
 from coterie_protocol.client_api import CLIENT_PATH, MAX_CLIENT_FRAME_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode
 
-from .connection import Connection
+from .connection import Connection, refuse
 
 log = structlog.get_logger()
 
-DRAIN_SECONDS = 2.0
-"""How long clients have to go elsewhere once they have been told."""
-TEXT = "A coterie node. Clients connect by WebSocket at {path}: coterie login NAME\n"
+HEARTBEAT = 20.0
+"""Seconds between pings to a client; one that does not answer within half of it is gone."""
+CLOSE_TIMEOUT = 2.0
+ROOT_TEXT = (
+    "This is the client port of a Coterie node ({name}). Chat with it by the `coterie` command:\n"
+    "COTERIE_SERVERS=ws://HOST:PORT coterie register NAME\n"
+)
 
 
 class ClientApi:
-    """Takes clients' connections and hands them to the gateway."""
+    """Serves clients on `app`. `drain` and `close` end it in good order."""
 
-    def __init__(self, gateway: Gateway, settings: ChatSettings) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._limit = settings.connections_per_address
-        self._open: dict[Connection, str] = {}
-        self._by_address: Counter[str] = Counter()
+        self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
-        self._closing = False
+        self._empty.set()
+        self._by_address = Counter(gateway.settings.connections_per_address)
         self.app = web.Application()
-        self.app.router.add_get("/", self._index)
-        self.app.router.add_get(CLIENT_PATH, self._connect)
+        self.app.router.add_get("/", self._root)
+        self.app.router.add_get(CLIENT_PATH, self._serve)
 
-    async def drain(self) -> None:
-        """Tell every client that the node goes away, and give them a moment to leave."""
-        self._closing = self._gateway.closing = True
-        for connection in list(self._open):
+    @property
+    def connections(self) -> int:
+        """Return how many clients are connected."""
+        return len(self._connections)
+
+    def drain(self) -> None:
+        """Tell all clients to go to another node, and take no new ones."""
+        self._gateway.closing = True
+        for connection in self._connections:
             connection.closing()
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while self._open:
-                    self._empty.clear()
-                    await self._empty.wait()
-        except TimeoutError:
-            log.info("closes the connections that stayed", connections=len(self._open))
-        for connection in list(self._open):
+
+    async def close(self, timeout: float) -> None:
+        """End all connections, once what is queued has gone or `timeout` seconds are over."""
+        for connection in list(self._connections):
             connection.end()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._empty.wait()
+        except TimeoutError:
+            log.info("clients did not close in time", count=len(self._connections))
 
-    async def _index(self, _: web.Request) -> web.Response:
-        return web.Response(text=TEXT.format(path=CLIENT_PATH))
+    async def _root(self, _: web.Request) -> web.Response:
+        return web.Response(text=ROOT_TEXT.format(name=self._gateway.facts.node_name))
 
-    async def _connect(self, request: web.Request) -> web.StreamResponse:
-        socket = web.WebSocketResponse(max_msg_size=MAX_CLIENT_FRAME_BYTES, compress=False)
-        writer = await socket.prepare(request)
+    async def _serve(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(
+            max_msg_size=MAX_CLIENT_FRAME_BYTES, compress=False, heartbeat=HEARTBEAT, timeout=CLOSE_TIMEOUT
+        )
+        await socket.prepare(request)
+        address = request.remote or ""
         transport = request.transport
-        if transport is None:
-            return socket
-        address = request.remote or "unknown"
-        connection = Connection(self._gateway, socket, cast(asyncio.Transport, transport), writer.drain, address)
-        refusal = self._refusal(address)
-        if refusal is not None:
-            await connection.refuse(refusal)
-            return socket
-        self._open[connection] = address
-        self._by_address[address] += 1
+        within = self._by_address.enter(address)
+        try:
+            if transport is None:
+                return socket
+            if self._gateway.closing:
+                await refuse(socket, CoterieError("the node is going away", code=ErrorCode.SHUTTING_DOWN))
+            elif not within:
+                await refuse(socket, _too_many(self._gateway.settings.connections_per_address))
+            else:
+                await self._converse(Connection(self._gateway, socket, transport, address))
+        finally:
+            self._by_address.leave(address)
+        return socket
+
+    async def _converse(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._empty.clear()
         try:
             await connection.run()
         finally:
-            del self._open[connection]
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
-            self._empty.set()
-        return socket
+            self._connections.discard(connection)
+            if not self._connections:
+                self._empty.set()
 
-    def _refusal(self, address: str) -> CoterieError | None:
-        if self._closing:
-            return CoterieError("the node is going away; connect to another", code=ErrorCode.SHUTTING_DOWN)
-        if self._by_address[address] >= self._limit:
-            return CoterieError(
-                f"too many open connections from {address}; the limit is {self._limit}",
-                code=ErrorCode.RATE_LIMITED,
-                value=1000,
-            )
-        return None
+
+def _too_many(limit: int) -> CoterieError:
+    return CoterieError(
+        f"more than {limit} connections from one address; close some and try again",
+        code=ErrorCode.RATE_LIMITED,
+        value=1000,
+    )

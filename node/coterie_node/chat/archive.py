@@ -28,7 +28,7 @@ from .receipts import Receipts
 from .settings import ChatSettings
 
 PAGE_LIMIT = 500
-PAGE_BYTES = 512 * 1024
+PAGE_BYTES = 384 * 1024
 STATES_LIMIT = 1000
 
 
@@ -131,9 +131,7 @@ class Archive:
         await self._settled(slot)
         limit = max(1, min(request.limit, PAGE_LIMIT))
         before = read_cursor(request.before)
-        page = await read_store(
-            self._store, lambda tx: tx.archive_page(slot, request.name, before, limit, PAGE_BYTES)
-        )
+        page = await read_store(self._store, lambda tx: tx.archive_page(slot, request.name, before, limit, PAGE_BYTES))
         items = [mail_item(record) for record in page]
         # A page closes at its bytes before a body that would go beyond them: less than a body from the end.
         full = len(page) >= limit or sum(len(record.body) for record in page) > PAGE_BYTES - MAX_BODY_BYTES

@@ -131,11 +131,7 @@ class Boxes:
         for (slot, name), (register, (records, size)) in zip(keys, found, strict=True):
             box = Box(name, slot)
             # The own register may hold a value that was never committed: mail for somebody who never came to be.
-            if (
-                register is not None
-                and register.value is not None
-                and not decode_account(register.value).deleted_at
-            ):
+            if register is not None and register.value is not None and not decode_account(register.value).deleted_at:
                 self._counted(box, records, size)
                 self._opened(name, box)
             else:

@@ -152,15 +152,11 @@ class Delivery:
 
         A slot that has lost its majority gives what it has after a while, but is never called drained.
         """
-        subscription.caught_up = await caught_up(
-            self._repair, subscription.slot, self._settings.caught_up_timeout
-        )
+        subscription.caught_up = await caught_up(self._repair, subscription.slot, self._settings.caught_up_timeout)
         subscription.more = True
         self._pump(subscription)
         while not subscription.caught_up and not subscription.closed:
-            subscription.caught_up = await caught_up(
-                self._repair, subscription.slot, self._settings.attachment_life
-            )
+            subscription.caught_up = await caught_up(self._repair, subscription.slot, self._settings.attachment_life)
             if not subscription.caught_up:
                 await self._clock.sleep(RETRY)
         self._pump(subscription)

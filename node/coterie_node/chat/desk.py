@@ -19,9 +19,7 @@ class AccountDesk:
     Whether the slot is known here, ours and serving is checked by the registers (UNKNOWN_SLOT, StaleEpoch, FORMING).
     """
 
-    def __init__(
-        self, accounts: AccountRegisters, current: Current, clock: Clock, handlers: Handlers
-    ) -> None:
+    def __init__(self, accounts: AccountRegisters, current: Current, clock: Clock, handlers: Handlers) -> None:
         self._accounts = accounts
         self._current = current
         self._clock = clock

@@ -313,9 +313,7 @@ class Forwarder:
             if age > self._settings.answer_timeout:
                 self._lost([number])
             elif age > self._settings.reroute_after:
-                owners = {
-                    self._router.acting(entry.post.slot) for entry in batch.entries if entry is not None
-                }
+                owners = {self._router.acting(entry.post.slot) for entry in batch.entries if entry is not None}
                 if owners != {batch.owner}:
                     self._lost([number])
             else:

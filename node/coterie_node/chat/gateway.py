@@ -181,9 +181,7 @@ class Conversation:
         self._greeted = True
         facts = self._gateway.facts
         settings = self._gateway.settings
-        limits = Limits(
-            MAX_TEXT_BYTES, MAX_MESSAGE_BODY_BYTES, MAX_CLIENT_FRAME_BYTES, int(settings.sends_per_second)
-        )
+        limits = Limits(MAX_TEXT_BYTES, MAX_MESSAGE_BODY_BYTES, MAX_CLIENT_FRAME_BYTES, int(settings.sends_per_second))
         self._answer(
             number,
             Welcome(

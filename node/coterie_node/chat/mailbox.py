@@ -174,11 +174,7 @@ def _decided(
             [],
         )
         return
-    refused = [
-        refused_as(place, error)
-        for record in part
-        for place in places[record.owner, record.sender, record.id]
-    ]
+    refused = [refused_as(place, error) for record in part for place in places[record.owner, record.sender, record.id]]
     answer([], refused, list(error.known) if isinstance(error, StaleEpoch) else [])
 
 

@@ -155,9 +155,7 @@ class Presence:
             return
         self._subscribe(slot, gateway, item, one, answer)
 
-    def _subscribe(
-        self, slot: int, gateway: Uid, item: AttachItem, one: Attachment, answer: Attached
-    ) -> None:
+    def _subscribe(self, slot: int, gateway: Uid, item: AttachItem, one: Attachment, answer: Attached) -> None:
         name = item.name
         order = item.order or max(self._orders.get(name, 0) + 1, self._clock.wall_ms())
         for other, held in self._users[name].items():

@@ -108,10 +108,7 @@ class Questions:
             for name, slot in left.items():
                 by_owner.setdefault(await self._router.locate(slot, self._timeout), []).append(name)
             answers = await asyncio.gather(
-                *(
-                    self._router.call(left[some[0]], PresenceAsk(some), self._timeout)
-                    for some in by_owner.values()
-                )
+                *(self._router.call(left[some[0]], PresenceAsk(some), self._timeout) for some in by_owner.values())
             )
             elsewhere: set[str] = set()
             for answer in answers:

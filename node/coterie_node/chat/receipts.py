@@ -1,6 +1,7 @@
 """Receipts on their way from a recipient's owner to the sender's sessions.
 
-Best effort: the truth is the record's state, which a sender may ask for. What comes up in one turn of the event loop goes to each node in one event.
+Best effort: the truth is the record's state, which a sender may ask for. What comes up in one turn of the event loop
+goes to each node in one event.
 """
 
 from __future__ import annotations

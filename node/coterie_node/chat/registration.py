@@ -62,9 +62,7 @@ class Registration:
         self._passwords = passwords
         self._clock = clock
         self._timeout = settings.account_timeout
-        self._by_account = Limiter(
-            settings.logins_per_account, settings.login_account_pause, "logins to this account"
-        )
+        self._by_account = Limiter(settings.logins_per_account, settings.login_account_pause, "logins to this account")
         self._by_address = Limiter(
             settings.logins_per_address, settings.login_address_pause, "logins from this address"
         )
@@ -94,9 +92,7 @@ class Registration:
         else:
             hashed = b""
         token = resume_token(auth, request.op)
-        change = CreateAccount(
-            name, request.kdf, hashed, request.keys, request.vault, request.op, token_hash(token)
-        )
+        change = CreateAccount(name, request.kdf, hashed, request.keys, request.vault, request.op, token_hash(token))
         account = existing(_value(await self._router.call(slot, change, self._timeout)), name)
         self.counts.registered += 1
         return account, token

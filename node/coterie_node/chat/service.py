@@ -74,9 +74,7 @@ class Chat:
         self._delivery = Delivery(store, repair, arrivals, courier, clock, tasks, settings)
         self._presence = Presence(table, current, self._delivery, courier, peers, dispatcher, clock, settings)
         self._sessions = Sessions(table, router, courier, peers, dispatcher, clock, tasks, settings)
-        receipts = Receipts(
-            table, router, peers, dispatcher, self._presence.gateways, self._sessions.receipts
-        )
+        receipts = Receipts(table, router, peers, dispatcher, self._presence.gateways, self._sessions.receipts)
         Archive(table, current, store, appender, repair, receipts, dispatcher, clock, tasks, settings)
         self._forwarder = Forwarder(table, router, mailbox, peers, dispatcher, clock, tasks, settings)
         table.watch(self._forwarder.configured)

@@ -232,9 +232,7 @@ class Sessions:
         for owner, sessions in by_owner.items():
             assert owner is not None
             for start in range(0, len(sessions), ATTACH_ITEMS):
-                self._tasks.start(
-                    self._attach(owner, sessions[start : start + ATTACH_ITEMS]), "attach sessions"
-                )
+                self._tasks.start(self._attach(owner, sessions[start : start + ATTACH_ITEMS]), "attach sessions")
 
     async def _locate(self, session: Session) -> None:
         try:
