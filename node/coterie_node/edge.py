@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FINISH_SECONDS = 5.0
 """How long a draining node waits for the results of messages that it has taken."""
+CLOSE_SECONDS = 2.0
+"""How long clients have to take what is queued for them."""
 
 
 class Edge:
@@ -79,7 +81,7 @@ class Edge:
             facts=facts,
             settings=settings,
         )
-        self._api = ClientApi(self._chat.gateway, settings)
+        self._api = ClientApi(self._chat.gateway)
 
     @property
     def app(self) -> web.Application:
@@ -96,8 +98,9 @@ class Edge:
 
     async def drain(self) -> None:
         """Tell clients to go elsewhere, and finish what was taken from them."""
-        await self._api.drain()
+        self._api.drain()
         await self._chat.finish(FINISH_SECONDS)
+        await self._api.close(CLOSE_SECONDS)
 
     def close(self) -> None:
         """Stop the password workers."""
