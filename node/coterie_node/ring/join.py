@@ -152,7 +152,7 @@ class Entry:
         pointers.member = True
         if fresh:
             # The founder has nobody to look for.
-            self._core.alone_since = now - self._core.settings.grace
+            self._core.alone_since = now - self._core.settings.reservation
             self._core.emit(Joined(pointers.me.uid))
         self._end(now, None, done)
         self._entered(now, [])

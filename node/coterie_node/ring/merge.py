@@ -7,10 +7,11 @@ whenever a node with a small uid joins or dies. Then its old neighbours are told
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from coterie_protocol.nodes import NodeRef
-from coterie_protocol.ring import Beat, Meet, Met, Standing
+from coterie_protocol.ring import Beat, Meet, Met, Nudge, Standing
 
 from .contacts import Contacts
 from .core import Core
@@ -22,14 +23,23 @@ TO_SUCCESSOR, TO_PREDECESSOR, TO_OTHER = 1, -1, 0
 
 
 class Circles:
-    """What this node does about circles."""
+    """What this node does about circles. `adopted` is called when the mark of its own circle has changed."""
 
-    def __init__(self, core: Core, lookups: Lookups, entry: Entry, joining: Joining, contacts: Contacts) -> None:
+    def __init__(
+        self,
+        core: Core,
+        lookups: Lookups,
+        entry: Entry,
+        joining: Joining,
+        contacts: Contacts,
+        adopted: Callable[[float], None],
+    ) -> None:
         self._core = core
         self._lookups = lookups
         self._entry = entry
         self._joining = joining
         self._contacts = contacts
+        self._adopted = adopted
         self._checking = False
 
     def same(self, now: float, other: Standing, mutual: bool) -> bool:
@@ -122,6 +132,9 @@ class Circles:
         if self._is_here(found):
             core.circle.hear(now, other.circle, other.beat)
             self.beat(now)
+            # Whatever had to wait for this, on either side, is done now.
+            core.send(other.me, Nudge())
+            self._adopted(now)
         elif self._better(now, other):
             self._entry.enter(now, found, position, lambda now, why: self._entered(now, other, why))
 
@@ -132,8 +145,11 @@ class Circles:
     def _is_here(self, found: Owner) -> bool:
         """Say whether what another node found at this node's position is the circle that this node is in.
 
-        It is if they point to a neighbour of this node, in the life that this node knows it in: pointers may lag, but
-        one that has restarted since may be in any circle.
+        It is if they point to this node in its present life, or to a neighbour of it in the life that this node knows
+        it in: pointers may lag, but one that has begun another life may be in any circle.
         """
+        pointers = self._core.pointers
+        if found.owner.uid == pointers.me.uid and found.owner.incarnation >= pointers.since:
+            return True
         theirs = {(ref.uid, ref.incarnation) for ref in (found.owner, *found.successors, found.predecessor) if ref}
-        return any((ref.uid, ref.incarnation) in theirs for ref in self._core.pointers.neighbours())
+        return any((ref.uid, ref.incarnation) in theirs for ref in pointers.neighbours())

@@ -45,7 +45,7 @@ class Grants:
         wait = Placed(-1, None, int(settings.busy * 1000))
         if not pointers.member or (pointers.predecessor is None and not pointers.alone):
             return wait
-        if pointers.alone and now - self._core.alone_since < settings.grace:
+        if pointers.alone and now - self._core.alone_since < settings.reservation:
             # Most likely its circle is somewhere else, and knows better what is free.
             return wait
         me, slots = pointers.me, pointers.slots

@@ -49,7 +49,7 @@ class Ring:
         self._lookups = Lookups(core, self._failures)
         self._entry = Entry(core, self._entered)
         self._joining = Joining(core, self._lookups, self._entry, self._contacts)
-        self._circles = Circles(core, self._lookups, self._entry, self._joining, self._contacts)
+        self._circles = Circles(core, self._lookups, self._entry, self._joining, self._contacts, self._adopted)
         self._grants = Grants(core)
         self._moving = Moving(core, self._lookups, self._entry, self._grants)
         self._chord = Chord(core, self._failures, self._circles, self._grants, self._joining.displace)
@@ -238,6 +238,9 @@ class Ring:
         core.timer(Timer.STABILIZE, core.settings.stabilize)
         core.timer(Timer.MEET, core.settings.meet_alone if core.pointers.alone else core.settings.meet)
         self._fingers.restart()
+        self._chord.soon(now)
+
+    def _adopted(self, now: float) -> None:
         self._chord.soon(now)
 
     def _buried(self, now: float, ref: NodeRef) -> None:

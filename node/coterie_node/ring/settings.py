@@ -38,7 +38,8 @@ class RingSettings:
     busy: float = 0.2
     """How long a joining node waits when the arc is just being given to another."""
     reservation: float = 4.0
-    """How long a granted position is kept for a node that does not appear."""
+    """How long a granted position is kept for a node that does not appear. A node that comes back and is alone grants
+    none for as long: its circle is probably somewhere else. Above `grace`."""
     join_retry: float = 0.3
     """How long a joining node waits before it tries the next contact."""
     dead_for: float = 30.0
