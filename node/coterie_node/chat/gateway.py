@@ -12,7 +12,8 @@ go through the forwarder by callback; everything else is rare enough for a task 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -271,16 +272,32 @@ class Conversation:
         return await self._gateway.registration.resume(request), b""
 
     async def _grant(self, granting: Awaitable[tuple[Account, bytes]]) -> SessionGranted:
-        account, token = await granting
-        if self._gone:
-            raise Unavailable("the client has gone")
-        epoch = account.session.epoch
-        sessions = self._gateway.sessions
-        if self.session is not None:
-            sessions.leave(self._client, self.session)
-            self.session = None
-        self.session = sessions.join(self._client, account.name, epoch)
-        return SessionGranted(account.name, epoch, token, account.keys, account.vault)
+        with self._apart() as before:
+            account, token = await granting
+            if self._gone:
+                raise Unavailable("the client has gone")
+            sessions = self._gateway.sessions
+            session = sessions.join(self._client, account.name, account.session.epoch)
+            if before is not None and before is not session:
+                sessions.leave(self._client, before)
+            self.session = session
+        return SessionGranted(account.name, session.epoch, token, account.keys, account.vault)
+
+    @contextlib.contextmanager
+    def _apart(self) -> Iterator[Session | None]:
+        """Take the client out of its session while it asks for that session's end or for another.
+
+        The news that the session is over must not close this connection before its answer.
+        """
+        session = self.session
+        if session is not None:
+            session.clients.discard(self._client)
+        try:
+            yield session
+        except CoterieError:
+            if session is not None and self.session is session and not self._gone and session.over is None:
+                session.clients.add(self._client)
+            raise
 
     async def _subscribe(self) -> Done:
         session = self._in_session()
@@ -292,17 +309,11 @@ class Conversation:
 
     async def _logout(self) -> Done:
         session = self._in_session()
-        # The news of the session's end must not close this connection before its answer.
-        session.clients.discard(self._client)
-        try:
+        with self._apart():
             await self._gateway.registration.logout(session.name, session.slot, session.epoch)
-        except CoterieError:
-            if session.over is None and not self._gone:
-                session.clients.add(self._client)
-            raise
-        if self.session is session:
-            self.session = None
-            self._gateway.sessions.leave(self._client, session)
+            if self.session is session:
+                self.session = None
+                self._gateway.sessions.leave(self._client, session)
         return Done()
 
 
