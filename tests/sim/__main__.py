@@ -1,4 +1,4 @@
-"""Take random walks: `python -m tests.sim --seeds 1000 [--first 0] [--steps 60]`."""
+"""Take random walks: `python -m tests.sim --seeds 1000 [--first 0] [--steps 60] [--storms]`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import traceback
 
 from tests.sim.loop import run
+from tests.sim.storm import storm
 from tests.sim.walk import walk
 
 
@@ -17,12 +18,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many walks (default 1000)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--steps", type=int, default=60, help="steps a walk (default 60)")
+    parser.add_argument("--storms", action="store_true", help="storms of proposers instead of walks")
     options = parser.parse_args()
+    one = storm if options.storms else walk
     began = time.monotonic()
     failed = []
     for seed in range(options.first, options.first + options.seeds):
         try:
-            run(walk(options.steps), seed)
+            run(one(options.steps), seed)
         except Exception:
             failed.append(seed)
             print(f"seed {seed} failed:\n{traceback.format_exc()}")

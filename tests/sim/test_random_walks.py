@@ -1,6 +1,6 @@
 """Seeded random schedules over the real rooms of replication; a failure names its seed.
 
-`python -m tests.sim --seeds N` takes more of them.
+`python -m tests.sim --seeds N [--storms]` takes more of them.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.sim.storm import storm
 from tests.sim.walk import walk
 
 BATCHES = 10
-SEEDS = 25
+SEEDS = 20
 """Walks a batch: some 60 ms each."""
 
 
@@ -29,5 +30,12 @@ def test_random_walks_keep_every_promise(simulate: Callable[..., Any], batch: in
 @pytest.mark.parametrize("batch", range(2))
 def test_long_walks(simulate: Callable[..., Any], batch: int) -> None:
     """The same for longer: configurations of high epochs, and state that many have left behind."""
-    for seed in range(batch * 4, batch * 4 + 4):
+    for seed in range(batch * 3, batch * 3 + 3):
         simulate(walk(steps=500), seed)
+
+
+@pytest.mark.parametrize("batch", range(6))
+def test_storms_of_proposers_fork_nothing(simulate: Callable[..., Any], batch: int) -> None:
+    """One slot, configurations of one to three, and many proposers at once: safety alone, at its narrowest."""
+    for seed in range(batch * 10, (batch + 1) * 10):
+        simulate(storm(), seed)

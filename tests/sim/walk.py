@@ -45,7 +45,6 @@ class Walk:
         self._operations = 0
         self._messages = 0
         self._born = 0
-        self._lost = 0
         self.acknowledged: list[tuple[str, bytes]] = []
         self.attempted = 0
         self.stored = 0
@@ -53,7 +52,7 @@ class Walk:
     async def run(self, steps: int) -> None:
         """Form a ring, walk so many steps, then end the storm and check."""
         await self._birth(found=True)
-        for _ in range(self._rng.randint(3, 5)):
+        for _ in range(self._world.replication_factor + self._rng.randint(0, 2)):
             await self._birth()
         await asyncio.sleep(self._rng.uniform(0.0, 3.0))
         actions: list[tuple[Callable[[], Coroutine[Any, Any, None]], int]] = [
@@ -66,6 +65,7 @@ class Walk:
             (self._divide, 2),
             (self._heal, 3),
             (self._freeze, 1),
+            (self._spoil_disk, 1),
             (self._mislead, 3),
             (self._lead_right, 2),
             (self._meddle, 3),
@@ -147,10 +147,31 @@ class Walk:
             await self._world.start(self._rng.choice(down))
 
     async def _lose_disk(self) -> None:
-        if self._lost < 1 and self._world.witness.whole(self._world.slots):
-            self._lost += 1
+        """Lose one for good: the next only when the ring has repaired itself, as promised."""
+        if self._quiet():
             await self._world.lose_disk(self._rng.choice(sorted(self._world.disks)))
             await self._birth()
+
+    async def _spoil_disk(self) -> None:
+        """Let a disk be full for a while, or the next fsync fail."""
+        disk = self._world.disks[self._rng.choice(sorted(self._world.disks))]
+        if self._rng.random() < 0.5:
+            disk.failing_syncs = 1
+            return
+        disk.full = True
+
+        async def make_room() -> None:
+            await asyncio.sleep(self._rng.random() * 2)
+            disk.full = False
+
+        self._begin(make_room())
+
+    def _quiet(self) -> bool:
+        try:
+            self._world.witness.quiescent(self._world.slots, set(self._world.disks), strict=False)
+        except Violation:
+            return False
+        return True
 
     async def _divide(self) -> None:
         nodes = sorted(self._world.positions)
@@ -217,6 +238,8 @@ class Walk:
                 world.network.thaw(uid)
         for uid in sorted(set(world.disks) - set(world.processes)):
             await world.start(uid)
+        for disk in world.disks.values():
+            disk.failing_syncs = 0
         while self._work:
             await asyncio.wait(set(self._work))
         await whole(world, 90.0)
@@ -268,6 +291,12 @@ async def walk(steps: int = 60) -> World:
         late=rng.choice((0.0, 0.02, 0.1)),
         fifo=rng.random() < 0.3,
     )
-    async with World(slots=rng.choice((1, 2, 4)), weather=weather, settings=SETTINGS) as world:
+    async with World(
+        replication_factor=rng.choice((3, 3, 3, 5)),
+        slots=rng.choice((1, 2, 4)),
+        weather=weather,
+        settings=SETTINGS,
+        skew_ms=rng.choice((0, 0, 3000)),
+    ) as world:
         await Walk(world).run(steps)
         return world

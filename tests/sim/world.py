@@ -82,7 +82,8 @@ class Process:
         self.context = process_context(self)
         self.tasks = TaskGroup()
         self.dispatcher = Dispatcher()
-        self.clock = SimClock(world.network, uid)
+        skew_ms = sim_loop().rng.randint(-world.skew_ms, world.skew_ms)
+        self.clock = SimClock(world.network, uid, skew_ms)
         self.peers = SimPeers(world.network, uid, self.dispatcher, self.context)
         self.store = WatchedStore(disk, uid, world.witness)
         self.suggestions = ScriptedSuggestions(world, uid)
@@ -170,6 +171,7 @@ class World:
         weather: Weather | None = None,
         settings: ReplicationSettings = SETTINGS,
         loops: bool = True,
+        skew_ms: int = 0,
     ) -> None:
         self.replication_factor = replication_factor
         self.slots = slots
@@ -182,6 +184,8 @@ class World:
         self.wishes: dict[tuple[Uid | None, int], tuple[Uid, ...]] = {}
         """What the script suggests instead of the ring, by (node or None for all, slot)."""
         self.log: list[str] = []
+        self.skew_ms = skew_ms
+        """How far a process's wall clock may be off, either way."""
         self._loops = loops
         self._boots: dict[Uid, int] = {}
         self._failure: BaseException | None = None
