@@ -183,7 +183,11 @@ class Connection:
             if self._failure is not None:
                 raise self._failure
             if self._link is not None:
-                return self._link
+                if not self._link.closed:
+                    return self._link
+                # It has just ended and `_use` has not run yet: whoever asked again at once would never let it run.
+                self._link = None
+            self._ready.clear()
 
     # --- Links ------------------------------------------------------------------------------------------------
 

@@ -112,6 +112,11 @@ class Link:
         link.welcome = reply
         return link
 
+    @property
+    def closed(self) -> bool:
+        """Say whether the link has ended: what is posted on it now fails at once."""
+        return self._closed
+
     def post(self, requests: Sequence[Request]) -> list[asyncio.Future[Reply]]:
         """Queue requests in this order; each future gets its reply, a CoterieError or ConnectionLost."""
         futures: list[asyncio.Future[Reply]] = []

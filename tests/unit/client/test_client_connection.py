@@ -109,6 +109,15 @@ async def test_a_request_under_way_is_made_again_over_the_next_link(world: World
     assert broken
 
 
+@pytest.mark.timeout(20)
+async def test_a_request_made_in_the_turn_in_which_the_link_ends_waits_for_the_next(server: Server) -> None:
+    """It used to post on the dead link again and again without ever letting the event loop turn."""
+    async with Connection([server.url]) as connection:
+        assert connection._link is not None
+        connection._link.end()
+        assert isinstance(await connection.call(PresenceQuery(["bob"])), PresenceReply)
+
+
 async def test_a_server_that_closes_is_left_after_its_last_answers(world: World, enter: Enter, server: Server) -> None:
     session = await session_of(enter)
     async with serving(world, 2) as servers:
