@@ -1,4 +1,4 @@
-"""The table "How the wrong variants fail" (docs/protocol.md), on configurations: each row up to the step where it fails.
+"""The table "How the wrong variants fail" (docs/protocol.md), on configurations: each row to the step where it fails.
 
 Each story runs twice: with the real code, which must survive it, and with that one rule broken on purpose, which the
 witness must catch. So a story that has lost its point fails, too.
