@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 HIGH_WATER = 256 * 1024
 """Bytes that wait in the transport before the client counts as slow."""
+MAIL_QUEUED = 2 * 1024 * 1024
+"""Bytes that wait for a slow client before it gets no more mail."""
 MOST_QUEUED = 16 * 1024 * 1024
 """Bytes of frames that wait for a client before it is cut off."""
 PACKED_BYTES = 256 * 1024
@@ -83,7 +85,9 @@ class Connection:
         try:
             async for message in self._socket:
                 if message.type is WSMsgType.ERROR:
-                    raise _frame_error(message.data)
+                    if isinstance(message.data, WebSocketError):
+                        raise FrameError(f"not a WebSocket message of legal size: {message.data}")
+                    return  # The connection broke.
                 if message.type is not WSMsgType.BINARY:
                     raise FrameError("a text message; frames are binary")
                 for frame in decode_client(message.data):
@@ -116,7 +120,7 @@ class Connection:
 
     def push_mail(self, event: Mail | Drained) -> bool:
         """Queue mail, unless the client does not keep up: then its subscription begins anew once it does."""
-        if self._writer is not None:
+        if self._stalled or (self._writer is not None and self._queued > MAIL_QUEUED):
             self._stalled = True
             return False
         size = FRAME_OVERHEAD
@@ -150,28 +154,24 @@ class Connection:
 
     def _flush(self) -> None:
         self._scheduled = False
-        if self._writer is not None or not self._frames:
+        if self._writer is not None:
             return
         if self._socket.closed or self._transport.is_closing():
-            self._clear()
-        elif self._queued <= PACKED_BYTES and self._transport.get_write_buffer_size() <= HIGH_WATER:
-            frames = self._frames
-            self._clear()
-            self._transport.write(websocket_message(encode(frames)))
-        else:
+            self._frames, self._sizes, self._queued = [], [], 0
+        while self._frames and self._transport.get_write_buffer_size() <= HIGH_WATER:
+            self._transport.write(websocket_message(encode(self._next())))
+        if self._frames:
             self._writer = asyncio.ensure_future(self._write())
 
     async def _write(self) -> None:
         """Write what is queued, as fast as the client takes it."""
         try:
             while self._frames:
-                for frames in self._packed():
-                    await self._socket.send_bytes(encode(frames))
                 # aiohttp lets one wait for a slow client only while writing.
                 while self._transport.get_write_buffer_size() > HIGH_WATER:  # noqa: ASYNC110
                     await asyncio.sleep(SLOW_POLL)
+                await self._socket.send_bytes(encode(self._next()))
         except ConnectionError:
-            self._clear()
             self.end()
         finally:
             self._writer = None
@@ -180,21 +180,21 @@ class Connection:
             self._stalled = False
             self._conversation.ready_for_mail()
 
-    def _packed(self) -> list[list[ServerFrame]]:
-        """Take what is queued, cut into WebSocket messages."""
-        packed: list[list[ServerFrame]] = [[]]
-        room = PACKED_BYTES
-        for frame, size in zip(self._frames, self._sizes, strict=True):
-            if size > room and packed[-1]:
-                packed.append([])
-                room = PACKED_BYTES
-            packed[-1].append(frame)
-            room -= size
-        self._clear()
-        return packed
-
-    def _clear(self) -> None:
-        self._frames, self._sizes, self._queued = [], [], 0
+    def _next(self) -> list[ServerFrame]:
+        """Take the frames of the next WebSocket message."""
+        if self._queued <= PACKED_BYTES:
+            frames, self._frames, self._sizes, self._queued = self._frames, [], [], 0
+            return frames
+        size = count = 0
+        for one in self._sizes:
+            if count and size + one > PACKED_BYTES:
+                break
+            size += one
+            count += 1
+        frames = self._frames[:count]
+        del self._frames[:count], self._sizes[:count]
+        self._queued -= size
+        return frames
 
     async def _finish(self) -> None:
         """Let what is queued go, for a moment."""
@@ -223,9 +223,3 @@ def websocket_message(payload: bytes) -> bytes:
     if size < 65536:
         return struct.pack("!BBH", 0x82, 126, size) + payload
     return struct.pack("!BBQ", 0x82, 127, size) + payload
-
-
-def _frame_error(problem: object) -> FrameError:
-    if isinstance(problem, WebSocketError):
-        return FrameError(f"not a WebSocket message of legal size: {problem}")
-    return FrameError(f"the connection broke: {problem}")

@@ -122,20 +122,26 @@ class Current:
             raise superseded_at(held.at)
 
     async def local(self, names: Sequence[str]) -> dict[str, tuple[Standing, bool]]:
-        """Return (standing, known to be committed) by name from what is known or in this node's own registers.
+        """Return (standing, known to be committed) by name: what is known, or this node's own register if newer.
 
-        An own register may hold what was never committed, or lag behind: worth a question, never an answer.
+        An own register may hold what was never committed, or lag behind: worth a question, never an answer. It
+        shows sessions that were taken through another member.
         """
-        found = {name: (held, True) for name in names if (held := self._known.get(name)) is not None}
-        missing = [(slot_of_name(name, self._table.slots), name) for name in names if name not in found]
-        if missing:
-            registers = await read_store(self._store, lambda tx: [tx.account(*key) for key in missing])
-            for (_, name), register in zip(missing, registers, strict=True):
-                if register is None or register.value is None:
-                    continue
-                account = decode_account(register.value)
-                if not account.deleted_at:
-                    found[name] = (_standing(account, 0.0), False)
+        keys = [(slot_of_name(name, self._table.slots), name) for name in names]
+        registers = await read_store(self._store, lambda tx: [tx.account(*key) for key in keys])
+        found: dict[str, tuple[Standing, bool]] = {}
+        for name, register in zip(names, registers, strict=True):
+            held = self._known.get(name)
+            if held is not None:
+                found[name] = (held, True)
+            if register is None or register.value is None:
+                continue
+            account = decode_account(register.value)
+            if account.deleted_at:
+                continue
+            standing = _standing(account, 0.0)
+            if held is None or (standing.epoch, standing.ended) > (held.epoch, held.ended):
+                found[name] = (standing, False)
         return found
 
     def verify(self, names: Iterable[str]) -> None:

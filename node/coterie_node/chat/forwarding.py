@@ -111,6 +111,8 @@ class Forwarder:
         self._later: list[tuple[float, Entry]] = []
         self._homeless: dict[int, list[Entry]] = {}
         self._watching = False
+        self._bytes = 0
+        """Bytes of the bodies of messages without a result."""
         self._idle = asyncio.Event()
         self._idle.set()
         self.in_flight = 0
@@ -124,11 +126,13 @@ class Forwarder:
 
     def post(self, post: Post, number: int, result: Result) -> None:
         """Forward a message; `result(number, reply)` is called once. Raises BUSY when too many are on their way."""
-        if self.in_flight >= self._settings.entries_in_flight:
+        settings = self._settings
+        if self.in_flight >= settings.entries_in_flight or self._bytes > settings.bytes_in_flight:
             raise CoterieError("this node is busy; try again shortly", code=ErrorCode.BUSY, value=200)
         self.in_flight += 1
+        self._bytes += len(post.body)
         self.accepted += 1
-        entry = Entry(post, number, result, self._clock.now() + self._settings.send_timeout)
+        entry = Entry(post, number, result, self._clock.now() + settings.send_timeout)
         if not self._queue:
             self._wake()
         self._queue.append(entry)
@@ -236,6 +240,7 @@ class Forwarder:
                 entries[place] = None
                 batch.left -= 1
                 self.in_flight -= 1
+                self._bytes -= len(entry.post.body)
                 self.stored += 1
                 entry.result(entry.number, Stored(stored_at, copies))
         for one in refused:
@@ -282,6 +287,7 @@ class Forwarder:
 
     def _fail(self, entry: Entry, error: Error) -> None:
         self.in_flight -= 1
+        self._bytes -= len(entry.post.body)
         if not self.in_flight:
             self._idle.set()
         entry.result(entry.number, error)

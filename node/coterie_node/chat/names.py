@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from coterie_protocol.identifiers import UserName, slot_of_name, user_name
+from coterie_protocol.errors import BadName
+from coterie_protocol.identifiers import MAX_NAME_BYTES, UserName, slot_of_name, user_name
 
 MOST = 20_000
+SHOWN = 32
+"""Characters of an overlong name that its refusal shows."""
 
 
 class Names:
@@ -18,6 +21,9 @@ class Names:
         """Return (normalised name, slot). Raises BadName."""
         found = self._known.get(text)
         if found is None:
+            if len(text) > 4 * MAX_NAME_BYTES:
+                # PRECIS would look at every character of a megabyte.
+                raise BadName(text[:SHOWN] + "...", f"longer than {MAX_NAME_BYTES} bytes")
             name = user_name(text)
             found = (name, slot_of_name(name, self._slots))
             if len(self._known) >= MOST:

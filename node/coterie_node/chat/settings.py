@@ -28,7 +28,9 @@ class ChatSettings:
     requests_in_flight: int = 1024
     """Unanswered requests of one connection before the gateway stops reading from it."""
     entries_in_flight: int = 50_000
-    """Unanswered messages of one gateway, all clients together, before it answers BUSY."""
+    """Unanswered messages of one gateway, all clients together, before it answers BUSY ..."""
+    bytes_in_flight: int = 256 * 1024 * 1024
+    """... and the bytes of their bodies."""
 
     renew_interval: float = 10.0
     """How often a gateway renews its sessions at their owners; a missed notice of a takeover ends then."""

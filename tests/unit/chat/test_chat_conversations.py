@@ -7,7 +7,9 @@ import asyncio
 import pytest
 from tests.unit.chat.ring import OUTGOING, ChatRing, N, mid, refusal, simulated
 
+from coterie_node.chat.accounts import existing, take_session
 from coterie_node.chat.settings import ChatSettings
+from coterie_protocol.chat import TakeSession
 from coterie_protocol.client_api import (
     Archive,
     Done,
@@ -132,6 +134,28 @@ def test_a_missed_notice_of_a_takeover_ends_at_the_next_renewal() -> None:
     simulated(story)
 
 
+def test_a_takeover_through_another_member_ends_the_session_at_the_next_renewal() -> None:
+    """Whoever took it thought the owner dead; the owner lives, and heard of it as an acceptor only."""
+
+    async def story() -> None:
+        async with ChatRing() as ring:
+            owner, other = ring.world.members_of("alice")[:2]
+            first = await ring.user(ring.elsewhere("alice"), "alice")
+            await asyncio.sleep(0.5)
+            process = ring.world.processes[other]
+
+            def take(value: bytes | None) -> bytes:
+                account = existing(value, "alice")
+                return take_session(value, TakeSession("alice", account.auth_hash, b"2" * 16, b"2" * 32), 77)
+
+            await process.call(lambda: process.accounts.change("alice", take))
+            await first.until(lambda: first.ended, timeout=12.0)
+            (event,) = first.events
+            assert event == Superseded(77), owner
+
+    simulated(story)
+
+
 def test_repeating_a_login_gives_the_same_session() -> None:
     async def story() -> None:
         async with ChatRing() as ring:
@@ -162,6 +186,7 @@ def test_refusals_have_their_own_codes() -> None:
             assert await refusal(other.resume("alice", b"x" * 32)) is ErrorCode.REFUSED
             assert await refusal(alice.send("nobody", 1)) is ErrorCode.NO_SUCH_USER
             assert await refusal(alice.send("", 1)) is ErrorCode.BAD_NAME
+            assert await refusal(alice.send("x" * 900_000, 1)) is ErrorCode.BAD_NAME
             assert await refusal(alice.send("alice", 1, b"x" * (72 * 1024 + 1))) is ErrorCode.TOO_LARGE
             assert await refusal(alice.ask(Send("alice", b"short", b"x"), Stored)) is ErrorCode.BAD_REQUEST
             assert await refusal(alice.ask(Page(b"odd", 1), PageReply)) is ErrorCode.BAD_REQUEST
