@@ -153,7 +153,10 @@ class Connection:
                             return await link.post([*beside, request])[-1]
                     except ConnectionLost as error:
                         reason = error
-                        continue  # the next link is awaited, and the connection backs off
+                        # The next link is awaited, and the connection backs off. It may not have heard yet that this
+                        # one is over, and a post to a link that is over fails at once: let it run.
+                        await asyncio.sleep(0)
+                        continue
                     except TimeoutError:
                         reason = Unavailable(f"{link.url} does not answer; try again shortly")
                         continue
