@@ -69,6 +69,9 @@ class Handover:
                 self._gossip()
             except (CoterieError, StoreError) as error:
                 log.info("hand-over round not completed", reason=str(error))
+            except Exception:
+                # Whatever it was, slots must go on being looked after: the next round finds everything as it is.
+                log.exception("hand-over round failed")
             finally:
                 self.phases.clear()
 
