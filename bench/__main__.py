@@ -20,6 +20,7 @@ from .echo import echo_server, measure_echo
 from .load import BODY_BYTES, connect_all, storm
 from .measure import Measured, median
 from .ring import print_profile, running_ring
+from .threads import Spent, spent
 
 Measurement = Callable[[], Coroutine[Any, Any, Measured]]
 
@@ -39,9 +40,9 @@ def main() -> None:
         profile = Path(directory) / "profile" if options.profile else None
         with on_core(SERVER):
             echo = stack.enter_context(echo_server())
-            urls = stack.enter_context(running_ring(Path(directory) / "ring", options.nodes, profile))
+            urls, pids = stack.enter_context(running_ring(Path(directory) / "ring", options.nodes, profile))
         with on_core(LOAD):
-            rows = uvloop.run(_measure(options, urls, echo))
+            rows, shares = uvloop.run(_measure(options, urls, pids, echo))
         stack.close()
         with on_core(SERVER):
             rows["commit"] = median(
@@ -50,13 +51,15 @@ def main() -> None:
                     for i in range(options.rounds)
                 ]
             )
-        _print(options, rows)
+        _print(options, rows, shares)
         if profile is not None:
             print_profile(profile, 30)
 
 
-async def _measure(options: argparse.Namespace, urls: list[str], echo: str) -> dict[str, Measured]:
-    """Measure ring and echo in turn, so that what else the machine does meets both."""
+async def _measure(
+    options: argparse.Namespace, urls: list[str], pids: list[int], echo: str
+) -> tuple[dict[str, Measured], Spent]:
+    """Measure ring and echo in turn, so that what else the machine does meets both; and what the load cost the ring."""
     names = [f"bench-{i}" for i in range(options.clients)]
     rounds: dict[str, list[Measured]] = {"idle": [], "load": [], "pipelined": [], "echo": []}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -64,13 +67,15 @@ async def _measure(options: argparse.Namespace, urls: list[str], echo: str) -> d
         await storm(connections, names, 1, 1.0)  # warm up: caches, links, files
         for _ in range(options.rounds):
             rounds["idle"].append(await storm(connections[:1], names, 1, options.seconds))
+            before = spent(pids)
             rounds["load"].append(await storm(connections, names, 1, options.seconds))
+            shares = spent(pids).since(before)
             rounds["pipelined"].append(await storm(connections, names, options.in_flight, options.seconds))
             rounds["echo"].append(await measure_echo(session, echo, options.clients, options.seconds))
-    return {kind: median(found) for kind, found in rounds.items()}
+    return {kind: median(found) for kind, found in rounds.items()}, shares
 
 
-def _print(options: argparse.Namespace, rows: dict[str, Measured]) -> None:
+def _print(options: argparse.Namespace, rows: dict[str, Measured], shares: Spent) -> None:
     if options.json:
         print(json.dumps({kind: vars(found) for kind, found in rows.items()}))
         return
@@ -92,6 +97,10 @@ def _print(options: argparse.Namespace, rows: dict[str, Measured]) -> None:
         print(f"{label:55}{found.rate:12,.0f}{found.p50:10.2f}{found.p99:10.2f}")
     best = rows["load"].rate
     print(f"\nring/echo {best / rows['echo'].rate:.2f}, ring/commit {best / rows['commit'].rate:.2f}")
+    print(
+        f"Under load the nodes' event loops take {shares.loops / options.seconds:.0%} of their core, "
+        f"their other threads (the stores) {shares.others / options.seconds:.0%}"
+    )
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ SETTINGS = {"COTERIE_NODE_BCRYPT_COST": "4", "COTERIE_NODE_SENDS_PER_SECOND": "1
 
 
 @contextlib.contextmanager
-def running_ring(directory: Path, nodes: int, profile: Path | None) -> Iterator[list[str]]:
-    """Start a ring on the cores that this process may use just now; yield the nodes' client addresses.
+def running_ring(directory: Path, nodes: int, profile: Path | None) -> Iterator[tuple[list[str], list[int]]]:
+    """Start a ring on the cores that this process may use just now; yield the nodes' client addresses and pids.
 
     `profile`: where the first node's profile goes when it stops.
     """
@@ -36,12 +36,13 @@ def running_ring(directory: Path, nodes: int, profile: Path | None) -> Iterator[
             for node in place.nodes(ring):
                 command = node_command(node, place.nodes(ring), ring, place.token_file)
                 if profile is not None and not started:
-                    command[1:1] = ["-m", "cProfile", "-o", str(profile)]
+                    command[1:1] = ["-m", "bench.profiled", str(profile)]
                 started.append((node, start_node(node, command, detach=False)))
             wait_until_ready(place, ring, started, stopping)
             if stopping.requested:
                 raise KeyboardInterrupt
-            yield [f"ws://127.0.0.1:{node.client_port}" for node, _ in started]
+            urls = [f"ws://127.0.0.1:{node.client_port}" for node, _ in started]
+            yield urls, [process.pid for _, process in started]
         finally:
             stop_nodes([node for node, _ in started], [process for _, process in started])
 

@@ -52,6 +52,9 @@ class View:
         self._facts = facts
         self._started = clock.now()
         self._leaving_since = ""
+        self._changes = 0
+        self._counted: tuple[tuple[int, int], list[KnownConfig]] | None = None
+        table.watch(self._changed)
 
     def register(self, handlers: Handlers) -> None:
         """Answer other nodes that report on the ring."""
@@ -83,14 +86,18 @@ class View:
             return "syncing", ["comparing its records with the other members' after the start"]
         return "ready", []
 
+    def _changed(self, _: int, __: KnownConfig) -> None:
+        self._changes += 1
+
     def _own_configs(self) -> list[KnownConfig]:
-        """Return the newest configurations that name this node."""
-        found = []
-        for slot in self._table.own_slots():
-            known = self._table.known(slot)
-            if known is not None and self._peers.me in known.config.members:
-                found.append(known)
-        return found
+        """Return the newest configurations that name this node; gathered once a change, for probes ask often."""
+        slots = self._table.own_slots()
+        at = (self._changes, len(slots))
+        if self._counted is None or self._counted[0] != at:
+            me = self._peers.me
+            known = (self._table.known(slot) for slot in slots)
+            self._counted = (at, [one for one in known if one is not None and me in one.config.members])
+        return self._counted[1]
 
     async def node_report(self) -> NodeReport:
         """Report on this node."""
