@@ -153,10 +153,7 @@ class Connection:
                             return await link.post([*beside, request])[-1]
                     except ConnectionLost as error:
                         reason = error
-                        # The next link is awaited, and the connection backs off. It may not have heard yet that this
-                        # one is over, and a post to a link that is over fails at once: let it run.
-                        await asyncio.sleep(0)
-                        continue
+                        continue  # the next link is awaited, and the connection backs off
                     except TimeoutError:
                         reason = Unavailable(f"{link.url} does not answer; try again shortly")
                         continue
