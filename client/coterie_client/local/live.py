@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, TextIO
 
 from .table import ring_lines, summary
@@ -44,7 +45,8 @@ class LiveTable:
     def _redraw(self, lines: list[str]) -> None:
         up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
         self._drawn = len(lines)
-        self._write(up + "".join(line + "\n" for line in lines))
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps would be two to go up
+        self._write(up + "".join(line[:width] + "\n" for line in lines))
 
     def _write(self, text: str) -> None:
         self._out.write(text)

@@ -159,7 +159,8 @@ def _report(nodes: list[NodePlace], lost: set[str]) -> RingReport | None:
 
 
 def _stop(started: Started, stopping: Stopping) -> None:
-    _say(f"Stopping {len(started)} nodes; their data stay")
+    running = sum(process.poll() is None for _, process in started)
+    _say(f"Stopping {running} nodes; their data stay")
     presses = stopping.count
     killed = stop_nodes(
         [node for node, _ in started], [process for _, process in started], lambda: stopping.count > presses
