@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 
-_candidates = iter(range(10000 + os.getpid() % 100 * 200, 32000, 200))
+LOWEST, HIGHEST, BLOCK = 10000, 32000, 200
+_candidates = itertools.cycle(range(LOWEST, HIGHEST, BLOCK))
+next(itertools.islice(_candidates, os.getpid() % 100, None))  # other processes begin elsewhere
 
 
 def free_port(nodes: int) -> int:
@@ -14,7 +17,7 @@ def free_port(nodes: int) -> int:
 
     They lie below the range from which the system takes ports for outgoing connections.
     """
-    for first in _candidates:
+    for first in itertools.islice(_candidates, (HIGHEST - LOWEST) // BLOCK):
         with contextlib.ExitStack() as stack:
             try:
                 for port in (first + 10 * i + j for i in range(nodes) for j in range(3)):
