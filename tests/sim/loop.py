@@ -48,6 +48,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self._owned: dict[asyncio.Task[Any], object] = {}
         self.after_step: list[Callable[[], None]] = []
         """Called after each step of the loop; what they raise ends the run."""
+        self.over = False
+        """The run has ended: what is left is only cancelled, and checked no more."""
         self.set_task_factory(self._make_task)
 
     def time(self) -> float:
@@ -69,8 +71,9 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         super()._run_once()  # type: ignore[misc]
-        for check in self.after_step:
-            check()
+        if not self.over:
+            for check in self.after_step:
+                check()
 
     def _process_events(self, event_list: list[Any]) -> None:
         """Nothing comes from outside."""
@@ -92,8 +95,13 @@ def sim_loop() -> SimLoop:
 
 def run(main: Coroutine[Any, Any, T], seed: int = 0) -> T:
     """Run a coroutine on a loop of its own in virtual time. Raises Deadlock, and what the coroutine raises."""
-    with asyncio.Runner(loop_factory=lambda: SimLoop(seed)) as runner:
-        return runner.run(main)
+    loop = SimLoop(seed)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        try:
+            return runner.run(main)
+        finally:
+            # A check that has failed once would fail again in the steps that cancel what is left, and leave it undone.
+            loop.over = True
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:
