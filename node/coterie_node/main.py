@@ -18,9 +18,8 @@ import uvloop
 from . import cli_args
 from .config import ConfigError, NodeConfig
 from .identity import WrongRing
-from .listening import PortUnusable
+from .listening import ListenError
 from .node import Node, without_founding
-from .peer.errors import ListenError
 from .store.errors import StoreError
 from .version import VERSION
 
@@ -63,7 +62,7 @@ def run(config: NodeConfig) -> int:
         while True:
             try:
                 again = uvloop.run(_serve(config))
-            except (StoreError, ListenError, PortUnusable, WrongRing, OSError) as error:
+            except (StoreError, ListenError, WrongRing, OSError) as error:
                 print(f"coterie-node: {error}", file=sys.stderr, flush=True)
                 return FAILED
             if not again:

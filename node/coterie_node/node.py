@@ -31,8 +31,8 @@ from .api.rooms import Facts
 from .api.view import View
 from .discovery.static import StaticDiscovery
 from .edge import Edge
-from .identity import Beginning, Identity, Meeting, Membership, WrongRing
-from .listening import Listener
+from .identity import Beginning, Identity, Meeting, Membership
+from .listening import Port
 from .peer.links import Links
 from .peer.settings import peer_settings
 from .replica import Replica
@@ -42,7 +42,7 @@ from .store.store import Store
 from .version import VERSION
 
 if TYPE_CHECKING:
-    from .config import NodeConfig
+    from .config import Address, NodeConfig
     from .replication.ports import Tx
 
 log = structlog.get_logger()
@@ -103,7 +103,7 @@ class Node:
         await self._identify()
         view = LateView(self._ref, VERSION, lambda: self._waiting)
         token = config.admin_token_file.read_text().strip() if config.admin_token_file else None
-        await self._listen(admin_app(view, token), config.listen_admin.host, config.listen_admin.port, "admin")
+        await self._listen(admin_app(view, token), config.listen_admin, "admin")
         self._links = Links(self._hello, self._dispatcher, self._clock, self._tasks, peer_settings(config))
         self._stack.push_async_callback(self._tasks.close)
         self._stack.push_async_callback(self._links.close)
@@ -252,7 +252,7 @@ class Node:
         view.become(full)
         await replica.start()
         edge.begin()
-        await self._listen(edge.app, config.listen_client.host, config.listen_client.port, "client")
+        await self._listen(edge.app, config.listen_client, "client")
         await replica.sync()
         log.info("ready", name=self._me.name, position=replica.driver.me.position)
 
@@ -311,15 +311,12 @@ class Node:
             self.gave_up = True
             self.stopped.set()
 
-    async def _listen(self, app: web.Application, host: str, port: int, what: str) -> None:
-        listener = Listener(app, host, port, what)
-        await listener.start()
-        self._stack.push_async_callback(listener.close)
+    async def _listen(self, app: web.Application, address: Address, what: str) -> None:
+        port = Port(app, address, f"the {what} API", f"--listen-{what}")
+        await port.start()
+        self._stack.push_async_callback(port.close)
 
 
 def without_founding(config: NodeConfig) -> NodeConfig:
     """Return the settings for a node that has given its ring up: it founds no other."""
     return replace(config, found=False)
-
-
-__all__ = ["Node", "WrongRing", "without_founding"]

@@ -1,6 +1,5 @@
 """What can go wrong with links.
 
-ListenError                      the peer port cannot be opened: the node cannot run
 CoterieError
 ├── Refused                      the two nodes do not belong together; carries the other's hello
 └── Unavailable
@@ -11,10 +10,6 @@ from __future__ import annotations
 
 from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
 from coterie_protocol.nodes import PeerHello
-
-
-class ListenError(Exception):
-    """The peer port cannot be opened. The text names the address and the remedy."""
 
 
 class Refused(CoterieError):

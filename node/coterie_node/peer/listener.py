@@ -8,7 +8,8 @@ from aiohttp import web
 
 from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES, PEER_PATH
 
-from .errors import ListenError
+from ..config import Address
+from ..listening import Port
 from .settings import PeerSettings
 from .wire import Wire
 
@@ -19,39 +20,26 @@ class Listener:
     def __init__(self, serve: Callable[[Wire, str], Awaitable[None]], settings: PeerSettings) -> None:
         self._serve = serve
         self._settings = settings
-        self._runner: web.AppRunner | None = None
+        self._port: Port | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port (which the system chose when it was 0). Raises ListenError."""
         app = web.Application()
         app.router.add_get(PEER_PATH, self._upgrade)
-        runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, shutdown_timeout=self._settings.close_timeout
+        self._port = Port(
+            app, Address(host, port), "nodes", "--listen-peer", shutdown_timeout=self._settings.close_timeout
         )
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            await runner.cleanup()
-            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            raise ListenError(
-                f"cannot listen for nodes on {where}: {error.strerror or error}; "
-                "stop what uses the address, or choose another with --listen-peer"
-            ) from None
-        self._runner = runner
-        return int(runner.addresses[0][1])
+        return await self._port.start()
 
     async def stop(self) -> None:
         """Take no more connections; those that stand go on."""
-        if self._runner is not None:
-            for site in list(self._runner.sites):
-                await site.stop()
+        if self._port is not None:
+            await self._port.stop()
 
     async def close(self) -> None:
         """Close the port and what is left of its connections."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._port is not None:
+            await self._port.close()
 
     async def _upgrade(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(

@@ -11,7 +11,8 @@ import pytest
 from tests.unit.peer.conftest import MakeNode
 from tests.unit.peer.nodes import QUICK, SOON, Node, event, question, uid_of
 
-from coterie_node.peer.errors import ListenError, SelfContact
+from coterie_node.listening import ListenError
+from coterie_node.peer.errors import SelfContact
 from coterie_node.peer.settings import PeerSettings
 from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch, Unavailable
 from coterie_protocol.identifiers import Uid
