@@ -344,11 +344,13 @@ class Driver:
     # --- what comes in ---
 
     async def _on_request(self, sender: Uid, message: Any) -> Any:
+        if self._closed:
+            raise CoterieError("the node is going away", code=ErrorCode.SHUTTING_DOWN)
         if isinstance(message, FindOwner):
             self._check_slot(message.slot)
         answer = None
         effects: list[Effect] = []
-        for effect in self._take(sender, message):
+        for effect in self._ring.on_message(self._clock.now(), sender, message):
             if isinstance(effect, Answer):
                 answer = effect.message
             else:
@@ -359,12 +361,9 @@ class Driver:
         return answer
 
     def _on_event(self, sender: Uid, message: Any) -> None:
-        self._run(self._take(sender, message))
-
-    def _take(self, sender: Uid, message: Any) -> list[Effect]:
-        if self._closed:
-            raise CoterieError("the node is going away", code=ErrorCode.SHUTTING_DOWN)
-        return self._ring.on_message(self._clock.now(), sender, message)
+        # An event has nobody to answer: one that comes while the node goes away is simply too late.
+        if not self._closed:
+            self._run(self._ring.on_message(self._clock.now(), sender, message))
 
     def _on_link(self, uid: Uid, alive: bool) -> None:
         if not alive and not self._closed:

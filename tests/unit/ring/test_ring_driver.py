@@ -11,6 +11,7 @@ from functools import partial
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from coterie_node.driver import Driver
 from coterie_node.peer.links import Links
@@ -21,6 +22,7 @@ from coterie_node.ring import PRESETS
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, PeerHello
+from coterie_protocol.ring import FindOwner, Nudge
 
 SLOTS = 64
 QUICK = PeerSettings(heartbeat=0.05, silence=0.5, dial_timeout=1.0, redial_first=0.02, redial_most=0.2)
@@ -242,3 +244,15 @@ async def test_lookups_wait_no_longer_than_the_node_runs() -> None:
             await driver.lookup(SLOTS)
     finally:
         await node.stop()
+
+
+async def test_events_that_come_too_late_are_dropped_without_a_word() -> None:
+    """A node that stopped while it joined used to log a traceback for each."""
+    async with ring_of(2) as (one, two):
+        driver_of(one).close()
+        with capture_logs() as logs:
+            one.dispatcher.event(two.uid, Nudge())
+        assert logs == []
+        with pytest.raises(CoterieError) as refused:
+            await one.dispatcher.request(two.uid, FindOwner(0, ()))
+        assert refused.value.wire_code is ErrorCode.SHUTTING_DOWN
