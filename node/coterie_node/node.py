@@ -247,7 +247,9 @@ class Node:
             store_fault=lambda: str(self._store.failure or ""),
             waiting_for=lambda: self._waiting,
         )
-        full = View(replica.driver, replica.table, replica.repair, self._links, self._store, self._clock, facts)
+        full = View(
+            replica.driver, replica.table, replica.repair, replica.strays, self._links, self._store, self._clock, facts
+        )
         full.register(self._dispatcher)
         view.become(full)
         await replica.start()

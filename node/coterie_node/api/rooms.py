@@ -46,6 +46,14 @@ class RepairPort(Protocol):
         ...
 
 
+class StraysPort(Protocol):
+    """What holding for others says (strays.Strays)."""
+
+    def remaining(self) -> tuple[int, int]:
+        """Return how many slots' contents, and how many records, this node still holds for others."""
+        ...
+
+
 @dataclass(frozen=True)
 class Facts:
     """What main knows and nobody else."""

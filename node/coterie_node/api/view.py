@@ -19,7 +19,7 @@ from coterie_protocol.admin import (
 from coterie_protocol.admin_messages import MemberQuery, MemberReport
 from coterie_protocol.errors import CoterieError, ErrorCode
 
-from .rooms import Facts, RepairPort, RingPort
+from .rooms import Facts, RepairPort, RingPort, StraysPort
 from .walk import address, ratio, walk
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class View:
         ring: RingPort,
         table: SlotTable,
         repair: RepairPort,
+        strays: StraysPort,
         peers: Peers,
         store: Store,
         clock: Clock,
@@ -46,6 +47,7 @@ class View:
         self._ring = ring
         self._table = table
         self._repair = repair
+        self._strays = strays
         self._peers = peers
         self._store = store
         self._clock = clock
@@ -73,8 +75,12 @@ class View:
         me, factor = self._ring.me, self._table.replication_factor
         members = self._own_configs()
         if me.leaving:
-            held = len(members)
-            return ("leaving", [f"leaving: {held} slots still name this node"]) if held else ("left", ["it has left"])
+            if members:
+                return "leaving", [f"leaving: {len(members)} slots still name this node"]
+            # Who takes a node away that has left takes its disk: nothing may lie on it that others still need.
+            if held := self._strays.remaining()[0]:
+                return "leaving", [f"leaving: the contents of {held} slots are still being given to their members"]
+            return "left", ["it has left"]
         if not self._facts.ring_uid() or me.position < 0:
             return "joining", [self._facts.waiting_for()]
         forming = sum(not self._table.serving(known.slot) for known in members)

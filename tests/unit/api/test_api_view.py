@@ -73,7 +73,7 @@ class Neighbours:
 
 
 class Place:
-    """A node: its view, and the rooms that the view looks into (`RingPort`, `RepairPort`)."""
+    """A node: its view, and the rooms that the view looks into (`RingPort`, `RepairPort`, `StraysPort`)."""
 
     def __init__(self, town: dict[str, Place], number: int, store: Store) -> None:
         self.uid = f"{number:032x}"
@@ -82,6 +82,7 @@ class Place:
         self.ref = self.me
         self.next: list[NodeRef] = []
         self.under: list[int] = []
+        self.strays = 0
         self.moved: list[int] = []
         self.synced = True
         self.fault = ""
@@ -98,7 +99,7 @@ class Place:
             store_fault=lambda: self.fault,
             waiting_for=lambda: "waiting for a ring to answer at 127.0.0.1:7401",
         )
-        self.view = View(self, self.table, self, peers, store, Clock(), facts)
+        self.view = View(self, self.table, self, self, peers, store, Clock(), facts)
         self.view.register(self.dispatcher)
         town[self.uid] = self
 
@@ -107,6 +108,9 @@ class Place:
 
     def predecessor(self) -> NodeRef | None:
         return None
+
+    def remaining(self) -> tuple[int, int]:
+        return self.strays, 3 * self.strays
 
     def leave(self) -> None:
         self.me = NodeRef(**{**_fields(self.me), "leaving": True})
@@ -250,6 +254,10 @@ async def test_leaving_and_taking_it_back(town: list[Place]) -> None:
     for slot in range(SLOTS):
         uids = tuple(Uid(uid) for uid in others)
         place.table.stored(KnownConfig(slot, Ballot(9, "x"), Config(9, Ballot(9, "x"), (), uids)))
+    place.strays = 2
+    assert place.view.readiness().state == "leaving"
+    assert place.view.readiness().reasons == ["leaving: the contents of 2 slots are still being given to their members"]
+    place.strays = 0
     assert place.view.readiness().state == "left"
     await place.view.cancel_leave()
     assert place.view.readiness().state == "ready"
