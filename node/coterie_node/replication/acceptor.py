@@ -39,6 +39,7 @@ UNAVAILABLE = "this member's register is damaged; it abstains until a proposer w
 BLANK = SlotRegister(ZERO, ZERO, None)
 BLANK_ACCOUNT = AccountRegister(ACCOUNT_ZERO, ACCOUNT_ZERO, None)
 LIST_PAGE = 64
+"""Accounts that travel in one message: some KB each once they carry keys and a vault."""
 
 
 def found(tx: Tx, slots: int, ballot: Ballot, register: SlotRegister) -> None:

@@ -105,11 +105,29 @@ class SlotTable:
 
     def acting(self, slot: int) -> Uid | None:
         """Return the acting owner: the first live member in the configuration's order."""
-        return next((uid for uid in self.members(slot) if self.live(uid)), None)
+        return self._first_live(self.members(slot))
 
     def acts(self, slot: int) -> bool:
         """Say whether this node is the slot's acting owner, as far as it sees."""
         return self.acting(slot) == self._peers.me
+
+    def slots_acted_for(self) -> list[int]:
+        """Return the slots whose acting owner this node is, as far as it sees.
+
+        Who acts depends on the members alone, and a ring has few different ones: asking slot by slot takes longer.
+        """
+        acts: dict[tuple[Uid, ...], bool] = {}
+        found = []
+        for slot, known in self._known.items():
+            members = known.config.members
+            if members not in acts:
+                acts[members] = self._first_live(members) == self._peers.me
+            if acts[members]:
+                found.append(slot)
+        return found
+
+    def _first_live(self, members: tuple[Uid, ...]) -> Uid | None:
+        return next((uid for uid in members if self.live(uid)), None)
 
     def serving(self, slot: int) -> bool:
         """Say whether the slot has reached its replication factor once: a founder's lone slot takes nothing."""

@@ -103,7 +103,7 @@ class Handover:
 
     async def _due(self) -> dict[int, tuple[Uid, ...]]:
         """Return the slots to hand over now, with the members wished for."""
-        acting = [slot for slot in self._table.slots_known() if self._table.acts(slot)]
+        acting = self._table.slots_acted_for()
         now = self._clock.now()
         known_acting = set(acting)
         for slot in [slot for slot in self._acting_since if slot not in known_acting]:

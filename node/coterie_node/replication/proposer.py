@@ -17,6 +17,7 @@ from coterie_protocol.registers import (
     ConfigAccept,
     ConfigLearn,
     ConfigPrepare,
+    ConfigPromise,
     ConfigPromises,
     KnownConfig,
     majority,
@@ -83,10 +84,10 @@ class Proposer:
             living = [uid for uid in unasked if self._table.live(uid)]
             return living or ([] if one.complete else unasked)
 
-        def answer(_: Uid, reply: Any) -> None:
+        def answer(uid: Uid, reply: Any) -> None:
             if isinstance(reply, ConfigPromises):
-                for item in reply.items:
-                    self._heard(rounds, _, item.slot, item.promised, item.accepted, item.config)
+                for promise in reply.items:
+                    self._heard(rounds, uid, promise)
 
         while True:
             batches: dict[Uid, list[tuple[int, Ballot]]] = {}
@@ -100,23 +101,16 @@ class Proposer:
             await self._members.ask_all(messages, self._timeout, answer, lambda: False)
         return {slot: prepared for slot, prepared in rounds.items() if prepared.complete}
 
-    def _heard(
-        self,
-        rounds: dict[int, Prepared],
-        uid: Uid,
-        slot: int,
-        promised: Ballot,
-        accepted: Ballot,
-        config: Config | None,
-    ) -> None:
-        self._counter = max(self._counter, promised.counter)
-        prepared = rounds.get(slot)
+    def _heard(self, rounds: dict[int, Prepared], uid: Uid, promise: ConfigPromise) -> None:
+        self._counter = max(self._counter, promise.promised.counter)
+        prepared = rounds.get(promise.slot)
         if prepared is None:
             return
-        known = None if config is None else KnownConfig(slot, accepted, config)
-        if known is not None:
+        known = None
+        if promise.config is not None:
+            known = KnownConfig(promise.slot, promise.accepted, promise.config)
             self._table.learn((known,))
-        if promised != prepared.ballot:
+        if promise.promised != prepared.ballot:
             return
         prepared.granted.add(uid)
         if known is not None and newer(known, prepared.best):

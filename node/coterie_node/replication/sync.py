@@ -18,6 +18,7 @@ from coterie_protocol.identifiers import Uid
 from coterie_protocol.registers import AccountList, AccountPromises, KnownConfig, majority
 from coterie_protocol.replication import SyncState, SyncStates
 
+from .acceptor import LIST_PAGE
 from .accounts import Accounts
 from .configuration import SlotTable
 from .members import Members
@@ -121,9 +122,8 @@ class Sync:
         if not majority(joint.config.old, heard):
             return False
         ordered = sorted(names)
-        page = 64
-        for start in range(0, len(ordered), page):
-            if not await self._accounts.accept_again(joint, ordered[start : start + page]):
+        for start in range(0, len(ordered), LIST_PAGE):
+            if not await self._accounts.accept_again(joint, ordered[start : start + LIST_PAGE]):
                 return False
         return True
 
