@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from bench.ports import free_port
 
 from coterie_client.errors import ClientError, Unavailable
 from coterie_client.local import admin
@@ -92,9 +93,10 @@ def test_what_to_type_next_is_right_here(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        nodes = RingPlace(tmp_path).nodes(RingFile(1, 1, port - 1))
+    first = free_port(1)  # the neighbours must be free: the port that is named is the first that is not
+    port = first + 1
+    with socket.create_server(("127.0.0.1", port)):
+        nodes = RingPlace(tmp_path).nodes(RingFile(1, 1, first))
         with pytest.raises(ClientError, match=rf"port {port} on 127\.0\.0\.1.* is in use; .*--port"):
             check_ports(nodes)
 
