@@ -1,0 +1,1 @@
+"""The operator: it keeps rings on Kubernetes whole. Observe, plan, act."""
