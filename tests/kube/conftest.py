@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -9,12 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.kube.lab.cluster import Cluster, check_machine, remains_of
 from tests.kube.lab.handle import Kube
+from tests.kube.lab.images import helpers, ours
 from tests.kube.lab.plane import start_plane
-from tests.kube.lab.tools import CONTROL_PLANE, CannotRun, programs
+from tests.kube.lab.tools import CONTROL_PLANE, NODES, CannotRun, programs
 
 BUILDING = 1800
-"""Seconds that a test may take whose fixtures have to build a Kubernetes first."""
+"""Seconds that a test may take whose fixtures have to build a Kubernetes first; `prepare` has built it as a rule."""
+
+GIVEN = "COTERIE_TEST_KUBECONFIG"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,20 +32,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(BUILDING))
 
 
-def _skip_or_fail(why: CannotRun) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(f"in CI the Kubernetes tests never skip: {why}", pytrace=False)
-    pytest.skip(str(why))
+@contextlib.contextmanager
+def _or_skip() -> Iterator[None]:
+    """Skip what cannot run on this machine, and say why; in CI that is a failure."""
+    try:
+        yield
+    except CannotRun as why:
+        if os.environ.get("CI"):
+            pytest.fail(f"in CI the Kubernetes tests never skip: {why}", pytrace=False)
+        pytest.skip(str(why))
 
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[Kube]:
     """An API server with its controllers on loopback, without nodes: what it is told stays told, and no pod runs."""
-    try:
+    with _or_skip():
         found = programs(CONTROL_PLANE)
-    except CannotRun as why:
-        _skip_or_fail(why)
-        raise
     folder = Path(tempfile.mkdtemp(prefix="coterie-plane-"))
     plane = start_plane(found, folder)
     try:
@@ -48,3 +55,28 @@ def control_plane() -> Iterator[Kube]:
     finally:
         plane.processes.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Kube]:
+    """A whole Kubernetes: the one that COTERIE_TEST_KUBECONFIG names, otherwise three machines of our own.
+
+    A given cluster has the image already (`kind load docker-image coterie:dev`, or `python -m tests.kube load`).
+    """
+    if given := os.environ.get(GIVEN):
+        yield Kube(Path(given))
+        return
+    with _or_skip():
+        check_machine()
+        found = programs((*CONTROL_PLANE, *NODES))
+        images = [*helpers(found), ours()]
+    folder = Path(tempfile.mkdtemp(prefix="coterie-kube-"))
+    for old in folder.parent.glob("coterie-kube-*/prefix"):
+        # What a run left that was killed before it could clean up. Its prefix names the process that owned it.
+        if "by-hand" not in old.parent.name and not Path("/proc", old.read_text().removeprefix("ck")).exists():
+            remains_of(old.parent).stop()
+    running = Cluster(found, folder)
+    try:
+        yield running.start(images)
+    finally:
+        running.stop()
