@@ -14,6 +14,7 @@ from tests.kube.lab.cluster import Cluster, check_machine, remains_of
 from tests.kube.lab.handle import Kube
 from tests.kube.lab.images import helpers, ours
 from tests.kube.lab.plane import start_plane
+from tests.kube.lab.ring import CHART, ON_IMAGE, Ring
 from tests.kube.lab.tools import CONTROL_PLANE, NODES, CannotRun, programs
 
 BUILDING = 1800
@@ -80,3 +81,27 @@ def cluster() -> Iterator[Kube]:
         yield running.start(images)
     finally:
         running.stop()
+
+
+NAMESPACE = "coterie"
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Kube) -> Iterator[Ring]:
+    """The chart, installed as the README says in a namespace under restricted Pod Security; with people in it."""
+    with cluster.namespace(NAMESPACE, enforce="restricted") as namespace:
+        cluster.helm("install", "coterie", CHART, "-n", namespace, *ON_IMAGE, "--wait", "--timeout=120s")
+        ring = Ring(cluster, namespace)
+        ring.whole(3)
+        ring.people()
+        yield ring
+        cluster.helm("uninstall", "coterie", "-n", namespace, "--wait")
+
+
+@pytest.fixture
+def ring(installed: Ring) -> Ring:
+    """The installed ring, whole, with three nodes of the image as installed."""
+    if installed.resource["spec"]["replicas"] != 3:
+        installed.scale(3)
+    installed.whole(3)
+    return installed

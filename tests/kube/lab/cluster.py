@@ -14,6 +14,7 @@ from bench.ports import free_port
 
 from . import certs, network
 from .handle import Kube
+from .images import IMAGE, NEXT_IMAGE
 from .machine import CNI_PLUGINS, Node
 from .plane import API_PORT, start_plane
 from .processes import Processes
@@ -101,6 +102,7 @@ class Cluster:
             self.nodes[machine.name] = Node(self._programs, where, at, machine, self._prefix)
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda node: node.start(images), self.nodes.values()))
+        self._tag()
         kube.until(lambda: len(kube.items("nodes")) == self._count, 60, "all machines have registered")
         kube.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
         kube.kubectl("apply", "-f", str(HERE / "coredns.yaml"))
@@ -111,6 +113,12 @@ class Cluster:
         """Give all machines an image."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda node: node.load(image), self.nodes.values()))
+        self._tag()
+
+    def _tag(self) -> None:
+        """Give the image its second name, for tests that roll a ring from one image to the next."""
+        for node in self.nodes.values():
+            node.tag(IMAGE, NEXT_IMAGE)
 
     def stop(self) -> None:
         """Take everything away: processes, mounts, cgroups, namespaces, data."""

@@ -23,6 +23,8 @@ from .tools import CannotRun, cache, say
 ROOT = Path(__file__).parent.parent.parent.parent
 BASE = "localhost/coterie-tests-base:trixie"
 IMAGE = "coterie:dev"
+NEXT_IMAGE = "coterie:next"
+"""The same under another name: what a release that changes nothing would be."""
 STORAGE = {"STORAGE_DRIVER": "overlay"}
 SOURCES = (
     "Dockerfile",

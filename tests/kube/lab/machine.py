@@ -60,6 +60,11 @@ class Node:
         done = self._ctr("images", "import", str(image))
         assert done.returncode == 0, f"cannot load {image}: {done.stderr}"
 
+    def tag(self, image: str, other: str) -> None:
+        """Give an image of the machine another name too."""
+        done = self._ctr("images", "tag", "--force", f"docker.io/library/{image}", f"docker.io/library/{other}")
+        assert done.returncode == 0, f"cannot tag {image}: {done.stderr}"
+
     def stop(self) -> None:
         """End everything that runs on the machine, and undo its mounts and cgroups."""
         self._processes.stop(["kubelet", "kube-proxy"])
