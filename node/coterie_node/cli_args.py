@@ -17,6 +17,8 @@ examples:
   coterie-node run --data-dir ./n2 --seed 127.0.0.1:7401 --listen-client 127.0.0.1:7410 \\
       --listen-peer 127.0.0.1:7411 --listen-admin 127.0.0.1:7412
       join it from a second terminal
+  coterie-node run --data-dir ./n3 --discovery multicast --secret-file ring.secret --listen-peer 0.0.0.0:7401
+      find the others of an office network by themselves; one of them was started with --found
   COTERIE_NODE_DATA_DIR=/var/lib/coterie coterie-node run --config /etc/coterie/node.toml
 
 A flag comes before its environment twin (in brackets), that before the file, that before the preset.

@@ -68,8 +68,27 @@ class NodeConfig:
         (), read.addresses, "a node to find the ring by; may be given again", "HOST:PORT"
     )
     """Peer ports of other nodes. Peers that were met once are remembered; seeds matter for the first start."""
-    discovery: str = _setting("static", read.discovery, "how nodes find each other: static (the seeds)", "HOW")
-    """`dns` and `multicast` come with a later release."""
+    founder: str = _setting("", read.text, "found a ring if this is the node's own name", "NAME")
+    """For nodes that are started alike, by a StatefulSet for one. As `found`, but a no-op once `ring_uid` is given:
+    whoever knows that uid has seen the ring, and a founder that has lost its disk must not begin a second one."""
+
+    # --- How it finds the others ---
+    discovery: str = _setting(
+        "static", read.choice("static", "dns", "multicast"), "static (the seeds), dns or multicast", "HOW"
+    )
+    """`dns` asks for `peers_service`; `multicast` announces on `multicast_group`, sealed with the secret."""
+    peers_service: str = _setting("", read.service, "the DNS name whose SRV records (_peer._tcp) are the nodes", "NAME")
+    """For `dns`. On Kubernetes a headless Service that publishes addresses which are not ready."""
+    secret_file: Path | None = _setting(
+        None, read.file, "holds the ring's secret (multicast discovery needs it)", "FILE"
+    )
+    """16 bytes or more, the same for all nodes of a ring. It seals announcements, and is never sent or logged."""
+    multicast_group: Address = _setting(
+        Address("239.255.74.1", 7403), read.group, "where nodes announce themselves", "GROUP:PORT"
+    )
+    """Of the addresses that every organisation may use as it likes (RFC 2365). Rings may share one."""
+    multicast_interface: str = _setting("", read.text, "the only interface for it, by name or address", "NAME")
+    """Empty: every interface that is up and has an IPv4 address, also those that come later."""
 
     # --- Where it listens ---
     listen_client: Address = _setting(Address("127.0.0.1", 7400), address, "for clients", "ADDR")
@@ -82,10 +101,8 @@ class NodeConfig:
     """Reading is open to who reaches it; changes need the token."""
     advertise: str = _setting("", read.text, "the host by which others reach this node", "HOST")
     """Default: where it listens for peers or, when that is every address (0.0.0.0), where peers see it come from."""
-    admin_token_file: Path | None = _setting(None, Path, "holds the token that admin changes need", "FILE")
+    admin_token_file: Path | None = _setting(None, read.file, "holds the token that admin changes need", "FILE")
     """Without it nobody can change anything through the admin API."""
-    secret_file: Path | None = _setting(None, Path, "holds the ring's secret (multicast discovery needs it)", "FILE")
-    """Read by nothing yet; taken so that start scripts need no change later."""
 
     # --- Timings ---
     preset: str = _setting("local", read.choice("local", "cluster", "wan"), "timings for this network", "PRESET")
@@ -126,6 +143,11 @@ class NodeConfig:
     """Messages and secrets are never logged, at any level."""
     log_format: str = _setting("console", read.choice("console", "json"), "how it is logged", "FORMAT")
     """`json`: one object a line, for collectors."""
+
+    @property
+    def founds(self) -> bool:
+        """Say whether the node founds a ring if its data directory has none."""
+        return self.found or (self.founder == self.name and not self.ring_uid)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -173,6 +195,14 @@ def node_config(settings: Sequence[Sourced]) -> NodeConfig:
         raise ConfigError("--data-dir is missing: name a directory for the node's data, such as --data-dir ./node1")
     values["name"] = values["name"] or values["data_dir"].absolute().name
     config = NodeConfig(**values)
+    if config.discovery == "dns" and not config.peers_service:
+        raise ConfigError(
+            "--discovery dns needs --peers-service: name the service of the nodes, such as main-peers.chat.svc"
+        )
+    if config.discovery == "multicast" and config.secret_file is None:
+        raise ConfigError(
+            "--discovery multicast needs --secret-file: make one with `openssl rand -hex 32`, the same for all nodes"
+        )
     if config.silence < 2 * config.heartbeat:
         raise ConfigError(
             f"--silence {config.silence:g} is too short for --heartbeat {config.heartbeat:g}: "

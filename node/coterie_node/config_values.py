@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,11 +107,32 @@ def choice(*choices: str) -> Reader:
     return read
 
 
-def discovery(value: str) -> str:
-    """Read the way of discovery."""
-    if value in ("dns", "multicast"):
-        raise ValueError("comes with a later release; use static, and --seed HOST:PORT")
-    return str(choice("static")(value))
+def file(value: str) -> Path | None:
+    """Read the name of a file; empty for none."""
+    return Path(value) if value.strip() else None
+
+
+def service(value: str) -> str:
+    """Read the DNS name of a service, whole or to be completed by the search list; empty for none."""
+    name = value.strip()
+    labels = name.removesuffix(".").split(".")
+    if name and not all(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", label) for label in labels):
+        raise ValueError("must be a DNS name without a port, such as main-peers.chat.svc")
+    if labels[-1].isdecimal():
+        raise ValueError("is an address; name it with --seed HOST:PORT")
+    return name
+
+
+def group(value: str) -> Address:
+    """Read GROUP:PORT, an IPv4 multicast group."""
+    try:
+        read = address(value)
+        whole = ipaddress.IPv4Address(read.host).is_multicast and read.port > 0
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError("must be an IPv4 multicast group and a port, such as 239.255.74.1:7403")
+    return read
 
 
 def _whole(value: str) -> int:

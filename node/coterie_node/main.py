@@ -62,7 +62,7 @@ def run(config: NodeConfig) -> int:
         while True:
             try:
                 again = uvloop.run(_serve(config))
-            except (StoreError, ListenError, WrongRing, OSError) as error:
+            except (ConfigError, StoreError, ListenError, WrongRing, OSError) as error:
                 print(f"coterie-node: {error}", file=sys.stderr, flush=True)
                 return FAILED
             if not again:

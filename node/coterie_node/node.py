@@ -29,9 +29,10 @@ from .admin_view import LateView
 from .api.admin import admin_app
 from .api.rooms import Facts
 from .api.view import View
-from .discovery.static import StaticDiscovery
+from .discovery.choose import choose
+from .discovery.lookout import Lookout
 from .edge import Edge
-from .identity import Beginning, Identity, Meeting, Membership
+from .identity import Beginning, Identity, Meeting, Membership, WrongRing
 from .listening import Port
 from .peer.links import Links
 from .peer.settings import peer_settings
@@ -50,6 +51,8 @@ log = structlog.get_logger()
 DEFAULT_REPLICATION_FACTOR = 3
 GREET_TIMEOUT = 1.0
 SEARCH_PAUSE = 0.2
+REMIND = 60.0
+"""Seconds between two log lines about the same other ring."""
 DRAIN_SECONDS = 8.0
 """How long a stopping node lets commits and clients finish; SIGTERM promises 10 s in all."""
 
@@ -71,7 +74,10 @@ class SystemClock:
 
 
 class Node:
-    """Starts and stops everything. `gave_up` says that the node gave its empty ring up and should start anew."""
+    """Starts and stops everything. `gave_up` says that the node gave its empty ring up and should start anew.
+
+    Raises ConfigError when the ring's secret is needed and cannot be read.
+    """
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
@@ -80,9 +86,11 @@ class Node:
         self._boot = secrets.token_hex(16)
         self._dispatcher = Dispatcher()
         self._tasks = TaskGroup()
-        self._discovery = StaticDiscovery(config.seed)
+        self._discovery = choose(config, self._hello)
+        self._lookout = Lookout(self._discovery, self._clock, self._alone)
         self._waiting = "starting"
         self._foreign: dict[str, float] = {}
+        self._said: dict[str, float] = {}
         self._stack = contextlib.AsyncExitStack()
         self._edge: Edge | None = None
         self._replica: Replica | None = None
@@ -111,8 +119,11 @@ class Node:
         self._links.watch_foreign(self._met_foreign)
         port = await self._links.start(config.listen_peer.host, config.listen_peer.port)
         self._me = msgspec.structs.replace(self._me, peer_port=port)
+        await self._discovery.start()
+        self._stack.push_async_callback(self._discovery.close)
         if self._membership is None:
             await self._find_ring()
+        self._tasks.start(self._lookout.run(), "discovery")
         self._links.book.watch(self._remember)
         await self._take_part(view)
 
@@ -139,7 +150,7 @@ class Node:
         identity, self._remembered, incarnation = await self._store.transact(load)
         beginning = identities.begin(
             identity,
-            found=config.found,
+            found=config.founds,
             expected=config.ring_uid,
             replication_factor=config.replication_factor,
             slots=config.slots,
@@ -178,28 +189,60 @@ class Node:
         )
 
     async def _find_ring(self) -> None:
-        """Wait until a ring answers. Raises WrongRing when it is not the one that was asked for."""
-        config = self._config
-        while self._membership is None:
-            self._waiting = f"waiting for a ring to answer at {self._discovery.describe()}"
-            log.info("looking for a ring", where=self._discovery.describe())
-            for at in await self._discovery.addresses():
-                try:
-                    hello = await self._links.greet(at.host, at.port, GREET_TIMEOUT)
-                except CoterieError as error:
-                    log.debug("nobody there", address=str(at), reason=error.detail)
-                    continue
-                found = identities.join(
-                    hello,
-                    expected=config.ring_uid,
-                    replication_factor=config.replication_factor,
-                    slots=config.slots,
-                )
-                if found is not None:
-                    await self._belong(found)
-                    self._links.ring_changed()
-                    return
+        """Wait until a ring answers.
+
+        Raises WrongRing when a seed's ring is not the one that was asked for: whoever named the seed can mend that.
+        What other ways of discovery name comes and goes: then that is said, and the node goes on waiting.
+        """
+        refusals: list[str] = []
+        while True:
+            self._wait_for_ring(refusals)
+            refusals = []
+            asked = [asyncio.ensure_future(self._offer_at(at)) for at in await self._discovery.addresses()]
+            try:
+                for answer in asyncio.as_completed(asked):
+                    try:
+                        found = await answer
+                    except WrongRing as error:
+                        if self._config.discovery == "static":
+                            raise
+                        refusals.append(str(error))
+                        continue
+                    if found is not None:
+                        await self._belong(found)
+                        self._links.ring_changed()
+                        return
+            finally:
+                for one in asked:
+                    one.cancel()
+                await asyncio.gather(*asked, return_exceptions=True)
             await self._clock.sleep(SEARCH_PAUSE * self._rng.uniform(0.8, 1.2))
+
+    def _wait_for_ring(self, refusals: Sequence[str]) -> None:
+        """Say what the node waits for; in the log when that has changed."""
+        founder = self._config.founder
+        parts = [f"waiting for a ring to answer at {self._discovery.describe()}", *sorted(refusals)]
+        if founder and not self._config.ring_uid:
+            parts.append(f"{founder} is to found it")
+        waiting = "; ".join(parts)
+        if waiting != self._waiting:
+            self._waiting = waiting
+            log.info("looking for a ring", what=waiting)
+
+    async def _offer_at(self, at: Address) -> Membership | None:
+        """Return the membership that who answers at an address offers; None for nobody. Raises WrongRing."""
+        try:
+            hello = await self._links.greet(at.host, at.port, GREET_TIMEOUT)
+        except CoterieError as error:
+            log.debug("nobody there", address=str(at), reason=error.detail)
+            return None
+        config = self._config
+        return identities.join(
+            hello,
+            expected=config.ring_uid,
+            replication_factor=config.replication_factor,
+            slots=config.slots,
+        )
 
     async def _take_part(self, view: LateView) -> None:
         config, membership = self._config, self._membership
@@ -279,8 +322,15 @@ class Node:
         await self._store.transact(lambda tx: identities.put_position(tx, position))
 
     def _candidates(self) -> list[NodeRef]:
-        seeds = [NodeRef(Uid(""), "", -1, at.host, at.port, 0, 0, 0) for at in self._config.seed]
-        return [*self._remembered, *seeds]
+        """Name the nodes that may be of this ring: remembered ones, and whoever is where discovery points.
+
+        After a power cut of a whole cluster only discovery knows where anybody is. Whose link stands needs no dial.
+        """
+        linked = {ref.address: ref for ref in self._links.book.all() if self._links.alive(ref.uid)}
+        found = [
+            linked.get(str(at)) or NodeRef(Uid(""), "", -1, at.host, at.port, 0, 0, 0) for at in self._lookout.addresses
+        ]
+        return [*self._remembered, *found]
 
     def _remember(self, refs: Sequence[NodeRef]) -> None:
         known = {ref.uid: ref for ref in (*self._remembered, *refs) if ref.uid and ref.uid != self._me.uid}
@@ -288,6 +338,9 @@ class Node:
         if newest != self._remembered:
             self._remembered = newest
             self._tasks.start(self._store.transact(lambda tx: identities.remember(tx, newest)), "remember peers")
+
+    def _alone(self) -> bool:
+        return self._replica is None or not self._replica.driver.successors()
 
     def _met_foreign(self, hello: PeerHello) -> None:
         if self._membership is not None:
@@ -297,7 +350,7 @@ class Node:
         def holds(tx: Tx) -> bool:
             return bool(tx.slots_with_records() or tx.slots_with_accounts())
 
-        alone = self._replica is None or not self._replica.driver.successors()
+        alone = self._alone()
         first = self._foreign.setdefault(hello.ring_uid, self._clock.now())
         decided = identities.meet(
             ring,
@@ -307,7 +360,9 @@ class Node:
             seen_for=self._clock.now() - first,
         )
         if decided is Meeting.SAY:
-            log.error("another ring", what=identities.stranger(ring, hello))
+            if self._clock.now() - self._said.get(hello.ring_uid, -REMIND) >= REMIND:
+                self._said[hello.ring_uid] = self._clock.now()
+                log.error("another ring", what=identities.stranger(ring, hello))
         elif decided is Meeting.GIVE_UP:
             log.warning("gives its empty ring up to join another", ring_uid=hello.ring_uid)
             self.gave_up = True
@@ -321,4 +376,4 @@ class Node:
 
 def without_founding(config: NodeConfig) -> NodeConfig:
     """Return the settings for a node that has given its ring up: it founds no other."""
-    return replace(config, found=False)
+    return replace(config, found=False, founder="")

@@ -12,7 +12,15 @@ from ..config import Address
 
 
 class Discovery(Protocol):
-    """A way to find other nodes. It is asked again for as long as the node is alone."""
+    """A way to find other nodes. It is asked again and again, more often while the node is alone."""
+
+    async def start(self) -> None:
+        """Begin; the node's own peer port is open by now. Raises ListenError."""
+        ...
+
+    async def close(self) -> None:
+        """End."""
+        ...
 
     async def addresses(self) -> Sequence[Address]:
         """Return where other nodes' peer ports may be, best first. Empty when nothing is known just now."""

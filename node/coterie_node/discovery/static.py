@@ -13,6 +13,12 @@ class StaticDiscovery:
     def __init__(self, seeds: Sequence[Address]) -> None:
         self._seeds = tuple(dict.fromkeys(seeds))
 
+    async def start(self) -> None:
+        """Nothing has to be begun."""
+
+    async def close(self) -> None:
+        """Nothing has to be ended."""
+
     async def addresses(self) -> Sequence[Address]:
         """Return the seeds in the order given, each once."""
         return self._seeds

@@ -93,8 +93,14 @@ def test_seeds_may_be_given_again_or_with_commas() -> None:
         (["--listen-client", "::1:7400"], "must be HOST:PORT"),
         (["--listen-peer", "127.0.0.1:70000"], "must be HOST:PORT"),
         (["--listen-peer", "127.0.0.1:7400"], "is given for two"),
-        (["--discovery", "dns"], "comes with a later release"),
-        (["--discovery", "multicast"], "comes with a later release"),
+        (["--discovery", "dns"], "needs --peers-service"),
+        (["--discovery", "multicast"], "needs --secret-file"),
+        (["--peers-service", "main peers"], "must be a DNS name"),
+        (["--peers-service", "main-peers.chat.svc:7401"], "must be a DNS name without a port"),
+        (["--peers-service", "10.0.0.1"], "name it with --seed"),
+        (["--multicast-group", "10.0.0.1:7403"], "must be an IPv4 multicast group and a port"),
+        (["--multicast-group", "239.1.2.3"], "must be an IPv4 multicast group and a port"),
+        (["--multicast-group", "239.1.2.3:0"], "must be an IPv4 multicast group and a port"),
         (["--discovery", "carrier pigeons"], "must be one of static"),
         (["--preset", "moon"], "must be one of local, cluster, wan"),
         (["--replace-after", "soon"], "number of seconds"),
@@ -111,6 +117,41 @@ def test_what_cannot_be_is_said_in_one_line(flags: list[str], words: str) -> Non
         run(*flags)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_how_a_node_finds_the_others() -> None:
+    config, _ = run("--discovery", "dns", "--peers-service", "main-peers.chat.svc")
+    assert (config.discovery, config.peers_service) == ("dns", "main-peers.chat.svc")
+    config, sources = run("--discovery", "multicast", "--secret-file", "/s", "--multicast-group", "239.1.2.3:99")
+    assert (config.secret_file, config.multicast_group) == (Path("/s"), Address("239.1.2.3", 99))
+    assert sources["multicast_group"].shown == "239.1.2.3:99"
+    assert NodeConfig().multicast_group == Address("239.255.74.1", 7403)
+
+
+@pytest.mark.parametrize(
+    ("settings", "founds"),
+    [
+        ({}, False),
+        ({"FOUND": "true"}, True),
+        ({"FOUNDER": "n1"}, True),
+        ({"FOUNDER": ""}, False),
+        ({"FOUNDER": "n2"}, False),
+        ({"FOUNDER": "n1", "NAME": "main-0"}, False),
+        ({"FOUNDER": "main-0", "NAME": "main-0"}, True),
+        ({"FOUNDER": "n1", "RING_UID": "5" * 32}, False),
+        ({"FOUND": "true", "RING_UID": "5" * 32}, True),
+    ],
+)
+def test_who_founds_the_ring(settings: Environment, founds: bool) -> None:
+    config, _ = run(environment={f"COTERIE_NODE_{name}": value for name, value in settings.items()})
+    assert config.founds is founds
+
+
+def test_an_empty_variable_is_no_setting_where_there_may_be_none() -> None:
+    names = ("RING_UID", "FOUNDER", "SEED", "PEERS_SERVICE", "SECRET_FILE", "ADMIN_TOKEN_FILE", "ADVERTISE")
+    config, sources = run(environment={f"COTERIE_NODE_{name}": "" for name in names})
+    assert config == run()[0]
+    assert {sources[name.lower()].shown for name in names} == {""}
 
 
 def test_a_variable_that_cannot_be_is_named() -> None:
