@@ -30,8 +30,15 @@ class Health:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._parts: dict[str, _Part] = {}
-        self.waiting_for = "the first answer of the Kubernetes API"
-        """Why the operator is not ready; empty when it is."""
+        self._questions: list[Callable[[], str]] = []
+
+    def ask(self, question: Callable[[], str]) -> None:
+        """Ask this for readiness: it answers with what is waited for, or with nothing."""
+        self._questions.append(question)
+
+    def waiting(self) -> list[str]:
+        """Return what the operator waits for before it can work."""
+        return [said for question in self._questions if (said := question())]
 
     def expect(self, part: str, limit: float) -> None:
         """Count a part in: from now on it must beat at least each `limit` seconds."""
@@ -63,8 +70,7 @@ def app(health: Health, metrics: Metrics) -> web.Application:
         return _answer(health.dead())
 
     async def readyz(_: web.Request) -> web.Response:
-        waiting = [f"waiting for {health.waiting_for}"] if health.waiting_for else []
-        return _answer(health.dead() + waiting)
+        return _answer(health.dead() + health.waiting())
 
     async def exposition(_: web.Request) -> web.Response:
         return web.Response(body=metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -11,7 +11,7 @@ import asyncio
 import enum
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -54,7 +54,10 @@ class _Turn(enum.Enum):
 
 
 class Elector:
-    """One contender for a lease. `duration` is in seconds; clock and sleep are handed in for tests."""
+    """One contender for a lease. `duration` is in seconds; clock and sleep are handed in for tests.
+
+    `owner` is a reference to what the lease goes with while we hold it: our pod, so that nothing is left behind.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Elector:
         identity: str,
         duration: float,
         *,
+        owner: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -71,11 +75,13 @@ class Elector:
         self._namespace, self._name, self.identity = namespace, name, identity
         self._duration = duration
         self._interval = duration / 3
+        self._owner = owner
         self._clock, self._sleep = clock, sleep
         self._held_until = -math.inf
         self._seen = ("", 0.0)
         """The version of another's lease, and when we first saw it."""
-        self._said = ""
+        self.trouble = ""
+        """Why the last attempt failed; empty when it was answered."""
 
     @property
     def held(self) -> bool:
@@ -132,11 +138,11 @@ class Elector:
                 turn = await self._attempt()
         except (KubeError, TimeoutError) as error:
             said = str(error) or f"the Kubernetes API did not answer within {limit:.1f} s"
-            if said != self._said:
+            if said != self.trouble:
                 log.warning("no turn at the lease", lease=self._name, error=said)
-            self._said = said
+            self.trouble = said
             return _Turn.AGAIN
-        self._said = ""
+        self.trouble = ""
         return turn
 
     async def _attempt(self) -> _Turn:
@@ -169,7 +175,9 @@ class Elector:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         before = (lease or {}).get("spec") or {}
         ours = before.get("holderIdentity") == self.identity
-        metadata = lease["metadata"] if lease else {"name": self._name, "namespace": self._namespace}
+        metadata = dict(lease["metadata"]) if lease else {"name": self._name, "namespace": self._namespace}
+        if self._owner:
+            metadata["ownerReferences"] = [dict(self._owner)]
         return {
             "apiVersion": LEASE.api,
             "kind": "Lease",

@@ -1,0 +1,349 @@
+"""The loop: one task a Ring, which looks at everything, decides, acts, and waits until something is worth a look.
+
+Nothing is carried from one pass to the next but what a restart may forget: which nodes refused a step, what the API
+refused, how often it failed. A pass never ends the process; what goes wrong becomes a condition of the Ring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from .act import Hands, NameTaken, Outcome, Problem, problem
+from .admin import Admin
+from .events import Events
+from .health import Health
+from .kube import RING, Conflict, Kube, KubeError, NotFound, NotLeader, Object, Unreachable
+from .manifests import build, secret, template_hash
+from .metrics import Metrics
+from .model import Observed, Plan, RingSpec
+from .observe import Sight, look, operation, statefulset_view
+from .plan import plan
+from .spec import SpecError, read_spec
+from .status import events, status
+from .watch import Key, Seen, Watch
+
+log = structlog.get_logger()
+
+USUAL_SECONDS = 10.0
+"""How often a quiet ring is looked at: nodes tell nobody when they are done, and a lost event must not matter long."""
+RELIST_SECONDS = 20.0
+"""How often the rings are listed, besides being watched."""
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+"""Pauses after failures, doubling between these."""
+SETTLE_SECONDS = 0.5
+"""The least between the beginnings of two passes: what changes together is seen together, nodes are not pestered."""
+RETRY_SECONDS = 5.0
+"""The same while that fails."""
+NO_CRD = (
+    "this cluster does not know the kind Ring: install the CustomResourceDefinition rings.coterie.chat"
+    " (helm does, or `coterie-operator apply-crd` with the file in the chart's crds folder); waiting for it"
+)
+DEAD_AFTER = 180.0
+"""Seconds without one answered pass or list after which the loop counts as dead: three of the longest pauses."""
+LIST = "list of rings"
+WATCH = "watch"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every pass works with."""
+
+    kube: Kube
+    admin: Admin
+    events: Events
+    metrics: Metrics
+    health: Health
+    node_image: str
+    """For Rings that name none: the operator's own."""
+
+
+class Rings:
+    """Keeps a task for every Ring in a namespace, or in all of them (None)."""
+
+    def __init__(self, tools: Tools, namespace: str | None) -> None:
+        self._tools = tools
+        self._namespace = namespace
+        self._loops: dict[Key, RingLoop] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._seen = Seen()
+        self._watch = Watch(tools.kube, namespace, self.touch, self._seen)
+        self._trouble = "the rings are not listed yet"
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        self._tools.health.expect(LIST, DEAD_AFTER)
+        self._tools.health.expect(WATCH, DEAD_AFTER)
+        self._tools.health.ask(lambda: self._trouble)
+        watching = asyncio.create_task(self._watch.run(), name="watch")
+        try:
+            while True:
+                await self._relist()
+                await asyncio.sleep(RELIST_SECONDS if not self._trouble else RETRY_SECONDS)
+        finally:
+            tasks = [watching, *self._tasks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def touch(self, key: Key) -> None:
+        """Say that something about a ring has changed."""
+        if key not in self._tasks:
+            loop = self._loops[key] = RingLoop(self._tools, key)
+            task = self._tasks[key] = asyncio.create_task(loop.run(), name=f"ring {key[0]}/{key[1]}")
+            task.add_done_callback(lambda done: self._ended(key, done))
+        self._loops[key].touched.set()
+
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key], self._loops[key]
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, NotLeader):
+            log.error("the loop of a ring ended", ring=f"{key[0]}/{key[1]}", exc_info=error)
+
+    async def _relist(self) -> None:
+        """Find rings that no event told of, and find out whether the watch lives."""
+        try:
+            found = await self._tools.kube.list(RING, self._namespace)
+        except KubeError as error:
+            trouble = NO_CRD if isinstance(error, NotFound) else str(error)
+            if trouble != self._trouble:
+                log.error("cannot list the rings", error=trouble)
+            self._trouble = trouble
+            if not isinstance(error, Unreachable):
+                self._tools.health.beat(LIST)
+                self._tools.health.beat(WATCH)
+            return
+        self._trouble = ""
+        self._tools.health.beat(LIST)
+        listed = {_key(ring): str(ring["metadata"]["resourceVersion"]) for ring in found}
+        if self._seen.alive(listed) or self._watch.refused:
+            self._tools.health.beat(WATCH)
+        for key in listed.keys() - self._tasks.keys():
+            self.touch(key)
+
+
+class RingLoop:
+    """The loop of one Ring."""
+
+    def __init__(
+        self, tools: Tools, key: Key, *, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None
+    ) -> None:
+        self._tools = tools
+        self._namespace, self._name = key
+        self.touched = asyncio.Event()
+        self._hands = Hands(tools.kube, tools.admin)
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311  (spreads pauses)
+        self._problem: Problem | None = None
+        """What kept the last pass from doing what it should."""
+        self._failures = 0
+        self._answered = True
+        """Whether the API answered in the last pass, be it with a refusal."""
+        self._doing: str | None = None
+        self._where = f"{self._namespace}/{self._name}"
+
+    async def run(self) -> None:
+        """Look after the Ring until it is gone."""
+        part = f"ring {self._where}"
+        self._tools.health.expect(part, DEAD_AFTER)
+        try:
+            while True:
+                self.touched.clear()
+                began = self._clock()
+                pause = await self._once()
+                self._tools.metrics.seconds.observe(self._clock() - began)
+                if pause is None:
+                    return
+                if self._answered:
+                    self._tools.health.beat(part)
+                await self._wait(began, pause)
+        finally:
+            self._tools.health.drop(part)
+            self._tools.metrics.forget(self._namespace, self._name)
+
+    async def _wait(self, began: float, pause: float) -> None:
+        """Wait for a touch, at most so long. (A pass often touches its own ring by the status that it writes.)"""
+        least = FIRST_PAUSE if self._failures else SETTLE_SECONDS
+        await asyncio.sleep(max(0.0, min(pause, began + least - self._clock())))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, began + pause - self._clock())):
+                await self.touched.wait()
+
+    async def _once(self) -> float | None:
+        """Make one pass; return the seconds until the next, or None when there is no such Ring any more."""
+        ring: Object | None = None
+        self._answered = True
+        try:
+            ring = await self._tools.kube.find(RING, self._namespace, self._name)
+            if ring is None:
+                return None
+            if "deletionTimestamp" in ring["metadata"]:
+                return USUAL_SECONDS
+            pause = await self._pass(ring)
+        except (NotLeader, asyncio.CancelledError):
+            raise
+        except Conflict as error:
+            log.debug("changed while it was looked at", ring=self._where, error=str(error))
+            return SETTLE_SECONDS
+        except Unreachable as error:
+            self._answered = False
+            return await self._failed(None, Problem("Unreachable", str(error)))
+        except SpecError as error:
+            return await self._failed(ring, Problem("InvalidSpec", str(error)))
+        except KubeError as error:
+            return await self._failed(ring, problem(error))
+        except Exception as error:
+            log.exception("a pass went wrong", ring=self._where)
+            said = f"the operator failed ({type(error).__name__}: {error}); its log says how, it tries again"
+            return await self._failed(ring, Problem("InternalError", said))
+        self._failures = 0
+        return pause
+
+    async def _pass(self, ring: Object) -> float:
+        """Observe, plan, act; return the seconds until the next look. Raises SpecError and KubeError."""
+        spec = read_spec(ring)
+        sight = await look(self._tools.kube, self._tools.admin, self._namespace, self._name)
+        observed = self._observed(ring, spec, sight)
+        decided = plan(observed)
+        if decided.doing != self._doing:
+            self._doing = decided.doing
+            log.info("decided", ring=self._where, doing=decided.doing or "nothing: the ring is as it should be")
+        wanted = status(observed, decided)
+        ring = await self._write(ring, wanted, decided)
+        if spec.paused:
+            return self._spread(decided.wake_after)
+        outcome = await self._put(ring, observed, decided, sight)
+        found = outcome.problems[0] if outcome.problems else None
+        if found != self._problem:
+            self._problem = found
+            ring = await self._write(ring, wanted, decided)
+        for one in outcome.problems:
+            self._tools.metrics.errors.labels(one.reason).inc()
+            log.error("not put in place", ring=self._where, reason=one.reason, error=one.message)
+        if decided.step is not None and outcome.essential:
+            await self._hands.step(ring, decided.step, sight, outcome)
+        if outcome.again is not None:
+            return outcome.again
+        return self._spread(decided.wake_after)
+
+    def _observed(self, ring: Object, spec: RingSpec, sight: Sight) -> Observed:
+        metadata, current = ring["metadata"], ring.get("status", {})
+        return Observed(
+            now=sight.now,
+            name=self._name,
+            namespace=self._namespace,
+            uid=metadata["uid"],
+            generation=int(metadata["generation"]),
+            deleting="deletionTimestamp" in metadata,
+            spec=spec,
+            status=current,
+            template_hash=template_hash(self._name, spec),
+            ring_uid=sight.recorded_uid or str(current.get("ringUid", "")),
+            statefulset=None if sight.statefulset is None else statefulset_view(sight.statefulset),
+            pods=sight.pods,
+            claims=sight.claims,
+            nodes=sight.nodes,
+            ring=sight.ring,
+            operation=operation(current),
+        )
+
+    async def _put(self, ring: Object, observed: Observed, decided: Plan, sight: Sight) -> Outcome:
+        try:
+            await self._hands.put_secret(lambda: secret(ring), sight)
+        except (Unreachable, Conflict):
+            raise
+        except (KubeError, NameTaken) as error:
+            return Outcome([problem(error)], essential=False)
+        return await self._hands.put(ring, build(observed, decided), sight)
+
+    async def _write(self, ring: Object, wanted: Mapping[str, Any], decided: Plan) -> Object:
+        """Write the status if it differs, and tell what is new in it."""
+        before = ring.get("status", {})
+        after = degraded(wanted, self._problem, before, datetime.now(UTC))
+        ring = await self._hands.write_status(ring, after)
+        self._show(after)
+        notes = [(note.type, note.reason, note.message) for note in events(before, decided, after)]
+        if self._problem is not None and not said(before, self._problem):
+            notes.append(("Warning", self._problem.reason, self._problem.message))
+        for note in dict.fromkeys(notes):
+            await self._tools.events.say(ring, *note)
+        return ring
+
+    async def _failed(self, ring: Object | None, found: Problem) -> float:
+        """Say why a pass ended; return the pause before the next."""
+        self._failures += 1
+        self._tools.metrics.errors.labels(found.reason).inc()
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures - 1, 10)) * self._rng.uniform(0.75, 1.0)
+        log.error(
+            "the pass failed", ring=self._where, reason=found.reason, error=found.message, again_in=round(pause, 1)
+        )
+        if ring is not None:
+            await self._tell(found)
+        return pause
+
+    async def _tell(self, found: Problem) -> None:
+        """Say in the Ring's status why it cannot be looked after. What it said before stays beside it."""
+        try:
+            ring = await self._tools.kube.get(RING, self._namespace, self._name)
+            await self._tell_ring(ring, found)
+        except KubeError as error:
+            log.error("could not write the status", ring=self._where, error=str(error))
+
+    async def _tell_ring(self, ring: Object, found: Problem) -> None:
+        before = ring.get("status", {})
+        now = {**before, "observedGeneration": ring["metadata"]["generation"]}
+        after = degraded(now, found, before, datetime.now(UTC))
+        if not said(before, found):
+            await self._tools.events.say(ring, "Warning", found.reason, found.message)
+        await self._hands.write_status(ring, after)
+        self._show(after)
+
+    def _show(self, current: Mapping[str, Any]) -> None:
+        shown = {one["type"]: one["status"] == "True" for one in current.get("conditions", ())}
+        self._tools.metrics.conditions(self._namespace, self._name, shown)
+
+    def _spread(self, wake_after: float | None) -> float:
+        """Return when to look again, such that many rings are not looked at all at once."""
+        return wake_after if wake_after is not None else USUAL_SECONDS * self._rng.uniform(0.9, 1.1)
+
+
+def degraded(
+    wanted: Mapping[str, Any], found: Problem | None, before: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    """Return a status that says Degraded because of a problem, or the status itself without one."""
+    if found is None:
+        return dict(wanted)
+    was = next((one for one in before.get("conditions", ()) if one["type"] == "Degraded"), {})
+    stays = was.get("status") == "True" and "lastTransitionTime" in was
+    condition = {
+        "type": "Degraded",
+        "status": "True",
+        "reason": found.reason,
+        "message": found.message,
+        "lastTransitionTime": was["lastTransitionTime"] if stays else now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    conditions = {one["type"]: one for one in wanted.get("conditions", ())}
+    conditions["Degraded"] = condition
+    state = wanted.get("state", "Ready")
+    return {**wanted, "state": "Degraded" if state == "Ready" else state, "conditions": list(conditions.values())}
+
+
+def said(current: Mapping[str, Any], found: Problem) -> bool:
+    """Whether a status says so already."""
+    return any(
+        one["type"] == "Degraded" and (one.get("reason"), one.get("message")) == (found.reason, found.message)
+        for one in current.get("conditions", ())
+    )
+
+
+def _key(ring: Object) -> Key:
+    return ring["metadata"]["namespace"], ring["metadata"]["name"]
