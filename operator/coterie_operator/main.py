@@ -97,7 +97,6 @@ async def _run(config: RunConfig) -> int:
         log.info("standing by", lease=f"{turns.namespace}/{config.lease_name}", identity=identity)
         tools = Tools(kube, admin, Events(kube, identity), metrics, health, config.node_image)
         return await _turn(elector, Rings(tools, None if config.all_namespaces else kube.namespace), metrics, stop)
-    return FAILED
 
 
 async def _turn(elector: Elector, rings: Rings, metrics: Metrics, stop: asyncio.Event) -> int:

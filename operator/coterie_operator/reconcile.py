@@ -322,7 +322,7 @@ def degraded(
     """Return a status that says Degraded because of a problem, or the status itself without one."""
     if found is None:
         return dict(wanted)
-    was = next((one for one in before.get("conditions", ()) if one["type"] == "Degraded"), {})
+    was: Mapping[str, Any] = next((one for one in before.get("conditions", ()) if one["type"] == "Degraded"), {})
     stays = was.get("status") == "True" and "lastTransitionTime" in was
     condition = {
         "type": "Degraded",
