@@ -221,9 +221,12 @@ def newest(events: Iterable[Object]) -> str:
 def _pod_trouble(status: Mapping[str, Any]) -> tuple[str, str]:
     """Return reason and sentence about what keeps a pod from running, or twice nothing."""
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
-        waiting = container.get("state", {}).get("waiting")
-        if waiting and waiting.get("reason") not in STARTING:
-            return str(waiting.get("reason", "Waiting")), _sentence(waiting, container)
+        state, last = container.get("state", {}), container.get("lastState", {}).get("terminated")
+        if (waiting := state.get("waiting")) and waiting.get("reason") not in STARTING:
+            said = str(waiting.get("message") or waiting.get("reason", "the container waits"))
+            return str(waiting.get("reason", "Waiting")), f"{said}; {_ended(last)}" if last else said
+        if (ended := state.get("terminated")) and ended.get("exitCode"):
+            return str(ended.get("reason", "Error")), _ended(ended)
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         return str(scheduled.get("reason", "Unschedulable")), str(scheduled.get("message", "it is not scheduled"))
@@ -232,16 +235,11 @@ def _pod_trouble(status: Mapping[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-def _sentence(waiting: Mapping[str, Any], container: Mapping[str, Any]) -> str:
-    """Say why a container waits, and how it ended before."""
-    parts = [str(waiting.get("message") or waiting.get("reason", "the container waits"))]
-    last = container.get("lastState", {}).get("terminated")
-    if last:
-        said = str(last.get("message") or "").strip()
-        parts.append(
-            f"it ended with exit code {last.get('exitCode')} ({last.get('reason')})" + (f": {said}" if said else "")
-        )
-    return "; ".join(parts)
+def _ended(terminated: Mapping[str, Any]) -> str:
+    """Say how a container ended."""
+    how = f"it ended with exit code {terminated.get('exitCode')} ({terminated.get('reason')})"
+    said = str(terminated.get("message") or "").strip()
+    return f"{how}: {said}" if said else how
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
