@@ -29,6 +29,8 @@ UNUSED = (
 )
 SUFFIXES = {".pyi", ".pyx", ".pxd", ".c", ".h"}
 """Sources of compiled modules, and types for people who write code."""
+HOLLOW = {"kubernetes/__init__.py": '"""Only kubernetes.aio is installed here."""\n'}
+"""Files that would import what has gone."""
 COMPILED_ONLY = ("kubernetes",)
 """Generated code in thousands of files that nobody will read in a container."""
 
@@ -42,6 +44,8 @@ def main(venv: Path) -> None:
         path.unlink()
     for path in [path for path in packages.rglob("tests") if path.is_dir()]:
         shutil.rmtree(path)
+    for name, text in HOLLOW.items():
+        (packages / name).write_text(text)
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     for name in COMPILED_ONLY:
         compileall.compile_dir(packages / name, quiet=1, legacy=True, invalidation_mode=mode, workers=0)
