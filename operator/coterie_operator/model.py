@@ -25,6 +25,7 @@ class RingSpec:
     slots: int = 1024
     image: str = ""
     image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
     storage_size: str = "1Gi"
     storage_class: str | None = None
     """None: the cluster's default class."""
@@ -135,6 +136,17 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A node's no to the last step asked of it. Kept from pass to pass in memory only, until a step succeeds there."""
+
+    pod_uid: str
+    step: str
+    """The step's class: Leave, CancelLeave or Move."""
+    message: str
+    """What the node said."""
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that a decision may rest on, gathered in one pass."""
 
@@ -162,6 +174,8 @@ class Observed:
     """The ring as the node sees it that sees most of it; None while no node answers."""
     operation: Operation | None = None
     """status.operation, read."""
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+    """By the pod's name. Forgotten when the operator restarts: the step is asked again, and refused again."""
 
 
 # --- What is decided --------------------------------------------------------------------------------------------------
@@ -205,6 +219,16 @@ Step = Leave | CancelLeave | Move | Replace
 class Blocked:
     """Why a scale-down does not go on: reason (CamelCase, for scripts) and message (what, why, what to do next)."""
 
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to be told as an Event."""
+
+    type: str
+    """Normal or Warning."""
     reason: str
     message: str
 
