@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ NO_CRD = (
 )
 DEAD_AFTER = 180.0
 """Seconds without one answered pass or list after which the loop counts as dead: three of the longest pauses."""
+CONFLICTS = 10
+"""So many conflicts one after another are no coincidence: a failure, with its pauses."""
 LIST = "list of rings"
 WATCH = "watch"
 
@@ -104,9 +107,13 @@ class Rings:
         self._loops[key].touched.set()
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(key) is task:
-            del self._tasks[key], self._loops[key]
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, NotLeader):
+        loop = self._loops[key]
+        del self._tasks[key], self._loops[key]
+        if task.cancelled():
+            return
+        if (error := task.exception()) is None and loop.touched.is_set():
+            self.touch(key)  # it came back while its loop was ending
+        if error is not None and not isinstance(error, NotLeader):
             log.error("the loop of a ring ended", ring=f"{key[0]}/{key[1]}", exc_info=error)
 
     async def _relist(self) -> None:
@@ -145,7 +152,7 @@ class RingLoop:
         self._rng = rng or random.Random()  # noqa: S311  (spreads pauses)
         self._problem: Problem | None = None
         """What kept the last pass from doing what it should."""
-        self._failures = 0
+        self._failures = self._conflicts = 0
         self._answered = True
         """Whether the API answered in the last pass, be it with a refusal."""
         self._doing: str | None = None
@@ -192,8 +199,11 @@ class RingLoop:
         except (NotLeader, asyncio.CancelledError):
             raise
         except Conflict as error:
+            self._conflicts += 1
             log.debug("changed while it was looked at", ring=self._where, error=str(error))
-            return SETTLE_SECONDS
+            if self._conflicts < CONFLICTS:
+                return SETTLE_SECONDS
+            return await self._failed(ring, problem(error))
         except Unreachable as error:
             self._answered = False
             return await self._failed(None, Problem("Unreachable", str(error)))
@@ -205,12 +215,12 @@ class RingLoop:
             log.exception("a pass went wrong", ring=self._where)
             said = f"the operator failed ({type(error).__name__}: {error}); its log says how, it tries again"
             return await self._failed(ring, Problem("InternalError", said))
-        self._failures = 0
+        self._failures = self._conflicts = 0
         return pause
 
     async def _pass(self, ring: Object) -> float:
         """Observe, plan, act; return the seconds until the next look. Raises SpecError and KubeError."""
-        spec = read_spec(ring)
+        spec = read_spec(ring, self._tools.node_image)
         sight = await look(self._tools.kube, self._tools.admin, self._namespace, self._name)
         observed = self._observed(ring, spec, sight)
         decided = plan(observed)
@@ -258,7 +268,7 @@ class RingLoop:
 
     async def _put(self, ring: Object, observed: Observed, decided: Plan, sight: Sight) -> Outcome:
         try:
-            await self._hands.put_secret(lambda: secret(ring), sight)
+            await self._hands.put_secret(lambda: secret(ring, secrets.token_hex(32), secrets.token_hex(32)), sight)
         except (Unreachable, Conflict):
             raise
         except (KubeError, NameTaken) as error:
