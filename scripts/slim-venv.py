@@ -36,6 +36,7 @@ COMPILED_ONLY = ("kubernetes",)
 
 
 def main(venv: Path) -> None:
+    """Take out what is not needed, and compile the rest."""
     (packages,) = venv.glob("lib/python3*/site-packages")
     for name in UNUSED:
         path = packages / name
