@@ -46,6 +46,7 @@ up: $(VENV)/.installed
 	$(BIN)/coterie up $(ARGS)
 
 test: $(VENV)/.dev
+	$(BIN)/python -m tests.kube prepare
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev
@@ -65,4 +66,4 @@ pythons: $(VENV)/.dev
 	.ci/pythons
 
 kind:
-	@echo "Kubernetes comes with the operator (operator/ and chart/ are still empty rooms). Until then: make up"
+	scripts/kind $(ARGS)
