@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import pytest
-from coterie_operator.rebalance import arcs, shift, skew
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coterie_operator.rebalance import arcs, shift, skew
 
-def joined(rng: random.Random, slots: int, nodes: int, leaves: int) -> list[int]:
+
+def named(places: list[int]) -> dict[str, int]:
+    return {f"n{i}": place for i, place in enumerate(places)}
+
+
+def joined(rng: random.Random, slots: int, nodes: int, leaves: int) -> dict[str, int]:
     """Return positions as they arise: each new node stands in the middle of the widest arc, and some leave again."""
     places = [rng.randrange(slots)]
 
@@ -30,23 +36,26 @@ def joined(rng: random.Random, slots: int, nodes: int, leaves: int) -> list[int]
         join()
     while len(places) > nodes:
         places.pop(rng.randrange(len(places)))
-    return places
+    return named(places)
 
 
-def settle(places: list[int], slots: int, max_skew: float) -> tuple[list[int], int]:
+def order(places: Mapping[str, int], slots: int, origin: int) -> list[str]:
+    return sorted(places, key=lambda name: (places[name] - origin) % slots)
+
+
+def settle(places: Mapping[str, int], slots: int, max_skew: float) -> tuple[Mapping[str, int], int]:
     """Shift until all is well; return the positions and the number of shifts. Checks each shift."""
     count = 0
     while (found := shift(places, slots, max_skew)) is not None:
         who, where = found
-        before = skew(places, slots)
-        others = [place for i, place in enumerate(places) if i != who]
-        assert where not in others
+        others = {other: place for other, place in places.items() if other != who}
+        assert where not in others.values()
+        moved = {**others, who: where}
         # Between its neighbours: the order round the circle stays, seen from any other node.
-        origin = others[0]
-        order = sorted(range(len(places)), key=lambda i: (places[i] - origin) % slots)
-        places = [where if i == who else place for i, place in enumerate(places)]
-        assert order == sorted(range(len(places)), key=lambda i: (places[i] - origin) % slots)
-        assert skew(places, slots) <= before
+        origin = next(iter(others.values()))
+        assert order(moved, slots, origin) == order(places, slots, origin)
+        assert skew(moved, slots) <= skew(places, slots)
+        places = moved
         count += 1
         assert count <= slots * len(places)
     return places, count
@@ -62,16 +71,16 @@ def test_arcs_reach_from_the_predecessor() -> None:
     [([], 0.0), ([7], 1.0), ([0, 32], 1.0), ([0, 16], 1.5), ([60, 4, 32], 28 * 3 / 64)],
 )
 def test_skew(positions: list[int], expected: float) -> None:
-    assert skew(positions, 64) == pytest.approx(expected)
+    assert skew(named(positions), 64) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("positions", [[], [3], [0, 32], [0, 32, 48, 16], [1, 22, 43]])
 def test_an_even_ring_is_left_alone(positions: list[int]) -> None:
-    assert shift(positions, 64, 1.2) is None
+    assert shift(named(positions), 64, 1.2) is None
 
 
 def test_two_nodes_come_to_stand_opposite() -> None:
-    assert shift([0, 16], 64, 1.2) in ((0, 48), (1, 32))
+    assert shift({"a": 0, "b": 16}, 64, 1.2) in (("a", 48), ("b", 32))
 
 
 # At least ten slots a node, as the ring promises.
@@ -96,13 +105,13 @@ def test_a_large_ring_too() -> None:
 @given(st.data())
 def test_any_ring_ends_even(data: st.DataObject) -> None:
     slots = data.draw(st.sampled_from([64, 256, 1024]))
-    nodes = data.draw(st.integers(1, min(24, slots // 2)))
-    places = data.draw(st.lists(st.integers(0, slots - 1), min_size=nodes, max_size=nodes, unique=True))
-    places, _ = settle(places, slots, 1.0)
-    widths = arcs(sorted(places), slots)
+    nodes = data.draw(st.integers(1, 24))
+    drawn = data.draw(st.lists(st.integers(0, slots - 1), min_size=nodes, max_size=nodes, unique=True))
+    places, _ = settle(named(drawn), slots, 1.0)
+    widths = arcs(sorted(places.values()), slots)
     assert max(widths) - min(widths) <= 1
 
 
 @given(st.lists(st.integers(0, 63), min_size=40, max_size=64, unique=True))
 def test_a_ring_with_hardly_a_slot_a_node_ends_too(places: list[int]) -> None:
-    settle(places, 64, 1.0)
+    settle(named(places), 64, 1.0)
