@@ -14,6 +14,9 @@ from .model import Observed, Plan
 
 __all__ = ["build", "secret", "template_hash"]
 
+MULTICAST_PORT = 7403
+"""Where nodes hear each other's announcements (UDP)."""
+
 
 def build(observed: Observed, plan: Plan) -> list[Manifest]:
     """Return the manifests of a ring, in the order in which they are applied; optional ones only if wanted."""
@@ -139,6 +142,13 @@ def _policy(observed: Observed) -> Manifest:
             "matchLabels": {"app.kubernetes.io/name": "coterie", "app.kubernetes.io/component": "operator"}
         },
     }
+    ingress: list[Manifest] = [
+        {"ports": [{"protocol": "TCP", "port": names.CLIENT_PORT}]},
+        {"ports": [{"protocol": "TCP", "port": names.PEER_PORT}], "from": [ring]},
+        {"ports": [{"protocol": "TCP", "port": names.ADMIN_PORT}], "from": [ring, operator]},
+    ]
+    if observed.spec.discovery == "multicast":
+        ingress.append({"ports": [{"protocol": "UDP", "port": MULTICAST_PORT}], "from": [ring]})
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -146,11 +156,7 @@ def _policy(observed: Observed) -> Manifest:
         "spec": {
             "podSelector": {"matchLabels": _selector(observed.name)},
             "policyTypes": ["Ingress"],
-            "ingress": [
-                {"ports": [{"protocol": "TCP", "port": names.CLIENT_PORT}]},
-                {"ports": [{"protocol": "TCP", "port": names.PEER_PORT}], "from": [ring]},
-                {"ports": [{"protocol": "TCP", "port": names.ADMIN_PORT}], "from": [ring, operator]},
-            ],
+            "ingress": ingress,
         },
     }
 

@@ -55,7 +55,8 @@ def pod_template(ring: str, spec: RingSpec) -> Manifest:
             {"name": "tmp", "emptyDir": {}},
             {"name": "ring", "secret": {"secretName": names.ring_secret(ring), "defaultMode": 0o440}},
         ],
-        "affinity": dict(spec.affinity) or _affinity(ring, spec),
+        # Who wishes for certain machines still wants the nodes apart; another podAntiAffinity replaces ours.
+        "affinity": {**_affinity(ring, spec), **spec.affinity},
     }
     if spec.host_network:
         pod["hostNetwork"] = True
@@ -64,7 +65,9 @@ def pod_template(ring: str, spec: RingSpec) -> Manifest:
     if spec.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in spec.image_pull_secrets]
     if spec.topology_spread_constraints:
-        pod["topologySpreadConstraints"] = [dict(one) for one in spec.topology_spread_constraints]
+        # Without a selector a constraint would count no pod at all.
+        ours = {"labelSelector": {"matchLabels": {names.RING_LABEL: ring}}}
+        pod["topologySpreadConstraints"] = [{**ours, **one} for one in spec.topology_spread_constraints]
     if spec.tolerations:
         pod["tolerations"] = [dict(one) for one in spec.tolerations]
     if spec.node_selector:
