@@ -69,8 +69,6 @@ class Outcome:
     problems: list[Problem] = field(default_factory=list)
     again: float | None = None
     """Seconds after which to look again; None: when the plan says."""
-    refusal: NodeRefused | None = None
-    """A node that said no to the step."""
     essential: bool = True
     """Whether the parts are there that a step rests on."""
 
@@ -145,28 +143,32 @@ class Hands:
             outcome.problems.append(problem(error))
         return outcome
 
-    async def step(self, ring: Object, step: Step, sight: Sight, outcome: Outcome) -> None:
-        """Take a step, unless the Ring has changed since it was read. Raises KubeError."""
+    async def step(self, ring: Object, step: Step, sight: Sight, outcome: Outcome) -> bool:
+        """Take a step, unless the Ring has changed since it was read; say whether it was taken.
+
+        Raises KubeError, and NodeRefused when a node says no.
+        """
         live = await self._kube.find(RING, ring["metadata"]["namespace"], ring["metadata"]["name"])
         if live is None or _version(live) != _version(ring):
             outcome.again = 0.0
-            return
+            return False
         if isinstance(step, Replace):
             await self._replace(ring["metadata"]["namespace"], step, sight)
-            return
+            return True
         pod = next((pod for pod in sight.pods if pod.name == step.pod), None)
         if pod is None or not pod.ip or sight.secret is None:
             outcome.again = SOON
-            return
+            return False
         try:
             await self._ask(step, pod, _token(sight.secret))
-            log.info("asked a node", pod=pod.name, step=type(step).__name__)
-        except NodeRefused as error:
-            outcome.refusal = error
-            log.warning("a node refused", pod=pod.name, step=type(step).__name__, code=error.code, error=str(error))
+        except NodeRefused:
+            raise
         except NodeError as error:
             # The next pass sees what became of it, and asks again if nothing did.
             log.warning("a node did not answer", pod=pod.name, step=type(step).__name__, error=str(error))
+            return False
+        log.info("asked a node", pod=pod.name, step=type(step).__name__)
+        return True
 
     async def _ask(self, step: Leave | CancelLeave | Move, pod: PodView, token: str) -> None:
         if isinstance(step, Leave):

@@ -19,13 +19,13 @@ from typing import Any
 import structlog
 
 from .act import Hands, NameTaken, Outcome, Problem, problem
-from .admin import Admin
+from .admin import Admin, NodeRefused
 from .events import Events
 from .health import Health
 from .kube import RING, Conflict, Kube, KubeError, NotFound, NotLeader, Object, Unreachable
 from .manifests import build, secret, template_hash
 from .metrics import Metrics
-from .model import Observed, Plan, RingSpec
+from .model import Observed, Plan, Refusal, RingSpec, Step
 from .observe import Sight, look, operation, statefulset_view
 from .plan import plan
 from .spec import SpecError, read_spec
@@ -155,6 +155,7 @@ class RingLoop:
         self._failures = self._conflicts = 0
         self._answered = True
         """Whether the API answered in the last pass, be it with a refusal."""
+        self._refused: dict[str, Refusal] = {}
         self._doing: str | None = None
         self._where = f"{self._namespace}/{self._name}"
 
@@ -240,13 +241,27 @@ class RingLoop:
             self._tools.metrics.errors.labels(one.reason).inc()
             log.error("not put in place", ring=self._where, reason=one.reason, error=one.message)
         if decided.step is not None and outcome.essential:
-            await self._hands.step(ring, decided.step, sight, outcome)
+            await self._step(ring, decided.step, sight, outcome)
         if outcome.again is not None:
             return outcome.again
         return self._spread(decided.wake_after)
 
+    async def _step(self, ring: Object, step: Step, sight: Sight, outcome: Outcome) -> None:
+        """Take a step, and remember a node's no until it says yes."""
+        try:
+            if await self._hands.step(ring, step, sight, outcome):
+                self._refused.pop(step.pod, None)
+        except NodeRefused as error:
+            uid = next(pod.uid for pod in sight.pods if pod.name == step.pod)
+            refusal = Refusal(uid, type(step).__name__, str(error))
+            if self._refused.get(step.pod) != refusal:
+                log.warning("a node refused", ring=self._where, pod=step.pod, step=refusal.step, error=refusal.message)
+            self._refused[step.pod] = refusal
+
     def _observed(self, ring: Object, spec: RingSpec, sight: Sight) -> Observed:
         metadata, current = ring["metadata"], ring.get("status", {})
+        here = {pod.name: pod.uid for pod in sight.pods}
+        self._refused = {name: one for name, one in self._refused.items() if here.get(name) == one.pod_uid}
         return Observed(
             now=sight.now,
             name=self._name,
@@ -264,6 +279,7 @@ class RingLoop:
             nodes=sight.nodes,
             ring=sight.ring,
             operation=operation(current),
+            refused=self._refused,
         )
 
     async def _put(self, ring: Object, observed: Observed, decided: Plan, sight: Sight) -> Outcome:
