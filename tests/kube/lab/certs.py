@@ -41,6 +41,8 @@ class Authority:
         certificate = (
             _builder(subject, self._certificate.subject, key.public_key())
             .add_extension(both, critical=False)
+            # Python 3.13 refuses certificates that do not name their issuer's key.
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts or (file,)]), critical=False)
             .sign(self._key, hashes.SHA256())
         )

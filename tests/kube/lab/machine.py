@@ -141,6 +141,7 @@ state = "{where}/state"
     sandbox = "local/pause:1"
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = ["{CNI_PLUGINS}"]
     conf_dir = "{where}/cni"
