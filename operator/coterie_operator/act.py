@@ -38,8 +38,8 @@ from .kube import (
     Unreachable,
 )
 from .model import CancelLeave, Leave, Move, PodView, Replace, Step
-from .observe import Sight, storage_size
 from .quantity import quantity
+from .sight import Sight, storage_size
 
 log = structlog.get_logger()
 

@@ -11,6 +11,7 @@ import msgspec
 
 from coterie_protocol.admin import NodeReport, RingReport
 
+from .kube import plain
 from .names import ADMIN_PORT
 
 READ_SECONDS = 2.0
@@ -105,7 +106,7 @@ class Admin:
         except TimeoutError:
             raise NodeUnreachable(f"does not answer within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise NodeUnreachable(f"cannot be reached ({error})") from None
+            raise NodeUnreachable(f"cannot be reached ({plain(error)})") from None
 
 
 def _refusal(data: bytes, status: int) -> NodeRefused:

@@ -281,7 +281,7 @@ class Kube:
         except TimeoutError:
             raise Unreachable(what, f"the Kubernetes API did not answer within {CALL_SECONDS:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Unreachable(what, f"the Kubernetes API cannot be reached ({error})") from None
+            raise Unreachable(what, f"the Kubernetes API cannot be reached ({plain(error)})") from None
         if response.status < 500:
             self.answered()
         if response.status >= 400:
@@ -314,6 +314,13 @@ async def connect(kubeconfig: str | None = None, namespace: str | None = None) -
             f"no Kubernetes by {where}: {str(error).rstrip('.')}; give --kubeconfig FILE, or run in a pod"
         ) from None
     return Kube(configuration, namespace or own.strip())
+
+
+def plain(error: Exception) -> str:
+    """Say why a connection failed, without the library's details."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _place(namespace: str | None, name: str) -> str:

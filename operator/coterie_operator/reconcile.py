@@ -26,8 +26,9 @@ from .kube import RING, Conflict, Kube, KubeError, NotFound, NotLeader, Object, 
 from .manifests import build, secret, template_hash
 from .metrics import Metrics
 from .model import Observed, Plan, Refusal, RingSpec, Step
-from .observe import Sight, look, operation, statefulset_view
+from .observe import look
 from .plan import plan
+from .sight import Sight, operation, statefulset_view
 from .spec import SpecError, read_spec
 from .status import events, status
 from .watch import Key, Seen, Watch
@@ -308,7 +309,7 @@ class RingLoop:
         """Say why a pass ended; return the pause before the next."""
         self._failures += 1
         self._tools.metrics.errors.labels(found.reason).inc()
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures - 1, 10)) * self._rng.uniform(0.75, 1.0)
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10)) * self._rng.uniform(0.75, 1.0)
         log.error(
             "the pass failed", ring=self._where, reason=found.reason, error=found.message, again_in=round(pause, 1)
         )

@@ -8,15 +8,8 @@ from typing import Any
 import pytest
 
 from coterie_operator.model import Operation, StatefulSetView
-from coterie_operator.observe import (
-    claim_view,
-    newest,
-    operation,
-    pod_view,
-    recorded_uid,
-    statefulset_view,
-    widest,
-)
+from coterie_operator.observe import widest
+from coterie_operator.sight import claim_view, newest, operation, pod_view, recorded_uid, statefulset_view
 from coterie_protocol.admin import Member, RecordCounts, RingReport, SlotCounts
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
