@@ -45,7 +45,8 @@ async def apply_crds(kube: Kube, crds: Sequence[dict[str, Any]], seconds: float)
 
 def _missing(crd: dict[str, Any]) -> str:
     """Say what keeps a CRD from being served; nothing when it is."""
-    conditions = {one["type"]: one for one in crd.get("status", {}).get("conditions", ())}
+    # A definition that was just made has conditions, and they are null.
+    conditions = {one["type"]: one for one in crd.get("status", {}).get("conditions") or ()}
     if "Terminating" in conditions and conditions["Terminating"]["status"] == "True":
         return "it is being deleted; wait until it is gone, then apply it again"
     if conditions.get("Established", {}).get("status") == "True":
