@@ -16,7 +16,7 @@ from coterie_protocol.frames import PeerError
 from coterie_protocol.nodes import PeerHello
 
 from . import handshake
-from .book import seen_at
+from .book import ANY_HOST, seen_at
 from .errors import SelfContact
 from .settings import PeerSettings
 from .wire import DiallingSocket, Wire, WireClosed
@@ -46,6 +46,8 @@ class Dialler:
 
         Raises Unavailable (SelfContact when this node itself answers, at once the next time), or Refused.
         """
+        if host in ANY_HOST:
+            raise Unavailable("the node has not said at which host it is")
         if (host, port) in self._own:
             raise SelfContact(f"{host}:{port} is this node itself")
         where = f"{host}:{port}"

@@ -22,7 +22,7 @@ from coterie_protocol.nodes import NodeRef, PeerHello
 from ..replication.dispatch import Dispatcher, TaskGroup
 from ..replication.ports import Clock, Tasks
 from . import handshake
-from .book import Book
+from .book import Book, seen_at
 from .dialler import Dialler, Met, seen_from
 from .link import GOODBYE, Link
 from .listener import Listener
@@ -197,8 +197,10 @@ class Links:
 
     async def probe(self, ref: NodeRef, timeout: float) -> bool:
         """Confirm over a fresh connection whether a node lives (and is still this uid)."""
+        held = self.book.get(ref.uid)
+        at = ref if held is None else seen_at(ref, held.host)  # what a node says of itself may name no host
         try:
-            met = await self._dialler.meet(ref.host, ref.peer_port, timeout, probe=True)
+            met = await self._dialler.meet(at.host, at.peer_port, timeout, probe=True)
         except CoterieError as error:
             hello = getattr(error, "hello", None)  # a node that refuses us lives
             return hello is not None and hello.node.uid == ref.uid

@@ -199,6 +199,14 @@ async def test_a_node_gives_its_own_address_up(make: MakeNode) -> None:
     assert one.changes == []
 
 
+async def test_a_node_that_names_no_host_is_probed_where_it_was_seen(make: MakeNode) -> None:
+    one, two = await make(1), await make(2)
+    two.host = "0.0.0.0"
+    assert not await one.links.probe(two.me, SOON)
+    await one.meet(two)
+    assert await one.links.probe(two.me, SOON)
+
+
 async def test_probe(make: MakeNode) -> None:
     one, two, three = await make(1), await make(2), await make(3, ring="another")
     await one.meet(two)
