@@ -86,7 +86,8 @@ class NodeConfig:
     multicast_group: Address = _setting(
         Address("239.255.74.1", 7403), read.group, "where nodes announce themselves", "GROUP:PORT"
     )
-    """Of the addresses that every organisation may use as it likes (RFC 2365). Rings may share one."""
+    """Of the addresses that every organisation may use as it likes (RFC 2365). Give each ring of a network its own: a
+    node warns of what it hears and has no part in."""
     multicast_interface: str = _setting("", read.text, "the only interface for it, by name or address", "NAME")
     """Empty: every interface that is up and has an IPv4 address, also those that come later."""
 

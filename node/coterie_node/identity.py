@@ -5,7 +5,7 @@ The rules of founding (design: a ring is founded once, on purpose) are pure func
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -14,6 +14,7 @@ import msgspec
 
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, PeerHello
+from coterie_protocol.registers import SlotRegister
 
 REMEMBERED = 64
 """How many peers are remembered: enough to find the ring again after all of its nodes were down."""
@@ -31,6 +32,22 @@ class Meta(Protocol):
 
     def put_meta(self, key: str, value: bytes | None) -> None:
         """Set or remove it."""
+        ...
+
+
+class Holdings(Protocol):
+    """What a node keeps for its ring (`replication.ports.Tx`)."""
+
+    def slots_with_records(self) -> Collection[int]:
+        """Return the slots that hold records."""
+        ...
+
+    def slots_with_accounts(self) -> Collection[int]:
+        """Return the slots that hold accounts."""
+        ...
+
+    def slot_registers(self) -> Iterable[tuple[int, SlotRegister]]:
+        """Return the slots' configurations."""
         ...
 
 
@@ -200,6 +217,19 @@ def meet(mine: Membership, theirs: PeerHello, *, expected: str, holds_data: bool
     if theirs.ring_uid < mine.ring_uid or seen_for >= FOUNDERS_PATIENCE:
         return Meeting.GIVE_UP
     return Meeting.WAIT
+
+
+def in_use(tx: Holdings) -> bool:
+    """Say whether a founder's ring is more than a mistake: it holds data, or its slots were once shared with others.
+
+    After a restart it may be alone at first, remembering addresses that belong to another ring's nodes by now.
+    """
+    configs = (register.config for _, register in tx.slot_registers())
+    return (
+        bool(tx.slots_with_records())
+        or bool(tx.slots_with_accounts())
+        or any(config is not None and len(config.members) > 1 for config in configs)
+    )
 
 
 def stranger(mine: Membership, theirs: PeerHello) -> str:

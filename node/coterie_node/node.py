@@ -347,16 +347,13 @@ class Node:
             self._tasks.start(self._judge_foreign(self._membership, hello), "another ring")
 
     async def _judge_foreign(self, ring: Membership, hello: PeerHello) -> None:
-        def holds(tx: Tx) -> bool:
-            return bool(tx.slots_with_records() or tx.slots_with_accounts())
-
         alone = self._alone()
         first = self._foreign.setdefault(hello.ring_uid, self._clock.now())
         decided = identities.meet(
             ring,
             hello,
             expected=self._config.ring_uid,
-            holds_data=not alone or await self._store.read(holds),
+            holds_data=not alone or await self._store.read(identities.in_use),
             seen_for=self._clock.now() - first,
         )
         if decided is Meeting.SAY:

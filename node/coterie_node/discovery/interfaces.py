@@ -14,6 +14,7 @@ _SIOCGIFFLAGS = 0x8913
 _SIOCGIFADDR = 0x8915
 _IFF_UP, _IFF_LOOPBACK, _IFF_MULTICAST = 0x1, 0x8, 0x1000
 _IFREQ_BYTES = 40
+_NONE = "0.0.0.0"  # noqa: S104  # an empty field, nothing is bound to it
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,12 @@ class Interface:
 
     index: int
     name: str = ""
-    address: str = ""
+    address: str = _NONE
     loopback: bool = False
 
-    def request(self, group: str = "0.0.0.0") -> bytes:  # noqa: S104  # an empty field, nothing is bound
-        """Return the `struct ip_mreqn` that names this interface (and a group) in a socket option."""
-        return struct.pack("4s4si", socket.inet_aton(group), bytes(4), self.index)
+    def request(self, group: str = _NONE) -> bytes:
+        """Return the `struct ip_mreqn` that names this interface, the address to send from, and a group to join."""
+        return struct.pack("4s4si", socket.inet_aton(group), socket.inet_aton(self.address), self.index)
 
 
 def interfaces(only: str = "") -> list[Interface]:

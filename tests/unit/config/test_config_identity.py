@@ -15,6 +15,7 @@ from coterie_node.identity import (
     Membership,
     WrongRing,
     begin,
+    in_use,
     join,
     load,
     meet,
@@ -27,6 +28,7 @@ from coterie_node.identity import (
 )
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, PeerHello
+from coterie_protocol.registers import Ballot, Config, SlotRegister
 
 ME = Uid("a" * 32)
 OURS, OTHER = "5" * 32, "7" * 32
@@ -161,6 +163,38 @@ def test_two_empty_founders_do_not_both_give_up() -> None:
     known: Asked = {"expected": "", "holds_data": False, "seen_for": 0.0}
     decisions = {meet(one, hello(ring=OTHER), **known), meet(two, hello(ring=OURS), **known)}
     assert decisions == {Meeting.WAIT, Meeting.GIVE_UP}
+
+
+class Kept:
+    """What a node keeps for its ring."""
+
+    def __init__(self, records: set[int], accounts: set[int], *members: str) -> None:
+        ballot = Ballot(1, "p")
+        config = Config(1, ballot, (), tuple(Uid(member) for member in members))
+        self._records, self._accounts = records, accounts
+        self._registers = [(0, SlotRegister(ballot, ballot, config)), (1, SlotRegister(ballot, ballot, None))]
+
+    def slots_with_records(self) -> set[int]:
+        return self._records
+
+    def slots_with_accounts(self) -> set[int]:
+        return self._accounts
+
+    def slot_registers(self) -> list[tuple[int, SlotRegister]]:
+        return self._registers
+
+
+@pytest.mark.parametrize(
+    ("kept", "used"),
+    [
+        (Kept(set(), set(), "a"), False),
+        (Kept({1}, set(), "a"), True),
+        (Kept(set(), {1}, "a"), True),
+        (Kept(set(), set(), "a", "b", "c"), True),
+    ],
+)
+def test_a_founder_gives_up_no_ring_that_was_ever_in_use(kept: Kept, used: bool) -> None:
+    assert in_use(kept) is used
 
 
 def test_a_stranger_is_named() -> None:
