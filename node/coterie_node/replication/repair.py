@@ -292,13 +292,26 @@ class Repair:
         else:
             self._again.setdefault(uid, {})[slot] = found + 1
 
+    def _joint(self, slot: int) -> bool:
+        known = self._table.known(slot)
+        return known is not None and known.config.joint
+
     def _identity(self, slot: int) -> Identity | None:
         known = self._table.known(slot)
         return known.config.identity if known is not None else None
 
     def _equal(self, slot: int, uid: Uid, identity: Identity | None) -> None:
-        if identity is not None and self._peers.alive(uid):
+        """Note that a fellow is in sync, unless the comparison began under a configuration that is no more.
+
+        Two comparisons of a slot may be under way (one was hurried): the one that ends last need not be the one that
+        began last, and what it found out about the old configuration must not hide the other's finding.
+        """
+        if identity is None or not self._peers.alive(uid):
+            return
+        if identity == self._identity(slot):
             self._in_sync.setdefault(uid, {})[slot] = identity
+        elif slot in self._shared.get(uid, ()) and not self.in_sync(slot, uid):
+            self._compare_soon(uid, (slot,))
 
     # --- in case that nothing was noticed ---
 
@@ -311,6 +324,7 @@ class Repair:
         """Compare what has settled; what differs in that is compared as if it were new."""
         settled_ms = self._settings.settled_ms
         slots = sorted(self._shared[uid])
+        self._compare_soon(uid, [slot for slot in slots if not self._joint(slot) and not self.in_sync(slot, uid)])
         try:
             for start in range(0, len(slots), BATCH):
                 for slot in sorted(

@@ -179,6 +179,8 @@ state = "{where}/state"
             "imageGCLowThresholdPercent": 99,
             "serializeImagePulls": False,
             "syncFrequency": "10s",
+            # Each kubelet deletes logs of pods that it does not know: they must not share a folder.
+            "podLogsDir": f"{self._folder}/logs",
             "configMapAndSecretChangeDetectionStrategy": "Watch",
             "nodeStatusUpdateFrequency": "4s",
         }

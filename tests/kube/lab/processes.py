@@ -63,6 +63,8 @@ class Processes:
             while any(self.alive(name) for name in names) and time.monotonic() < deadline:
                 time.sleep(0.05)
         for name in names:
+            if (child := self._children.pop(name, None)) is not None:
+                child.wait(5.0)
             (self.folder / f"{name}.pid").unlink(missing_ok=True)
 
     def signal(self, name: str, number: int) -> None:

@@ -7,6 +7,7 @@ import random
 
 import pytest
 from tests.sim.loop import run, sim_loop
+from tests.sim.network import Envelope
 from tests.sim.network import message as matching
 from tests.unit.replication.nodes import (
     SLOT,
@@ -26,6 +27,7 @@ from tests.unit.replication.nodes import (
 )
 
 from coterie_protocol.errors import Unavailable
+from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, State
 from coterie_protocol.replication import FetchRecords, SlotDigests
 
@@ -315,3 +317,29 @@ async def test_every_own_slot_is_synced_at_the_start() -> None:
         await asyncio.wait_for(node.repair.start_sync(), 2.0)
         for slot in range(SLOTS):
             assert await node.has(message(slot, slot=slot))
+
+
+@simulated
+async def test_a_late_comparison_of_an_old_configuration_hides_nothing() -> None:
+    async with Nodes(A, B, C, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await until(lambda: not nodes[A].repair.under_replicated(), 2.0)
+        await nodes.stop(A)
+        begun: set[Uid] = set()
+        asks = matching(SlotDigests, sender=A)
+
+        def first(envelope: Envelope) -> bool:
+            if not asks(envelope) or envelope.to in begun:
+                return False
+            begun.add(envelope.to)
+            return True
+
+        held = nodes.network.hold(first)
+        node = await nodes.start(A)
+        await until(lambda: begun == {B, C}, 2.0)  # A compares with both, under the configuration P.
+        await nodes.configure(known(5, (A, B, C)))
+        await node.repair.caught_up(SLOT)  # Hurried, past the comparisons that are under way.
+        await until(lambda: node.repair.in_sync(SLOT, B) and node.repair.in_sync(SLOT, C), 2.0)
+        held.release()
+        await asyncio.sleep(1.0)
+        assert not node.repair.under_replicated()
