@@ -24,8 +24,8 @@ SOON = 1.0
 WAITING = 5.0
 """The same while something is waited for that the operator does not do."""
 FOLLOW_SECONDS = 60.0
-"""How long the slots may take to follow a node that has moved before the next may move: hand-over begins a little
-later than the move, and until then nothing else shows that it is not over."""
+"""How long the slots may take to begin to follow a node that has joined or moved, before the next may: hand-over begins
+a little later, and until then nothing else shows that it is not over."""
 
 STUCK_SECONDS = 120.0
 """After how long an operation that does not end no longer holds up a scale-down."""
@@ -148,10 +148,9 @@ def _decide(survey: Survey) -> _Next:
 
 def _stay(survey: Survey) -> _Next | None:
     """Tell a node to stay that is leaving though nobody wants it to, or not yet: one leaves at a time."""
-    may_go = survey.replicas - 1 if survey.wanted < survey.replicas else None
     for ordinal in range(survey.replicas):
         pod = survey.pods.get(ordinal)
-        if ordinal == may_go or pod is None or pod.deleting or survey.state(ordinal) not in GOING:
+        if ordinal == survey.leaver or pod is None or pod.deleting or survey.state(ordinal) not in GOING:
             continue
         refused = survey.refusal(ordinal, "CancelLeave")
         said = f"{pod.name} is to stay, and does not: {refused}" if refused else f"{pod.name} stays after all"
@@ -162,14 +161,15 @@ def _stay(survey: Survey) -> _Next | None:
 def _replace(survey: Survey) -> _Next | None:
     """Give a pod whose volume is lost a new one, once the others can spare it."""
     for ordinal, claim in survey.claims.items():
-        if claim.phase != "Lost" or claim.deleting or ordinal >= min(survey.replicas, survey.wanted):
+        if claim.phase != "Lost" or claim.deleting or ordinal >= survey.replicas or ordinal == survey.leaver:
             continue
         pod = survey.pods.get(ordinal)
         name = survey.name(ordinal)
         operation = survey.operation("Replace", name) or Operation("Replace", name, _uid(survey, ordinal), survey.now)
         # A node that works although its volume is gone is as good as any. Where it does not, its slots wait for it.
-        due = () if survey.ready(ordinal) else ("UnderReplicated", "Forming")
-        if gaps := [gap for gap in survey.gaps(without=ordinal) if gap.reason not in due]:
+        due = () if survey.ready(ordinal) else ("UnderReplicated", "Forming", "ClaimLost")
+        leaver = survey.leaver if survey.leaver is not None and survey.state(survey.leaver) in GOING else None
+        if gaps := [gap for gap in survey.gaps(ordinal) if gap.reason not in due and gap.ordinal != leaver]:
             doing = (
                 f"the volume of {claim.name} is lost; {name} is replaced once the others are whole: {gaps[0].message}"
             )
@@ -186,10 +186,11 @@ def _carry_on(survey: Survey) -> _Next | None:
     ordinal = names.ordinal(survey.seen.name, running.target) if running else None
     if running is None or ordinal is None:
         return None
-    if survey.wanted < survey.replicas:
+    if survey.leaver is not None:
         # Whoever is to go is not waited for, and what gets stuck must not hide that the ring is to become smaller.
         young = (survey.now - running.since).total_seconds() < STUCK_SECONDS
-        if running.type == "ScaleDown" or ordinal == survey.replicas - 1 or not young:
+        going = running.type == "ScaleDown" or ordinal == survey.leaver or survey.state(survey.leaver) in GOING
+        if going or not young:
             return None
     if (running.type == "Update" and survey.stale) or (running.type == "ScaleDown" and ordinal < survey.replicas):
         return None
@@ -206,12 +207,13 @@ def _unfinished(survey: Survey, running: Operation, ordinal: int) -> str:
     """Say what an operation waits for; nothing when it is done."""
     if gaps := survey.gaps():
         return gaps[0].message
+    if (survey.now - running.since).total_seconds() >= FOLLOW_SECONDS:
+        return ""
     report = survey.node(ordinal)
     if running.type == "ScaleUp" and report is not None and not report.slots.users + report.slots.backups:
         return f"{running.target} waits for its slots"
-    young = (survey.now - running.since).total_seconds() < FOLLOW_SECONDS
     ring = survey.seen.ring
-    if running.type == "Rebalance" and young and ring is not None:
+    if running.type == "Rebalance" and ring is not None:
         for member in survey.members(ordinal):
             if member.slots.users != round(member.arc_share * ring.slots):
                 return f"the slots follow {running.target} to slot {member.position}"
@@ -225,7 +227,7 @@ def _at_least(survey: Survey) -> int:
 
 def _size(survey: Survey) -> _Next | None:
     """Bring the ring nearer to its size; None when it has it, or when growing has to wait until the ring is whole."""
-    if survey.wanted < survey.replicas:
+    if survey.leaver is not None:
         going = shrink(survey)
         return _Next(going.replicas, going.doing, going.operation, going.step, going.blocked, wake=going.wake)
     if survey.wanted == survey.replicas:
@@ -259,11 +261,14 @@ def _partition(survey: Survey, may_roll: bool) -> int:
     running = [ordinal for ordinal in stale if ordinal not in broken]
     if broken:
         # All the broken ones at once if nobody who works is in between. Else the highest alone: the controller takes
-        # those that are not ready first, and the next pass sees it restarting and shuts the gate again.
+        # those that are not ready first, and the gate is shut again as soon as that pod is there anew.
         alone = [ordinal for ordinal in broken if ordinal > max(running, default=-1)]
         return min(alone) if alone else max(broken)
     if not running:
         return 0
+    pod = survey.pods.get(live.partition)
+    if live.partition < live.replicas and (pod is None or pod.deleting):
+        return live.partition  # raised now, it would come back with the old template
     return max(running) if may_roll else max(running) + 1
 
 

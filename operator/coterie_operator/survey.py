@@ -70,6 +70,11 @@ class Survey:
         return self.replicas < min(self.factor, self.wanted) or (ring is not None and ring.slots_forming > 0)
 
     @property
+    def leaver(self) -> int | None:
+        """The ordinal of the pod that is to go next, if one is."""
+        return self.replicas - 1 if self.wanted < self.replicas else None
+
+    @property
     def extra(self) -> list[PodView]:
         """The pods that the StatefulSet is about to take away."""
         return [pod for pod in self.seen.pods if pod.ordinal >= self.replicas]

@@ -25,9 +25,9 @@ from coterie_operator.model import (
     RingSpec,
     StatefulSetView,
 )
-from coterie_operator.observe import operation
 from coterie_operator.plan import plan
 from coterie_operator.rebalance import arcs
+from coterie_operator.sight import operation
 from coterie_operator.status import events, status
 from coterie_protocol.admin import Member, NodeReport, RecordCounts, RingReport, SlotCounts
 
@@ -202,6 +202,9 @@ class Toy:
             widths = arcs([self.nodes[one].position for one in live], SLOTS)
             widest = max(range(len(live)), key=lambda i: (widths[i], -i))
             node.position = (self.nodes[live[widest]].position - widths[widest] + widths[widest] // 2) % SLOTS
+            taken = {self.nodes[one].position for one in self.members()}
+            while node.position in taken:
+                node.position = (node.position + 1) % SLOTS
         elif self.members() or self.recorded or self.founder != names.pod("main", ordinal):
             return
         else:
@@ -399,6 +402,8 @@ class Toy:
             if self.refuses:
                 self.refused[step.pod] = Refusal(self.pods[ordinal].uid, "Leave", "not while I am told not to")
                 return
+            if node.leaving:
+                return
             rest = [one for one in self.live() if one != ordinal and self.state(one) == "ready"]
             assert len(rest) >= self.spec.replication_factor
             node.leaving = True
@@ -424,9 +429,11 @@ class Toy:
         live = self.statefulset
         return (
             live is not None
+            and live.seen
             and (live.replicas, live.partition) == (self.spec.replicas, 0)
             and sorted(self.pods) == list(range(self.spec.replicas))
             and all(self.ready(ordinal) and pod.template == self.template for ordinal, pod in self.pods.items())
+            and self.status.get("observedGeneration") == self.generation
             and self.status.get("state") == "Ready"
             and "operation" not in self.status
         )
