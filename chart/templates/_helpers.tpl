@@ -1,9 +1,14 @@
 {{- define "coterie.fullname" -}}
-{{- if contains "coterie" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-coterie" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- if contains "coterie" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-coterie" (.Release.Name | trunc 32 | trimSuffix "-") }}{{ end }}
 {{- end }}
 
 {{- define "coterie.operator" -}}
 {{ include "coterie.fullname" . }}-operator
+{{- end }}
+
+{{/* What belongs to the whole cluster needs a name that no other release has. */}}
+{{- define "coterie.global" -}}
+{{ .Release.Namespace }}-{{ include "coterie.operator" . }}
 {{- end }}
 
 {{- define "coterie.guard" -}}
@@ -14,23 +19,21 @@
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{- define "coterie.common" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{/* Labels: (list $ COMPONENT). */}}
+{{- define "coterie.labels" -}}
+{{- $top := index . 0 -}}
+helm.sh/chart: {{ printf "%s-%s" $top.Chart.Name $top.Chart.Version | replace "+" "_" }}
 app.kubernetes.io/name: coterie
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/instance: {{ $top.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/version: {{ $top.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: coterie
+app.kubernetes.io/managed-by: {{ $top.Release.Service }}
 {{- end }}
 
 {{- define "coterie.operator.selector" -}}
 app.kubernetes.io/name: coterie
 app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: operator
-{{- end }}
-
-{{- define "coterie.operator.labels" -}}
-{{ include "coterie.common" . }}
 app.kubernetes.io/component: operator
 {{- end }}
 
@@ -45,6 +48,28 @@ seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/*
+How many nodes the ring has or is to have. A ring that lives keeps its size: it is `kubectl scale ring/…` that changes it,
+not an upgrade of the chart. Without a cluster to look at (helm template) it is the value.
+*/}}
+{{- define "coterie.replicas" -}}
+{{- $live := lookup "coterie.chat/v1alpha1" "Ring" .Release.Namespace .Values.ring.name -}}
+{{- if $live }}{{ int $live.spec.replicas }}{{ else }}{{ int .Values.ring.replicas }}{{ end }}
+{{- end }}
+
+{{/*
+Which hooks apply the CRD; nothing where none is needed. Helm installs what is in crds/ if it is not there, and never
+upgrades it. The definition says which chart it is from: one that a newer chart has put there is left alone.
+*/}}
+{{- define "coterie.crd.hook" -}}
+{{- $live := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "rings.coterie.chat" | default dict -}}
+{{- $from := dig "metadata" "annotations" "coterie.chat/chart-version" "0.0.0" $live -}}
+{{- $newer := gt ((semver $from).Compare (semver .Chart.Version)) 0 -}}
+{{- if and .Values.crd.upgrade (not $newer) -}}
+{{- if .Release.IsUpgrade }}pre-upgrade{{ else if and $live (ne $from .Chart.Version) }}pre-install{{ end }}
+{{- end }}
 {{- end }}
 
 {{/* What the operator does, and no more. Names cannot be given: a Ring may be called anything. */}}
