@@ -43,7 +43,7 @@ def refusal(kube: Kube, *arguments: str, text: str | None = None) -> str:
         ({"tls": {"mode": "Managed"}}, "later release"),
         ({"update": {"maxUnavailable": 2}}, "one at a time"),
         ({"discovery": "carrier-pigeon"}, "discovery"),
-        ({"rebalance": {"maxSkew": 1.0}}, "maxSkew"),
+        ({"rebalance": {"maxSkew": 0.5}}, "maxSkew"),
         ({"scaleDown": {"timeout": "soon"}}, "timeout"),
         ({"replicaz": 3}, "replicaz"),
     ],
