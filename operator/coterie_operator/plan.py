@@ -168,8 +168,9 @@ def _replace(survey: Survey) -> _Next | None:
         operation = survey.operation("Replace", name) or Operation("Replace", name, _uid(survey, ordinal), survey.now)
         # A node that works although its volume is gone is as good as any. Where it does not, its slots wait for it.
         due = () if survey.ready(ordinal) else ("UnderReplicated", "Forming", "ClaimLost")
-        leaver = survey.leaver if survey.leaver is not None and survey.state(survey.leaver) in GOING else None
-        if gaps := [gap for gap in survey.gaps(ordinal) if gap.reason not in due and gap.ordinal != leaver]:
+        # Nor does it wait for who leaves: that one may be waiting for this.
+        spared = {ordinal, survey.leaver if survey.going else ordinal}
+        if gaps := [gap for gap in survey.gaps() if gap.ordinal not in spared and gap.reason not in due]:
             doing = (
                 f"the volume of {claim.name} is lost; {name} is replaced once the others are whole: {gaps[0].message}"
             )
@@ -189,10 +190,12 @@ def _carry_on(survey: Survey) -> _Next | None:
     if survey.leaver is not None:
         # Whoever is to go is not waited for, and what gets stuck must not hide that the ring is to become smaller.
         young = (survey.now - running.since).total_seconds() < STUCK_SECONDS
-        going = running.type == "ScaleDown" or ordinal == survey.leaver or survey.state(survey.leaver) in GOING
+        going = running.type == "ScaleDown" or ordinal == survey.leaver or survey.going
         if going or not young:
             return None
-    if (running.type == "Update" and survey.stale) or (running.type == "ScaleDown" and ordinal < survey.replicas):
+    elif running.type == "Update" and survey.stale:
+        return None
+    if running.type == "ScaleDown" and ordinal < survey.replicas:
         return None
     if running.type == "ScaleUp" and ordinal >= survey.replicas:
         return None

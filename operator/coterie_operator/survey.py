@@ -75,6 +75,11 @@ class Survey:
         return self.replicas - 1 if self.wanted < self.replicas else None
 
     @property
+    def going(self) -> bool:
+        """Whether that one leaves already, or has left."""
+        return self.leaver is not None and self.state(self.leaver) in GOING
+
+    @property
     def extra(self) -> list[PodView]:
         """The pods that the StatefulSet is about to take away."""
         return [pod for pod in self.seen.pods if pod.ordinal >= self.replicas]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.operator_.toy import SLOTS, Toy
 
 from coterie_operator.model import RingSpec
-from tests.unit.operator_.toy import SLOTS, Toy
 
 Action = tuple[str, int]
 

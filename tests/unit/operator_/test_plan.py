@@ -1,0 +1,505 @@
+"""What is decided in each situation: a table of situations, and of what must follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.operator_.views import (
+    claim,
+    claims,
+    condition,
+    extra_pod,
+    fresh,
+    new_set,
+    no_member,
+    node,
+    one_pod,
+    operation,
+    other,
+    places,
+    pod,
+    ring,
+    rolled,
+    seen,
+    shares,
+    silent,
+    spec,
+    statefulset,
+    template,
+    whole,
+    without_pod,
+)
+
+from coterie_operator.model import CancelLeave, Leave, Move, Observed, Refusal, Replace, RingSpec
+from coterie_operator.plan import plan
+from coterie_protocol.admin import SlotCounts
+
+PULL: dict[str, Any] = {"ready": False, "reason": "ImagePullBackOff", "trouble": "there is no such image"}
+REFUSED = {"main-3": Refusal(whole(4).pods[3].uid, "Leave", "not now")}
+LEAVING = spec(replicas=3), operation("ScaleDown", "main-3")
+
+
+def check(observed: Observed, expected: dict[str, Any]) -> None:
+    """Compare the fields of a plan that a situation is about; `operation` and `blocked` by what names them."""
+    found = plan(observed)
+    shown: dict[str, Any] = {
+        "replicas": found.replicas,
+        "partition": found.partition,
+        "founder": found.founder,
+        "ring_uid": found.ring_uid,
+        "operation": found.operation and (found.operation.type, found.operation.target),
+        "step": found.step,
+        "blocked": found.blocked and found.blocked.reason,
+        "doing": found.doing,
+    }
+    if expected.get("doing"):
+        assert expected["doing"] in shown["doing"]
+        expected = {key: value for key, value in expected.items() if key != "doing"}
+    assert {key: shown[key] for key in expected} == expected, found
+
+
+FOUNDING: dict[str, tuple[Observed, dict[str, Any]]] = {
+    "a new ring begins with one pod, which founds it": (
+        fresh(),
+        {"replicas": 1, "partition": 0, "founder": "main-0", "ring_uid": ""},
+    ),
+    "claims of an earlier ring come back all at once": (
+        fresh(claims=claims(0, 1, 2, 3, 4)),
+        {"replicas": 5, "founder": "main-0"},
+    ),
+    "whoever has no claim of the earlier ring founds none beside it": (
+        fresh(claims=claims(1, 2)),
+        {"replicas": 3, "founder": ""},
+    ),
+    "one pod stays one until it has founded": (
+        fresh(statefulset=new_set(), pods=one_pod(ready=False, ip=""), claims=claims(0)),
+        {"replicas": 1, "founder": "main-0", "doing": "main-0 founds the ring; main-0 is starting"},
+    ),
+    "a founder whose image is mended is healed": (
+        fresh(statefulset=new_set(partition=1), pods=one_pod(revision="bad", **PULL), claims=claims(0)),
+        {"replicas": 1, "partition": 0},
+    ),
+    "as soon as it is founded, all the others may come": (
+        seen(
+            3,
+            other(ring_uid="", status={}),
+            without_pod(1),
+            without_pod(2),
+            no_member(1),
+            no_member(2),
+            ring(slots_forming=64),
+            node(0, "forming"),
+            statefulset(replicas=1),
+            spec(replicas=5),
+        ),
+        {"replicas": 5, "founder": "", "ring_uid": "ring"},
+    ),
+    "a StatefulSet that was deleted comes back with all of its pods, and restarts none": (
+        seen(5, other(statefulset=None), spec(replicas=3), template("new")),
+        {"replicas": 5, "partition": 5, "step": None},
+    ),
+    "and with all of its members, when the pods went too": (
+        seen(5, other(statefulset=None, pods=(), nodes={}, ring=None), spec(replicas=3)),
+        {"replicas": 5, "partition": 0},
+    ),
+}
+
+AT_REST: dict[str, tuple[Observed, dict[str, Any]]] = {
+    "nothing to do": (
+        seen(3),
+        {"replicas": 3, "partition": 0, "operation": None, "step": None, "blocked": None, "doing": ""},
+    ),
+    "paused: nothing changes": (
+        seen(3, spec(paused=True, replicas=5), template("new")),
+        {"replicas": 3, "partition": 0, "step": None, "operation": None},
+    ),
+    "paused in the middle of a leave: it is left as it is": (
+        seen(4, spec(paused=True, replicas=3), operation("ScaleDown", "main-3"), node(3, "leaving")),
+        {"replicas": 4, "step": None, "operation": ("ScaleDown", "main-3")},
+    ),
+    "paused without a StatefulSet: none is made": (fresh(spec=RingSpec(paused=True)), {"replicas": 0}),
+    "deleting: nothing changes": (seen(3, other(deleting=True), spec(replicas=5)), {"replicas": 3, "step": None}),
+    "a dead pod is waited for, and named": (
+        seen(3, silent(1), ring(slots_under_replicated=20), spec(replicas=4)),
+        {"replicas": 3, "step": None, "doing": "the node in main-1 does not answer (does not answer within 2 s)"},
+    ),
+    "nobody answers": (
+        seen(3, silent(0), silent(1), silent(2), other(ring=None)),
+        {"replicas": 3, "step": None, "doing": "main-2"},
+    ),
+}
+
+GROWING: dict[str, tuple[Observed, dict[str, Any]]] = {
+    "one more": (
+        seen(3, spec(replicas=5)),
+        {"replicas": 4, "operation": ("ScaleUp", "main-3"), "partition": 0},
+    ),
+    "not while a pod is not ready": (seen(3, spec(replicas=5), node(2, "syncing")), {"replicas": 3}),
+    "not while slots are under-replicated": (
+        seen(3, spec(replicas=5), ring(slots_under_replicated=1)),
+        {"replicas": 3},
+    ),
+    "not while slots are unowned": (seen(3, spec(replicas=5), ring(slots_unowned=1)), {"replicas": 3}),
+    "not while a pod is still going": (seen(3, spec(replicas=5), extra_pod(3, deleting=True)), {"replicas": 3}),
+    "the next only when the last has joined": (
+        seen(4, spec(replicas=5), operation("ScaleUp", "main-3", uid=""), node(3, "joining"), no_member(3)),
+        {"replicas": 4, "operation": ("ScaleUp", "main-3"), "doing": "main-3 is joining"},
+    ),
+    "nor before it has slots": (
+        seen(4, spec(replicas=5), operation("ScaleUp", "main-3"), node(3, "ready", slots=SlotCounts(0, 0, 0))),
+        {"replicas": 4, "doing": "main-3 waits for its slots"},
+    ),
+    "then the next": (
+        seen(4, spec(replicas=5), operation("ScaleUp", "main-3")),
+        {"replicas": 5, "operation": ("ScaleUp", "main-4")},
+    ),
+    "new pods get the newest template, the others wait": (
+        seen(3, spec(replicas=4), rolled("b", 3)),
+        {"replicas": 4, "partition": 3, "operation": ("ScaleUp", "main-3")},
+    ),
+    "a new template and a new size at once": (
+        seen(3, spec(replicas=4), template("b")),
+        {"replicas": 4, "partition": 3},
+    ),
+    "a bad image keeps the ring from growing on": (
+        seen(4, spec(replicas=5), operation("ScaleUp", "main-3"), silent(3), no_member(3), pod(3, **PULL)),
+        {"replicas": 4, "step": None, "doing": "main-3 cannot get its image"},
+    ),
+    "its mended image goes to the pod that does not run": (
+        seen(4, spec(replicas=5), silent(3), no_member(3), pod(3, revision="bad", **PULL), rolled("a", 4)),
+        {"replicas": 4, "partition": 3},
+    ),
+}
+
+SHRINKING: dict[str, tuple[Observed, dict[str, Any]]] = {
+    "the highest is asked to leave": (
+        seen(5, spec(replicas=3)),
+        {"replicas": 5, "step": Leave("main-4"), "operation": ("ScaleDown", "main-4"), "blocked": None},
+    ),
+    "again, until it has left": (
+        seen(4, *LEAVING, node(3, "leaving"), ring(slots_under_replicated=30)),
+        {"replicas": 4, "step": Leave("main-3"), "operation": ("ScaleDown", "main-3")},
+    ),
+    "then its pod goes": (
+        seen(4, *LEAVING, node(3, "left")),
+        {"replicas": 3, "step": None, "operation": ("ScaleDown", "main-3")},
+    ),
+    "also if the operator forgot that it asked": (seen(4, spec(replicas=3), node(3, "left")), {"replicas": 3}),
+    "the next is asked only when that pod is gone": (
+        seen(4, spec(replicas=3), operation("ScaleDown", "main-4", uid="old"), extra_pod(4, deleting=True)),
+        {"replicas": 4, "step": None, "operation": ("ScaleDown", "main-4")},
+    ),
+    "not while slots are under-replicated": (
+        seen(4, spec(replicas=3), ring(slots_under_replicated=1)),
+        {"replicas": 4, "step": None, "blocked": None, "operation": ("ScaleDown", "main-3")},
+    ),
+    "blocked when that lasts": (
+        seen(4, spec(replicas=3), operation("ScaleDown", "main-3", ago=601), ring(slots_under_replicated=1)),
+        {"replicas": 4, "step": None, "blocked": "SlotsUnderReplicated"},
+    ),
+    "not while another pod is away": (seen(4, spec(replicas=3), silent(1)), {"replicas": 4, "step": None}),
+    "blocked when the rest cannot hold all copies": (
+        seen(3, spec(replicas=2)),
+        {"replicas": 3, "step": None, "blocked": "TooFewNodes"},
+    ),
+    "the ring's own factor counts, not the spec's": (
+        seen(3, spec(replicas=2, replication_factor=1)),
+        {"blocked": "TooFewNodes"},
+    ),
+    "a node that refuses is asked again and keeps its pod": (
+        seen(4, *LEAVING, other(refused=REFUSED)),
+        {"replicas": 4, "step": Leave("main-3"), "blocked": "LeaveRefused", "doing": "not now"},
+    ),
+    "what it refused before this operation does not count": (
+        seen(4, spec(replicas=3), other(refused=REFUSED)),
+        {"step": Leave("main-3"), "blocked": None},
+    ),
+    "an operator that was restarted still says so": (
+        seen(
+            4,
+            *LEAVING,
+            condition(
+                "ScaleDownBlocked",
+                "True",
+                reason="LeaveRefused",
+                message="main-3 refuses to leave: not now; its pod is kept and so on",
+            ),
+        ),
+        {"step": Leave("main-3"), "blocked": "LeaveRefused", "doing": "refuses to leave: not now; its pod"},
+    ),
+    "a leave that takes too long is blocked, and goes on": (
+        seen(4, spec(replicas=3), operation("ScaleDown", "main-3", ago=601), node(3, "leaving")),
+        {"replicas": 4, "step": Leave("main-3"), "blocked": "LeaveTimeout"},
+    ),
+    "or cut short by Force": (
+        seen(4, spec(replicas=3, scale_down_force=True), operation("ScaleDown", "main-3", ago=601), node(3, "leaving")),
+        {"replicas": 3, "step": None, "blocked": None},
+    ),
+    "but not while another pod is away": (
+        seen(
+            4,
+            spec(replicas=3, scale_down_force=True),
+            operation("ScaleDown", "main-3", ago=601),
+            node(3, "leaving"),
+            silent(0),
+        ),
+        {"replicas": 4},
+    ),
+    "another pod of the name is asked anew, with its own time": (
+        seen(4, spec(replicas=3), operation("ScaleDown", "main-3", ago=601, uid="another")),
+        {"replicas": 4, "step": Leave("main-3"), "blocked": None},
+    ),
+    "while it is restarted nothing happens": (
+        seen(4, *LEAVING, without_pod(3), ring(slots_under_replicated=5)),
+        {"replicas": 4, "step": None, "operation": ("ScaleDown", "main-3")},
+    ),
+    "a silent one is waited for": (
+        seen(4, *LEAVING, silent(3), ring(slots_under_replicated=5)),
+        {"replicas": 4, "step": None, "blocked": None},
+    ),
+    "not for ever": (
+        seen(
+            4,
+            spec(replicas=3),
+            operation("ScaleDown", "main-3", ago=200),
+            silent(3),
+            ring(slots_under_replicated=5),
+            condition("Degraded", "True", ago=150),
+        ),
+        {"replicas": 4, "step": None, "blocked": "NodeUnreachable"},
+    ),
+    "a moment of silence in a long leave is not for ever": (
+        seen(4, spec(replicas=3), operation("ScaleDown", "main-3", ago=200), silent(3), ring(slots_under_replicated=5)),
+        {"replicas": 4, "blocked": None},
+    ),
+    "a silent one goes by Force after the timeout": (
+        seen(4, spec(replicas=3, scale_down_force=True), operation("ScaleDown", "main-3", ago=601), silent(3)),
+        {"replicas": 3},
+    ),
+    "one that no slot names any more goes": (
+        seen(4, spec(replicas=3), operation("ScaleDown", "main-3", ago=90), silent(3), no_member(3)),
+        {"replicas": 3, "blocked": None},
+    ),
+    "not before there was time to join": (
+        seen(4, *LEAVING, silent(3), no_member(3)),
+        {"replicas": 4, "blocked": None},
+    ),
+    "nor while something is under-replicated": (
+        seen(
+            4,
+            spec(replicas=3),
+            operation("ScaleDown", "main-3", ago=90),
+            silent(3),
+            no_member(3),
+            ring(slots_under_replicated=1),
+        ),
+        {"replicas": 4},
+    ),
+}
+
+MINDS_CHANGED: dict[str, tuple[Observed, dict[str, Any]]] = {
+    "a raise cancels the leave": (
+        seen(5, operation("ScaleDown", "main-4"), node(4, "leaving")),
+        {"replicas": 5, "step": CancelLeave("main-4"), "operation": None},
+    ),
+    "also when it has left already": (
+        seen(5, operation("ScaleDown", "main-4"), node(4, "left")),
+        {"replicas": 5, "step": CancelLeave("main-4"), "operation": None},
+    ),
+    "5 -> 3 changed to 4: the leave of main-4 goes on": (
+        seen(5, spec(replicas=4), operation("ScaleDown", "main-4"), node(4, "leaving")),
+        {"replicas": 5, "step": Leave("main-4")},
+    ),
+    "5 -> 3 changed to 4, one gone, the next leaving: it stays": (
+        seen(4, operation("ScaleDown", "main-3"), node(3, "leaving")),
+        {"replicas": 4, "step": CancelLeave("main-3"), "operation": None},
+    ),
+    "raised beyond: it stays before a new one comes": (
+        seen(4, spec(replicas=6), operation("ScaleDown", "main-3"), node(3, "leaving")),
+        {"replicas": 4, "step": CancelLeave("main-3")},
+    ),
+    "a raise while its pod goes waits until it is gone": (
+        seen(3, spec(replicas=4), operation("ScaleDown", "main-3", uid="old"), extra_pod(3, deleting=True)),
+        {"replicas": 3, "step": None},
+    ),
+    "somebody else told a node to leave": (seen(3, node(1, "leaving")), {"step": CancelLeave("main-1")}),
+    "two do not leave at once": (
+        seen(5, spec(replicas=3), node(3, "leaving")),
+        {"replicas": 5, "step": CancelLeave("main-3")},
+    ),
+}
+
+ROLLING: dict[str, tuple[Observed, dict[str, Any]]] = {
+    "a new template restarts nothing yet": (
+        seen(3, template("b")),
+        {"replicas": 3, "partition": 3, "step": None, "doing": "a new template"},
+    ),
+    "nor before the controller has seen it": (
+        seen(3, rolled("b", 3), statefulset(observed=False)),
+        {"partition": 3},
+    ),
+    "then the highest": (seen(3, rolled("b", 3)), {"partition": 2, "operation": ("Update", "main-2")}),
+    "it stays so until the controller acts": (
+        seen(3, rolled("b", 2), operation("Update", "main-2")),
+        {"partition": 2, "operation": ("Update", "main-2")},
+    ),
+    "and while it restarts": (
+        seen(3, rolled("b", 2), operation("Update", "main-2"), without_pod(2), ring(slots_under_replicated=20)),
+        {"partition": 2, "operation": ("Update", "main-2")},
+    ),
+    "and until all is in sync": (
+        seen(3, rolled("b", 2), operation("Update", "main-2"), pod(2, revision="b"), ring(slots_under_replicated=1)),
+        {"partition": 2, "operation": ("Update", "main-2")},
+    ),
+    "then the next pod": (
+        seen(3, rolled("b", 2), operation("Update", "main-2"), pod(2, revision="b")),
+        {"partition": 1, "operation": ("Update", "main-1")},
+    ),
+    "at the end nothing is held back": (
+        seen(3, rolled("b", 0), *(pod(one, revision="b") for one in range(3)), operation("Update", "main-0")),
+        {"partition": 0, "operation": None, "doing": ""},
+    ),
+    "a bad image stops at the first pod": (
+        seen(3, rolled("bad", 2), operation("Update", "main-2"), silent(2), pod(2, revision="bad", **PULL)),
+        {"partition": 2, "operation": ("Update", "main-2"), "doing": "main-2 cannot get its image"},
+    ),
+    "rolled back: nothing restarts yet": (
+        seen(3, rolled("bad", 2), template("a"), silent(2), pod(2, revision="bad", **PULL)),
+        {"partition": 3},
+    ),
+    "then the broken pod is healed, though the ring is not whole": (
+        seen(3, rolled("a", 3), silent(2), pod(2, revision="bad", **PULL), ring(slots_under_replicated=20)),
+        {"partition": 2, "operation": ("Update", "main-2")},
+    ),
+    "one that does not become ready without saying why, too": (
+        seen(3, rolled("a", 3), silent(2), pod(2, revision="bad")),
+        {"partition": 2},
+    ),
+    "another new template heals it first, too": (
+        seen(3, rolled("c", 3), silent(2), pod(2, revision="bad", **PULL)),
+        {"partition": 2},
+    ),
+    "broken below one that works: that one alone": (
+        seen(3, rolled("c", 3), silent(1), pod(1, revision="bad", **PULL)),
+        {"partition": 1, "operation": ("Update", "main-1")},
+    ),
+    "until it is there anew": (seen(3, rolled("c", 1), without_pod(1)), {"partition": 1}),
+    "then the gate is shut for the others": (
+        seen(3, rolled("c", 1), silent(1), pod(1, revision="c")),
+        {"partition": 3},
+    ),
+    "all that never ran get the new template at once": (
+        seen(3, rolled("c", 3), *(change for o in range(3) for change in (silent(o), pod(o, revision="bad", **PULL)))),
+        {"partition": 0},
+    ),
+    "one that is only starting waits its turn": (
+        seen(3, rolled("b", 3), node(1, "syncing")),
+        {"partition": 3},
+    ),
+    "the gate shuts when another pod goes down before the controller acts": (
+        seen(3, rolled("b", 2), operation("Update", "main-2"), silent(0)),
+        {"partition": 3},
+    ),
+    "a scale-down comes first": (
+        seen(4, spec(replicas=3), rolled("b", 4)),
+        {"partition": 4, "step": Leave("main-3"), "operation": ("ScaleDown", "main-3")},
+    ),
+    "but not before the pod that restarts is back": (
+        seen(4, spec(replicas=3), rolled("b", 2), pod(3, revision="b"), operation("Update", "main-2"), without_pod(2)),
+        {"partition": 2, "step": None, "operation": ("Update", "main-2")},
+    ),
+    "a leaving node is not restarted by a new template": (
+        seen(4, *LEAVING, rolled("b", 4), node(3, "leaving")),
+        {"partition": 4, "step": Leave("main-3")},
+    ),
+    "more nodes come before the roll goes on": (
+        seen(3, spec(replicas=4), rolled("b", 2), pod(2, revision="b")),
+        {"replicas": 4, "partition": 2, "operation": ("ScaleUp", "main-3")},
+    ),
+}
+
+BALANCING: dict[str, tuple[Observed, dict[str, Any]]] = {
+    "a node moves": (
+        seen(3, places(0, 16, 32)),
+        {"operation": ("Rebalance", "main-0"), "step": Move("main-0", 59)},
+    ),
+    "not when that is off": (seen(3, places(0, 16, 32), spec(rebalance=False)), {"step": None, "doing": ""}),
+    "not when it is even enough": (seen(3, places(0, 20, 40)), {"step": None, "doing": ""}),
+    "not while something is under-replicated": (
+        seen(3, places(0, 16, 32), ring(slots_under_replicated=1)),
+        {"step": None},
+    ),
+    "not in a roll": (seen(3, places(0, 16, 32), rolled("b", 3)), {"step": None, "partition": 2}),
+    "the next not before the slots have followed": (
+        seen(3, shares(0.2, 0.3, 0.5), places(0, 16, 43), operation("Rebalance", "main-2", ago=1)),
+        {"step": None, "operation": ("Rebalance", "main-2"), "doing": "the slots follow main-2 to slot 43"},
+    ),
+    "but that is not waited for for ever": (
+        seen(3, shares(0.2, 0.3, 0.5), places(0, 16, 43), operation("Rebalance", "main-2", ago=61)),
+        {"operation": ("Rebalance", "main-1")},
+    ),
+    "then the next": (
+        seen(3, places(0, 16, 43), operation("Rebalance", "main-2")),
+        {"operation": ("Rebalance", "main-1")},
+    ),
+    "one that refuses is asked again": (
+        seen(3, places(0, 16, 32), other(refused={"main-0": Refusal(whole(3).pods[0].uid, "Move", "shortly")})),
+        {"step": Move("main-0", 59), "doing": "shortly"},
+    ),
+}
+
+LOST: dict[str, tuple[Observed, dict[str, Any]]] = {
+    "a lost volume is replaced": (
+        seen(3, claim(1, phase="Lost"), silent(1), ring(slots_under_replicated=20)),
+        {"step": Replace("main-1", whole(3).pods[1].uid, "data-main-1"), "operation": ("Replace", "main-1")},
+    ),
+    "not while another pod is away": (
+        seen(3, claim(1, phase="Lost"), silent(1), silent(2)),
+        {"step": None, "operation": ("Replace", "main-1")},
+    ),
+    "not while slots are unowned": (seen(3, claim(1, phase="Lost"), silent(1), ring(slots_unowned=3)), {"step": None}),
+    "under a node that works only when all is in sync": (
+        seen(3, claim(1, phase="Lost"), ring(slots_under_replicated=1)),
+        {"step": None},
+    ),
+    "a claim that goes already is waited for": (
+        seen(3, claim(1, phase="Lost", deleting=True), silent(1), operation("Replace", "main-1")),
+        {"step": None, "operation": ("Replace", "main-1")},
+    ),
+}
+
+TABLE = {
+    f"{title}: {name}": case
+    for title, cases in (
+        ("founding", FOUNDING),
+        ("at rest", AT_REST),
+        ("growing", GROWING),
+        ("shrinking", SHRINKING),
+        ("minds changed", MINDS_CHANGED),
+        ("rolling", ROLLING),
+        ("balancing", BALANCING),
+        ("lost volumes", LOST),
+    )
+    for name, case in cases.items()
+}
+
+
+@pytest.mark.parametrize("case", TABLE.values(), ids=TABLE.keys())
+def test_what_is_decided(case: tuple[Observed, dict[str, Any]]) -> None:
+    check(*case)
+
+
+def test_the_time_of_an_operation_stays_from_pass_to_pass() -> None:
+    observed = seen(4, *LEAVING, node(3, "leaving"))
+    assert observed.operation is not None
+    found = plan(observed).operation
+    assert found is not None
+    assert found.since == observed.operation.since
+
+
+def test_another_pod_of_the_name_gets_its_own_time() -> None:
+    observed = seen(4, spec(replicas=3), operation("ScaleDown", "main-3", ago=601, uid="another"))
+    found = plan(observed).operation
+    assert found is not None
+    assert (found.pod_uid, found.since) == (observed.pods[3].uid, observed.now)
