@@ -92,7 +92,7 @@ def _available(survey: Survey) -> tuple[str, str, str]:
             if running
             else ("False", "NodesDown", f"{what}, and no pod is ready")
         )
-    if ring.slots_forming or len(ring.members) < survey.factor:
+    if survey.forming:
         need = f"it has {len(ring.members)} of the {survey.factor} nodes that keep each message"
         return "False", "Forming", f"the ring takes no accounts or messages yet: {need}"
     if ring.slots_unowned:

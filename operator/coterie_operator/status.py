@@ -53,8 +53,9 @@ def _state(survey: Survey, plan: Plan) -> str:
     if not survey.ring_uid:
         return "Degraded" if stuck else "Founding"
     if not available(survey):
-        forming = survey.forming or (survey.seen.ring is not None and len(survey.seen.ring.members) < survey.factor)
-        return "Degraded" if stuck and forming else "Forming" if forming else "Unavailable"
+        if survey.forming:
+            return "Degraded" if stuck else "Forming"
+        return "Unavailable"
     if plan.blocked is not None:
         return "Blocked"
     if stuck:
