@@ -39,7 +39,7 @@ def restarts(ring: Ring) -> int:
 
 def test_an_image_that_does_not_exist_is_named(second: Ring) -> None:
     before = restarts(second)
-    make(second, image="coterie:never-built")
+    make(second, image="127.0.0.1:1/coterie:never-built")
     second.until("it is named", lambda: "never-built" in second.condition("Degraded").get("message", ""))
     second.patch({"image": IMAGE})
     second.whole(1)

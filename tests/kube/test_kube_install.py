@@ -135,3 +135,18 @@ def test_uninstall_without_the_operator_strands_nothing(cluster: Kube) -> None:
         ring.kubectl("delete", "deployment", "--all", "--cascade=foreground")
         cluster.helm("uninstall", "lone", "-n", namespace, "--wait", "--timeout=60s")
         cluster.until(lambda: not cluster.items("ring,statefulset,pod", "-n", namespace), 60, "ring and pods are gone")
+
+
+def test_an_upgrade_keeps_the_size_and_upgrades_the_definition(ring: Ring) -> None:
+    kube = ring.kube
+    ring.scale(4)
+    ring.whole(4)
+    # A definition from before, as Helm would leave it for ever: this one lacks its columns.
+    columns = '[{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns"}]'
+    kube.kubectl("patch", "crd", "rings.coterie.chat", "--type=json", "-p", columns)
+    kube.helm("upgrade", "coterie", CHART, "-n", ring.namespace, *ON_IMAGE, "--wait", "--timeout=120s")
+    assert ring.resource["spec"]["replicas"] == 4
+    definition = kube.get("crd", "rings.coterie.chat")
+    names = [column["name"] for column in definition["spec"]["versions"][0]["additionalPrinterColumns"]]
+    assert names == ["Replicas", "Ready", "Skew", "Under-replicated", "State", "Age"]
+    ring.whole(4)

@@ -90,7 +90,7 @@ def test_resources_roll_too(ring: Ring) -> None:
 
 def test_a_bad_image_stops_at_the_first_pod(ring: Ring) -> None:
     with ring.talk("bad") as talk:
-        ring.patch({"image": "coterie:there-is-none"})
+        ring.patch({"image": "127.0.0.1:1/coterie:there-is-none"})
         degraded = ring.until(
             "the ring says which image",
             lambda: "there-is-none" in (found := ring.condition("Degraded")).get("message", "") and found,
