@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.operator_.toy import SLOTS, Toy
+from tests.unit.operator_.toy import Toy
+from tests.unit.operator_.toy_parts import SLOTS
 
 from coterie_operator.model import RingSpec
 

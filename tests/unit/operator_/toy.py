@@ -6,7 +6,21 @@ One `tick` is two seconds. The toy checks the promises that must hold at every m
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+
+from tests.unit.operator_.toy_parts import (
+    HAND_OVER,
+    LEAVE,
+    NOTHING,
+    REPLACE_AFTER,
+    SLOTS,
+    START,
+    STOP,
+    TICK,
+    Node,
+    Pod,
+    Set,
+)
 
 from coterie_operator import names
 from coterie_operator.model import (
@@ -17,7 +31,6 @@ from coterie_operator.model import (
     Move,
     Note,
     Observed,
-    Operation,
     Plan,
     PodView,
     Refusal,
@@ -29,52 +42,7 @@ from coterie_operator.plan import plan
 from coterie_operator.rebalance import arcs
 from coterie_operator.sight import operation
 from coterie_operator.status import events, status
-from coterie_protocol.admin import Member, NodeReport, RecordCounts, RingReport, SlotCounts
-
-SLOTS = 64
-START = datetime(2026, 1, 1, tzinfo=UTC)
-TICK = timedelta(seconds=2)
-BOOT, STOP, HAND_OVER, LEAVE, REPLACE_AFTER = 3, 2, 3, 4, 30
-"""In ticks: until a node answers, until a pod is gone, hand-over, a leave, until a dead node is replaced."""
-NOTHING = RecordCounts(0, 0, 0)
-
-
-@dataclass
-class Node:
-    """What lies on a claim."""
-
-    uid: str
-    member: bool = False
-    position: int = -1
-    leaving: bool = False
-    to_go: int = LEAVE
-    dead: int = 0
-
-
-@dataclass
-class Pod:
-    """A pod; it works once it is old enough, unless its template is bad."""
-
-    uid: str
-    template: str
-    age: int = 0
-    stopping: int = 0
-
-    @property
-    def up(self) -> bool:
-        return self.age >= BOOT and not self.stopping and not self.template.startswith("bad")
-
-
-@dataclass
-class Set:
-    """The StatefulSet."""
-
-    replicas: int
-    partition: int
-    template: str
-    current: str
-    update: str
-    seen: bool = False
+from coterie_protocol.admin import Member, NodeReport, RingReport, SlotCounts
 
 
 @dataclass
@@ -84,7 +52,6 @@ class Toy:
     spec: RingSpec
     template: str = "a"
     generation: int = 1
-    paused: bool = False
     now: datetime = START
     statefulset: Set | None = None
     pods: dict[int, Pod] = field(default_factory=dict)
@@ -321,7 +288,8 @@ class Toy:
 
     def _node_report(self, ordinal: int) -> NodeReport:
         node = self.nodes[ordinal]
-        named = next((one for one in (self.report() or _NONE).members if one.uid == node.uid), None)
+        told = self.report()
+        named = next((one for one in (told.members if told else ()) if one.uid == node.uid), None)
         return NodeReport(
             uid=node.uid,
             name=names.pod("main", ordinal),
@@ -446,12 +414,3 @@ class Toy:
             self.reconcile()
             self.tick()
         raise AssertionError(f"not settled after {passes} passes: {self.last}, {self.status}, {self.pods}")
-
-    def operation(self) -> Operation | None:
-        return operation(self.status)
-
-    def reasons(self) -> list[str]:
-        return [note.reason for note in self.notes]
-
-
-_NONE = RingReport("", 1, SLOTS, [], 0, 0)

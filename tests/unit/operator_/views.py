@@ -9,10 +9,12 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from tests.unit.operator_.toy import SLOTS, Toy
+from tests.unit.operator_.toy import Toy
+from tests.unit.operator_.toy_parts import SLOTS
 
 from coterie_operator import names
 from coterie_operator.model import Answer, ClaimView, Observed, Operation, PodView, RingSpec, StatefulSetView
+from coterie_operator.plan import plan
 
 Change = Callable[[Observed], Observed]
 
@@ -208,3 +210,22 @@ def one_pod(**values: Any) -> tuple[PodView, ...]:
 
 def new_set(replicas: int = 1, partition: int = 0) -> StatefulSetView:
     return StatefulSetView(replicas, partition, "a", "a", "a", True)
+
+
+def check(observed: Observed, expected: dict[str, Any]) -> None:
+    """Compare the fields of a plan that a situation is about; `operation` and `blocked` by what names them."""
+    found = plan(observed)
+    shown: dict[str, Any] = {
+        "replicas": found.replicas,
+        "partition": found.partition,
+        "founder": found.founder,
+        "ring_uid": found.ring_uid,
+        "operation": found.operation and (found.operation.type, found.operation.target),
+        "step": found.step,
+        "blocked": found.blocked and found.blocked.reason,
+        "doing": found.doing,
+    }
+    if expected.get("doing"):
+        assert expected["doing"] in shown["doing"]
+        expected = {key: value for key, value in expected.items() if key != "doing"}
+    assert {key: shown[key] for key in expected} == expected, found
