@@ -21,7 +21,7 @@ def image_as_before(ring: Ring) -> Iterator[None]:
     yield
     ring.patch({"image": IMAGE})
     ring.until("the ring runs its image again", lambda: images(ring) == {IMAGE}, 180)
-    ring.whole(3)
+    ring.whole(ring.resource["spec"]["replicas"])
 
 
 def images(ring: Ring) -> set[str]:

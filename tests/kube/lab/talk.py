@@ -70,21 +70,15 @@ class Pair:
     async def send(self, stop: asyncio.Event) -> None:
         async with Client.open(self._settings[0], self._sessions[0], patience=PATIENCE) as client:
             number = 0
-            under_way: set[asyncio.Task[object]] = set()
             while not stop.is_set():
+                # One after the other, as people write: each is stored before the next is sent.
                 text = f"message {number}"
                 number += 1
-                _, task = client.sender.submit(self._names[1], text)
-                under_way.add(task)
-                task.add_done_callback(lambda done, text=text: self._done(done, text))  # type: ignore[misc]
-                task.add_done_callback(under_way.discard)
+                await client.sender.send(self._names[1], text)
+                self._acknowledge(text)
                 await asyncio.sleep(self._interval)
-                await client.sender.room(64)
-            if under_way:
-                await asyncio.wait(under_way, timeout=PATIENCE)
 
-    def _done(self, task: asyncio.Task[object], text: str) -> None:
-        task.result()
+    def _acknowledge(self, text: str) -> None:
         now = time.monotonic()
         self.gap = max(self.gap, now - self._waiting_since)
         self._waiting_since = now
