@@ -12,6 +12,9 @@ import yaml
 from .kube import CRD, Kube
 
 LOOK_SECONDS = 0.5
+HELM = "helm"
+"""Helm's field manager. What is applied for Helm stays Helm's: fields of another's would make the next release that is
+installed beside this one fail with a conflict."""
 
 
 class CrdError(Exception):
@@ -31,7 +34,7 @@ def read_crds(file: Path) -> list[dict[str, Any]]:
 
 async def apply_crds(kube: Kube, crds: Sequence[dict[str, Any]], seconds: float) -> list[str]:
     """Apply CRDs, wait until they are served, and return their names. Raises KubeError and CrdError."""
-    names = [str((await kube.apply(crd))["metadata"]["name"]) for crd in crds]
+    names = [str((await kube.apply(crd, HELM))["metadata"]["name"]) for crd in crds]
     for name in names:
         said = "it has no condition yet"
         try:

@@ -187,16 +187,15 @@ class Kube:
 
     # --- Writing ---
 
-    async def apply(self, manifest: Mapping[str, Any]) -> Object:
+    async def apply(self, manifest: Mapping[str, Any], manager: str = FIELD_MANAGER) -> Object:
         """Apply a manifest on the server's side, taking over fields that others own; write nothing if nothing differs.
 
-        A `metadata.resourceVersion` in it is a precondition (Conflict).
+        A `metadata.resourceVersion` in it is a precondition (Conflict). The fields belong to `manager` from then on.
         """
         kind = KINDS[manifest["kind"]]
         namespace, name = manifest["metadata"].get("namespace"), manifest["metadata"]["name"]
-        return await self._write(
-            "PATCH", f"patch {kind.plural} {_place(namespace, name)}", kind.path(namespace, name), manifest, APPLY
-        )
+        what = f"patch {kind.plural} {_place(namespace, name)}"
+        return await self._write("PATCH", what, kind.path(namespace, name), manifest, APPLY, manager)
 
     async def apply_status(self, ring: Mapping[str, Any], status: Mapping[str, Any]) -> Object:
         """Apply a Ring's status as a whole, if the Ring is still the one that was read (else Conflict)."""
@@ -247,9 +246,17 @@ class Kube:
             return False
         return True
 
-    async def _write(self, method: str, what: str, path: str, body: Mapping[str, Any], content_type: str) -> Object:
+    async def _write(
+        self,
+        method: str,
+        what: str,
+        path: str,
+        body: Mapping[str, Any],
+        content_type: str,
+        manager: str = FIELD_MANAGER,
+    ) -> Object:
         self.may_write()
-        query = {"fieldManager": FIELD_MANAGER} if method != "DELETE" else {}
+        query = {"fieldManager": manager} if method != "DELETE" else {}
         if content_type == APPLY:
             query["force"] = "true"
         return await self._call(method, what, path, query=query, body=body, content_type=content_type)

@@ -147,7 +147,13 @@ def test_an_upgrade_keeps_the_size_and_upgrades_the_definition(ring: Ring) -> No
     kube.kubectl("patch", "crd", "rings.coterie.chat", "--type=json", "-p", columns)
     kube.helm("upgrade", "coterie", CHART, "-n", ring.namespace, *ON_IMAGE, "--wait", "--timeout=120s")
     assert ring.resource["spec"]["replicas"] == 4
-    definition = kube.get("crd", "rings.coterie.chat")
+    definition = kube.get("crd", "rings.coterie.chat", "--show-managed-fields")
+    # The definition stays Helm's: another release could not be installed otherwise.
+    assert {one["manager"] for one in definition["metadata"]["managedFields"]} <= {
+        "helm",
+        "kube-apiserver",
+        "kubectl-patch",
+    }
     names = [column["name"] for column in definition["spec"]["versions"][0]["additionalPrinterColumns"]]
     assert names == ["Replicas", "Ready", "Skew", "Under-replicated", "State", "Age"]
     ring.whole(4)
