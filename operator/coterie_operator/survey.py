@@ -186,6 +186,9 @@ class Survey:
             return Gap("PodMissing", f"{name} is being made", ordinal=ordinal)
         if pod.deleting:
             return Gap("PodStopping", f"{name} is being stopped", ordinal=ordinal)
+        if pod.reason == "Unschedulable" and (claim is None or claim.age < CLAIM_PATIENCE):
+            # The scheduler says so of every new pod whose volume is still being made.
+            return Gap("PodNotReady", f"{name} waits for its claim's volume", ordinal=ordinal)
         if pod.reason:
             return self._trouble(pod)
         report, answer = self.node(ordinal), self.seen.nodes.get(name)

@@ -221,6 +221,13 @@ def test_degraded_says_what_and_why(case: tuple[Observed, str, list[str]]) -> No
 
 
 NOT_DEGRADED: dict[str, Observed] = {
+    "a volume that is still being made": seen(
+        3,
+        silent(2),
+        pod(2, ready=False, ip="", reason="Unschedulable", trouble="unbound claims"),
+        claim(2, phase="Pending", age=1.0),
+        condition("Progressing", "True", ago=2),
+    ),
     "at rest": seen(3),
     "a pod that comes back": seen(3, without_pod(1)),
     "a link that was lost for a moment": seen(3, ring(slots_under_replicated=9)),
