@@ -33,8 +33,10 @@ def statefulset(name: str, labels: dict[str, str], replicas: int) -> dict[str, A
     }
 
 
-def scale(kube: Kube, name: str, replicas: int, namespace: str = SPACE) -> subprocess.CompletedProcess[str]:
-    return kube.kubectl("scale", f"sts/{name}", f"--replicas={replicas}", "-n", namespace, check=False)
+def scale(
+    kube: Kube, name: str, replicas: int, namespace: str = SPACE, *options: str
+) -> subprocess.CompletedProcess[str]:
+    return kube.kubectl("scale", f"sts/{name}", f"--replicas={replicas}", "-n", namespace, *options, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,8 @@ def plane(control_plane: Kube) -> Iterator[Kube]:
         control_plane.helm(*("install", "coterie", CHART, "-n", SPACE, "--skip-crds", "--set", "ring.enabled=false"))
         for name, labels in (("one", {"coterie.chat/ring": "one"}), ("other", {"app": "other"})):
             control_plane.apply(statefulset(name, labels, 1), namespace=SPACE)
-        control_plane.until(lambda: WORDS in scale(control_plane, "one", 2).stderr, 30, "the policy is in force")
+        asked = (control_plane, "one", 2, SPACE, "--dry-run=server")
+        control_plane.until(lambda: WORDS in scale(*asked).stderr, 30, "the policy is in force")
         yield control_plane
         control_plane.helm("uninstall", "coterie", "-n", SPACE)
 
