@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.kube.lab.definition import define
 from tests.kube.lab.handle import Kube
 from tests.kube.lab.ring import CHART
 
@@ -32,8 +33,7 @@ def sets(values: list[str]) -> list[str]:
 @pytest.fixture(scope="module")
 def charted(control_plane: Kube) -> Iterator[str]:
     """Return a namespace under restricted Pod Security, on an API server that knows Rings."""
-    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", f"{CHART}/crds")
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/rings.coterie.chat", "--timeout=30s")
+    define(control_plane)
     with control_plane.namespace("charted", enforce="restricted", warn="restricted") as namespace:
         yield namespace
 

@@ -6,17 +6,16 @@ import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kube.lab.definition import define
 from tests.kube.lab.handle import Kube
 
 from coterie_operator.manifests import build, secret, template_hash
 from coterie_operator.model import Observed, Plan
 from coterie_operator.spec import read_spec
 
-CRD = Path(__file__).parents[2] / "chart" / "crds" / "rings.yaml"
 APPLY = ("apply", "--server-side", "--field-manager=coterie-operator", "--force-conflicts", "--validate=strict")
 FORMING = Plan(replicas=1, partition=0, founder="main-0", ring_uid="")
 FORMED = Plan(replicas=3, partition=0, founder="", ring_uid="ab" * 16)
@@ -63,8 +62,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module")
 def plane(control_plane: Kube) -> Kube:
     """The control plane, knowing what a Ring is: parts without an owner would be collected as garbage."""
-    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/rings.coterie.chat", "--timeout=30s")
+    define(control_plane)
     return control_plane
 
 
