@@ -87,6 +87,7 @@ class Cluster:
             network.PLANE_ADDRESS,
             nodes=[(machine.name, machine.address) for machine in machines],
             inside=network.inside(namespace),
+            processes=self._processes,
         )
         port = free_port(1)
         forward = [str(HERE / "forward.py"), str(port), namespace, network.PLANE_ADDRESS, str(API_PORT)]
@@ -122,7 +123,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Take everything away: processes, mounts, cgroups, namespaces, data."""
-        Processes(self.folder / "plane").stop()
+        self._processes.stop()
         for node in self.nodes.values():
             node.stop()
         network.remove(self._prefix)

@@ -36,6 +36,7 @@ def start_plane(
     *,
     nodes: Sequence[tuple[str, str]] = (),
     inside: Sequence[str] = (),
+    processes: Processes | None = None,
 ) -> Plane:
     """Start a control plane that listens at an address; `inside` is a command prefix, such as one for a namespace.
 
@@ -49,7 +50,7 @@ def start_plane(
     _certificates(folder, address, nodes)
     for user in ("admin", "controllers", "scheduler", *(name for name, _ in nodes)):
         certs.kubeconfig(folder, user, server)
-    processes = Processes(folder)
+    processes = processes or Processes(folder)
 
     def run(name: str, *arguments: str) -> None:
         processes.start(name, [*inside, str(programs / name), *arguments])
