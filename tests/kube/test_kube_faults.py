@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 
-from tests.kube.lab.ring import Ring
+from tests.kube.lab.ring import Ring, is_ready
 
 
 def test_a_power_cut_loses_nothing(ring: Ring) -> None:
@@ -13,16 +14,9 @@ def test_a_power_cut_loses_nothing(ring: Ring) -> None:
         talk.go_on()
         for pod in ring.pods():
             ring.forget_quickly(pod)
-        ring.until("the pods are gone", lambda: not any(ready(pod) for pod in ring.pods().values()), 30)
+        ring.until("the pods are gone", lambda: not any(is_ready(pod) for pod in ring.pods().values()), 30)
         ring.whole(3)
         talk.go_on()
-
-
-def ready(pod: dict[str, object]) -> bool:
-    """Return whether a pod is ready."""
-    status = pod["status"]
-    assert isinstance(status, dict)
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", []))
 
 
 def test_a_lost_pod_and_claim_are_replaced(ring: Ring) -> None:
@@ -39,21 +33,12 @@ def test_a_lost_pod_and_claim_are_replaced(ring: Ring) -> None:
 
 def test_the_client_service_keeps_the_others_when_one_is_dead(ring: Ring) -> None:
     with ring.talk("dead") as talk:
-        ring.kubectl("exec", "main-2", "--", "python", "-c", STOP_NODE)
+        ring.signal("main-2", "coterie-node", signal.SIGSTOP)
         ring.until("two endpoints", lambda: len(endpoints(ring)) == 2, 60)
         talk.go_on()
         ring.until("Degraded says which", lambda: "main-2" in ring.condition("Degraded").get("message", ""), 60)
         ring.forget_quickly("main-2")
         ring.whole(3)
-
-
-STOP_NODE = """
-import os, signal
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    words = open(f"/proc/{pid}/cmdline").read().split(chr(0))
-    if int(pid) not in (1, os.getpid()) and any(word.endswith("coterie-node") for word in words):
-        os.kill(int(pid), signal.SIGSTOP)
-"""
 
 
 def endpoints(ring: Ring) -> list[str]:

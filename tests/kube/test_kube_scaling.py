@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import time
 
 from tests.kube.lab.ring import OPERATOR, Ring
@@ -106,15 +107,6 @@ def test_a_node_that_refuses_to_leave_keeps_its_pod(ring: Ring) -> None:
     assert ring.condition("ScaleDownBlocked")["status"] == "False"
 
 
-KILL_OPERATOR = """
-import os
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    words = open(f"/proc/{pid}/cmdline").read().split(chr(0))
-    if int(pid) not in (1, os.getpid()) and any(word.endswith("coterie-operator") for word in words):
-        os.kill(int(pid), 9)
-"""
-
-
 def leader(ring: Ring) -> str:
     """Return the name of the operator's pod that holds the lease."""
     lease = ring.kube.items("lease", "-n", ring.namespace)[0]
@@ -131,7 +123,7 @@ def test_the_operator_killed_in_the_middle_of_a_leave_carries_on(ring: Ring) -> 
         ring.scale(4)
         leaving(ring, "main-4")
         for pod in ring.kube.items("pods", "-n", ring.namespace, "-l", OPERATOR):
-            ring.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", KILL_OPERATOR, check=False)
+            ring.signal(pod["metadata"]["name"], "coterie-operator", signal.SIGKILL, check=False)
         ring.whole(4)
         talk.go_on()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.kube.lab.images import IMAGE, NEXT_IMAGE
-from tests.kube.lab.ring import Ring
+from tests.kube.lab.ring import Ring, is_ready
 
 GAP = 15.0
 """Seconds that a sender may wait at most while the node it talks to is restarted: a reconnect, not an outage."""
@@ -31,11 +31,7 @@ def images(ring: Ring) -> set[str]:
 
 def unready(pods: dict[str, dict[str, Any]]) -> list[str]:
     """Return the names of the pods that are not ready."""
-    return [
-        name
-        for name, pod in pods.items()
-        if not any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
-    ]
+    return [name for name, pod in pods.items() if not is_ready(pod)]
 
 
 class Watch:

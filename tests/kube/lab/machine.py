@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -76,13 +75,6 @@ class Node:
         for mount in sorted((one for one in mounts if one.startswith(f"{self._folder}/")), reverse=True):
             subprocess.run(["umount", "-l", mount], capture_output=True, check=False)
         self._remove_cgroups()
-
-    def lose(self) -> None:
-        """Let the machine be lost at once: everything on it is killed, nothing is undone or deregistered."""
-        for name in ("kubelet", "kube-proxy", "containerd"):
-            self._processes.signal(name, 9)
-        for task in (self._folder / "state" / "io.containerd.runtime.v2.task" / "k8s.io").glob("*/init.pid"):
-            subprocess.run(["kill", "-9", task.read_text().strip()], capture_output=True, check=False)
 
     def _answers(self) -> bool:
         return self._socket.exists() and self._ctr("version").returncode == 0
@@ -200,11 +192,6 @@ state = "{where}/state"
                 "tcpCloseWaitTimeout": "0s",
             },
         }
-
-
-def purge(folder: Path) -> None:
-    """Delete a machine's or cluster's folder."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rmdir(folder: Path) -> None:

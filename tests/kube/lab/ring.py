@@ -29,6 +29,22 @@ ON_IMAGE = (
 )
 
 
+SIGNAL = """
+import os, sys
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    words = open(f"/proc/{pid}/cmdline").read().split(chr(0))
+    if int(pid) not in (1, os.getpid()) and any(word.endswith(sys.argv[1]) for word in words[:2]):
+        os.kill(int(pid), int(sys.argv[2]))
+"""
+"""Sends a signal to a program of the container in which it runs, past the init that is PID 1."""
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Say whether a pod is ready."""
+    conditions = pod["status"].get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
 @dataclass(frozen=True)
 class Ring:
     """The Ring `name` in a namespace."""
@@ -130,6 +146,10 @@ class Ring:
     def forget_quickly(self, pod: str) -> None:
         """Delete a pod without grace, as when its machine is gone."""
         self.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+
+    def signal(self, pod: str, program: str, number: int, *, check: bool = True) -> None:
+        """Send a signal to a program in a pod. Its end may end this command too: then do not check."""
+        self.kubectl("exec", pod, "--", "python", "-c", SIGNAL, program, str(number), check=check)
 
     # --- People ---
 
