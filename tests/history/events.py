@@ -19,9 +19,16 @@ class Kind(StrEnum):
     """What is asked. `key` is the account's name, for `SEND` and `SHOWN` the recipient's."""
 
     REGISTER = "register"
-    """Make the account; `value` is a token of the one who asks. Done: the name is theirs. Refused: it is taken."""
+    """Make the account; `value` is a token of the one who asks. Done: the name is theirs. Refused: it is taken.
+
+    The token names one request with all its repeats: who asks anew, under a new operation id, takes another token.
+    Refused for another reason than `name taken` is not REFUSED but left out, or unknown.
+    """
     LOGIN = "login"
-    """Take the session over. Done: `result` is the new session epoch."""
+    """Take the session over. Done: `result` is the new session epoch.
+
+    `Superseded` by a later login says that it may well have happened: unknown, not refused.
+    """
     READ = "read"
     """Read the account. Done: `result` is [token of who registered it, newest session epoch], or None: no such user."""
     SEND = "send"
@@ -33,6 +40,11 @@ class Kind(StrEnum):
     """The recipient's application showed a message; `actor` is the recipient, `value` [sender, message id, number].
 
     It begins and ends at once.
+    """
+    DRAINED = "drained"
+    """The recipient's application has shown all that waits, as its node says; `key` and `actor` are the recipient.
+
+    It begins and ends at once. Whatever was acknowledged before must have been shown before.
     """
 
 
@@ -77,6 +89,10 @@ class History:
     def shown(self, at: float, owner: str, sender: str, message: str, number: int) -> None:
         """Note that a recipient's application showed a message."""
         self.done(self.begin(at, owner, Kind.SHOWN, owner, [sender, message, number]), at)
+
+    def drained(self, at: float, owner: str) -> None:
+        """Note that a recipient's application has shown all that waits."""
+        self.done(self.begin(at, owner, Kind.DRAINED, owner), at)
 
     def done(self, operation: Operation, at: float, result: Value = None) -> None:
         """Note that it was acknowledged."""
