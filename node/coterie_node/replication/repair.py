@@ -2,13 +2,14 @@
 
 What this node knows of its fellow members follows from these comparisons: whether a fellow is in sync (it had all that
 this node had, at a time since it last came up and under the slot's present configuration), and whether this node itself
-has caught up (it has compared with a majority, itself included, since it started or became a member).
+has caught up (it has compared with a majority, itself included, since it started, became a member, or last lost sight
+of a fellow: with whom that one has acknowledged something, only the others can tell).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import structlog
@@ -117,7 +118,7 @@ class Repair:
     async def caught_up(self, slot: int, timeout: float = CAUGHT_UP_TIMEOUT) -> None:
         """Return once this node has compared a slot with a majority of its members, itself included.
 
-        That is since its start, or since it became a member. Raises Unavailable.
+        That is since its start, since it became a member, or since it last lost a fellow. Raises Unavailable.
         """
         if slot not in self._behind:
             return
@@ -175,10 +176,24 @@ class Repair:
         self._due.pop(uid, None)
         self._again.pop(uid, None)
         self._in_sync.pop(uid, None)
-        if alive and uid in self._shared:
-            slots = self._shared[uid]
+        slots = self._shared.get(uid)
+        if not slots:
+            return
+        if alive:
             self._compare_soon(uid, [slot for slot in self._waiting if slot in slots])
             self._compare_soon(uid, sorted(slots))
+        else:
+            self._fall_behind(slots)
+
+    def _fall_behind(self, slots: Iterable[int]) -> None:
+        """Compare slots with the fellows that are left: what a lost one has acknowledged may be on any of them."""
+        left: dict[Uid, list[int]] = {}
+        for slot in sorted(slots):
+            self._behind[slot] = set()
+            for uid in self._fellows[slot]:
+                left.setdefault(uid, []).append(slot)
+        for uid, shared in left.items():
+            self._compare_soon(uid, shared)
 
     def _compared(self, slot: int, uid: Uid) -> None:
         """Note that everything that a fellow had of a slot is here."""

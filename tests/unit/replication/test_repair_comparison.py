@@ -241,9 +241,10 @@ async def test_caught_up_takes_one_of_the_two_others() -> None:
         for uid in (A, B, C):
             await nodes[uid].repair.caught_up(SLOT)
         await nodes.stop(B)
+        await until(lambda: not nodes[A].peers.alive(B), 2.0)
+        await nodes[A].repair.caught_up(SLOT)  # With C.
         await nodes.stop(C)
-        await asyncio.sleep(0.1)
-        assert nodes[A].repair.is_caught_up(SLOT)  # Once is enough.
+        await until(lambda: not nodes[A].repair.is_caught_up(SLOT), 2.0)
         await nodes.stop(A)
         node = await nodes.start(A)
         assert not node.repair.is_caught_up(SLOT)
@@ -343,3 +344,19 @@ async def test_a_late_comparison_of_an_old_configuration_hides_nothing() -> None
         held.release()
         await asyncio.sleep(1.0)
         assert not node.repair.under_replicated()
+
+
+@simulated
+async def test_what_a_lost_fellow_had_acknowledged_is_looked_for_at_once() -> None:
+    """The frame to C was lost with the coordinator: B alone has the copy that made the majority."""
+    async with Nodes(A, B, C, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await until(lambda: all(nodes[uid].repair.is_caught_up(SLOT) for uid in (A, B, C)), 5.0)
+        await asyncio.sleep(10.0)
+        record = message(1)
+        await nodes[A].hold(record)
+        await nodes[B].hold(record)
+        await nodes.stop(A)
+        await until(lambda: not nodes[C].peers.alive(A), 2.0)
+        await nodes[C].repair.caught_up(SLOT)
+        assert await nodes[C].has(record)
