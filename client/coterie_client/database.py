@@ -45,6 +45,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE contacts (name TEXT PRIMARY KEY, alias TEXT NOT NULL, added_at INTEGER NOT NULL)",
         "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     ),
+    (
+        "CREATE INDEX messages_sending ON messages (peer, epoch, seq) "
+        "WHERE sender = '' AND archived = 0 AND state = 'sending'",
+    ),
 )
 """What brings a file from schema version n to n+1."""
 

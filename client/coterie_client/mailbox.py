@@ -19,7 +19,7 @@ from coterie_protocol.records import OUTGOING
 from .connection import Connected, Failed
 from .envelope import archive_copy
 from .errors import ClientError, Unavailable, translate
-from .ordering import HoldBack
+from .ordering import LAST_RESORT, PATIENCE, HoldBack
 
 if TYPE_CHECKING:
     from .archiver import Archiver
@@ -33,7 +33,7 @@ MOST_AT_ONCE = 2000
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages to show now, in this order; `drained`: everything that waited has come."""
+    """Messages to show now, in this order; `drained`: everything that waited has come, and none of it is held back."""
 
     messages: list[Message]
     drained: bool
@@ -53,6 +53,9 @@ class Mailbox:
         self._subscribing: asyncio.Task[None] | None = None
         self._hold = HoldBack(last_shown=history.last_shown, was_shown=history.was_shown)
         self._drained = False
+        self._asked_at = 0.0
+        """When the newest drain was asked for, in loop time."""
+        self._draining = False
 
     def start(self) -> None:
         """Resend what is in the outbox, then subscribe; both again by itself whenever there is a new link."""
@@ -68,13 +71,21 @@ class Mailbox:
         """
         loop = asyncio.get_running_loop()
         while True:
-            items, drained_now = self._sort(await self._next_notices(self._hold.next_deadline()))
+            items, drained_now = self._sort(await self._next_notices(self._wake_at()))
             self._drained |= drained_now
             self._hold.offer(self._save(items), loop.time())
-            ready = self._hold.take(loop.time(), everything=drained_now)
-            if ready or drained_now:
-                return Batch(ready, self._drained, items)
+            ready = self._hold.take(loop.time(), drain_asked_at=self._asked_at if drained_now else None)
+            impatient_at = self._hold.impatient_at()
+            if ready or (drained_now and impatient_at is None):
+                return Batch(ready, self._drained and impatient_at is None, items)
             self._archive(items)
+            if impatient_at is not None and impatient_at <= loop.time() and not self._draining:
+                self._subscribe()
+
+    def _wake_at(self) -> float | None:
+        """Return until when nothing is to be done if nothing comes."""
+        at = self._hold.impatient_at()
+        return at + LAST_RESORT - PATIENCE if at is not None and self._draining else at
 
     def done(self, batch: Batch, shown: Iterable[Message] | None = None) -> None:
         """Acknowledge a batch; `shown` are those of its messages that need not be shown again (all by default)."""
@@ -115,6 +126,7 @@ class Mailbox:
                     items += [item for item in notice.items if item.part == 0]
                 case Drained():
                     drained = True
+                    self._draining = False
                 case Connected():
                     self._subscribe()
                 case Unsubscribed():
@@ -136,6 +148,8 @@ class Mailbox:
         return new
 
     def _subscribe(self) -> None:
+        self._asked_at = asyncio.get_running_loop().time()
+        self._draining = True
         self._sender.resend()
         if self._subscribing is None or self._subscribing.done():
             self._subscribing = asyncio.create_task(self._subscribed())

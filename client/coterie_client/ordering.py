@@ -1,9 +1,12 @@
 """In which order received messages are shown: each sender's own, (session epoch, counter). Pure: time is a parameter.
 
-Messages travel independently, so a later one can arrive first. One that has a gap before it is held back until the gap
-closes, until the mailbox has said that all that waited is here (Drained), or for `patience` seconds; then it is shown
-anyway, in order with what else is held. A message has no gap before it if its sender's last shown one is the one before
-it by counter, or is the one that it names as its `prev` (which bridges session epochs and withdrawn messages).
+Records travel independently, so a later message can arrive first. One that has a gap before it is held back until the
+gap closes. A client sends a message only once the one before it to the same person is stored (`sender`), so what is
+missing is on its way, or was never for this session. Which of the two it is, a drain of the mailbox tells that was
+asked for after the message had waited for `patience` seconds: what has not come by its end is not awaited any longer.
+
+A message has no gap before it if its sender's last shown one is the one before it by counter, or is the one that it
+names as its `prev` (which bridges session epochs and withdrawn messages), or if it names none.
 """
 
 from __future__ import annotations
@@ -15,7 +18,10 @@ from dataclasses import dataclass, field
 from .history import Message
 
 PATIENCE = 2.0
-"""Seconds that a message waits for the one before it."""
+"""Seconds that a message waits for the one before it until the mailbox is asked anew."""
+LAST_RESORT = 300.0
+"""Seconds after which a message is shown without the one before it though no drain has ended: the mailbox has lost its
+majority, and a message out of order is better than one that is never seen."""
 
 
 @dataclass(slots=True)
@@ -49,16 +55,17 @@ class HoldBack:
                 held = self._senders[message.sender] = _Held(self._last_shown(message.sender))
             insort(held.waiting, (message.epoch, message.counter, message.seq, now, message), key=lambda w: w[:3])
 
-    def take(self, now: float, *, everything: bool = False) -> list[Message]:
-        """Hand out what may be shown now; `everything` ends all waiting (Drained)."""
+    def take(self, now: float, *, drain_asked_at: float | None = None) -> list[Message]:
+        """Hand out what may be shown now; `drain_asked_at`: a drain that was asked for then has just ended."""
+        late = now - LAST_RESORT
+        if drain_asked_at is not None:
+            late = max(late, drain_asked_at - self._patience)
         taken: list[tuple[int, int, Message]] = []
         for sender, held in self._senders.items():
-            late = now - self._patience
-            forced = len(held.waiting) if everything else 0
-            if not everything:
-                for index, entry in enumerate(held.waiting):
-                    if entry[3] <= late:
-                        forced = index + 1
+            forced = 0
+            for index, entry in enumerate(held.waiting):
+                if entry[3] <= late:
+                    forced = index + 1
             count = time = 0
             for epoch, counter, seq, _, message in held.waiting:
                 if count >= forced and self._gap(sender, held, message):
@@ -73,15 +80,15 @@ class HoldBack:
         taken.sort(key=lambda entry: entry[0])
         return [message for _, _, message in taken]
 
-    def next_deadline(self) -> float | None:
-        """Return when the next held message must be shown, None if none is held."""
+    def impatient_at(self) -> float | None:
+        """Return from when on a drain should be asked for, because a message has waited long; None if none waits."""
         since = [entry[3] for held in self._senders.values() for entry in held.waiting]
         return min(since) + self._patience if since else None
 
     def _gap(self, sender: str, held: _Held, message: Message) -> bool:
         epoch, counter = message.epoch, message.counter
-        if (epoch, counter) <= held.last or (counter <= 1 and not message.prev):
+        if (epoch, counter) <= held.last or not message.prev:
             return False
-        if held.last == (epoch, counter - 1) or (message.prev and message.prev == held.last_id):
+        if held.last == (epoch, counter - 1) or message.prev == held.last_id:
             return False
-        return not (message.prev and self._was_shown(sender, message.prev))
+        return not self._was_shown(sender, message.prev)

@@ -7,7 +7,10 @@ processes that share COTERIE_HOME share one sequence.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from coterie_protocol.records import OUTGOING, State
 
@@ -76,6 +79,40 @@ class Outbox:
     def sending(self) -> list[Message]:
         """Return what is not stored yet, in the order in which it was written."""
         return self._select("sender = '' AND archived = 0 AND state = 'sending' ORDER BY epoch, seq")
+
+    def before(self, message: Message) -> Message | None:
+        """Return the last message to the same person that was written before this one and is not stored yet."""
+        found = self._select(
+            "sender = '' AND archived = 0 AND state = 'sending' AND peer = ? AND (epoch, seq) < (?, ?) "
+            "ORDER BY epoch DESC, seq DESC LIMIT 1",
+            (message.peer, message.epoch, message.seq),
+        )
+        return found[0] if found else None
+
+    def linked(self, message: Message) -> Message:
+        """Return a message that waits to be sent with a `prev` that exists.
+
+        The one that it names may have been withdrawn since: a recipient would wait for it in vain. Only a message that
+        was never sent names one that can still be withdrawn, so no copy of it with another body is anywhere.
+        """
+        if not message.prev or self.get(message.prev) is not None:
+            return message
+        content = open_body(message.body)
+        if isinstance(content, Problem):
+            return message
+        with self._database.write() as sql:
+            last = sql.execute(
+                "SELECT id FROM messages WHERE peer = ? AND sender = '' AND (epoch, counter) < (?, ?) "
+                "ORDER BY epoch DESC, counter DESC LIMIT 1",
+                (message.peer, message.epoch, message.counter),
+            ).fetchone()
+            prev = last[0] if last else b""
+            body = seal(msgspec.structs.replace(content, prev=prev))
+            sql.execute(
+                "UPDATE messages SET prev = ?, body = ? WHERE sender = '' AND id = ? AND state = 'sending'",
+                (prev, body, message.id),
+            )
+        return replace(message, prev=prev, body=body)
 
     def unarchived(self) -> list[Message]:
         """Return what is stored, but whose own copy is not archived yet."""

@@ -4,6 +4,10 @@ A message goes out as `Keep` (the own copy, pending, so that the next device res
 in one WebSocket message; `Archive` of the own copy follows once it is stored. What fails stays in the outbox and is
 resent, in order and under the same id, by whoever runs next on this device. A refusal that no repetition can mend (no
 such user, mailbox full, too large) takes the message back out, from the outbox and from the own mailbox.
+
+A message goes out only when everything written before it to the same person is stored (or withdrawn). So wherever it
+is, the one before it is on a majority of its disks, and a recipient who lacks it knows that it is coming: this is what
+"in the sender's order" rests on. Messages to different people do not wait for each other.
 """
 
 from __future__ import annotations
@@ -185,7 +189,23 @@ class Sender:
         if isinstance(error, ClientError) and self.on_failure is not None:
             self.on_failure(message, error)
 
+    async def _turn(self, message: Message, patience: float | None) -> None:
+        """Wait until everything written before to the same person is stored; raises why that fails.
+
+        Another process, or a former one, may have begun to send it: sending it twice does no harm.
+        """
+        while (before := self._outbox.before(message)) is not None:
+            task = self._begin(before, patience)
+            await asyncio.wait([task])
+            if task.cancelled():
+                raise Unavailable(f"an earlier message to {message.peer} was not sent; both stay in the outbox")
+            error = task.exception()
+            if error is not None and (kept := self._outbox.get(before.id)) is not None and kept.state == "sending":
+                raise error
+
     async def _transmit(self, message: Message, patience: float | None) -> Message:
+        await self._turn(message, patience)
+        message = self._outbox.linked(message)
         async with self._window:
             stored_at = 0
             try:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coterie_client.history import Message
-from coterie_client.ordering import PATIENCE, HoldBack
+from coterie_client.ordering import LAST_RESORT, PATIENCE, HoldBack
 
 
 def message(counter: int, *, epoch: int = 1, sender: str = "bob", prev: bytes = b"", time: int = 0) -> Message:
@@ -26,7 +26,7 @@ def test_what_follows_what_was_shown_is_shown_at_once() -> None:
     box = hold(last=(1, 4))
     box.offer([message(5), message(6)], 0)
     assert counters(box.take(0)) == [5, 6]
-    assert box.next_deadline() is None
+    assert box.impatient_at() is None
 
 
 def test_a_message_waits_for_the_one_before_it() -> None:
@@ -37,19 +37,35 @@ def test_a_message_waits_for_the_one_before_it() -> None:
     assert counters(box.take(1.5)) == [1, 2]
 
 
-def test_it_is_shown_anyway_after_two_seconds_in_order() -> None:
+def test_a_drain_ends_the_waiting_of_what_had_waited_when_it_was_asked_for() -> None:
+    box = hold(last=(1, 1))
+    box.offer([message(9, prev=b"?")], 0)
+    box.offer([message(7, prev=b"?")], 1)
+    assert box.impatient_at() == PATIENCE
+    assert box.take(PATIENCE, drain_asked_at=1.9) == []
+    assert counters(box.take(5, drain_asked_at=PATIENCE)) == [7, 9]
+    assert box.impatient_at() is None
+
+
+def test_a_drain_lets_what_has_just_come_wait() -> None:
+    box = hold(last=(1, 1))
+    box.offer([message(3, prev=b"?")], 0)
+    assert box.take(0, drain_asked_at=0) == []
+
+
+def test_without_any_drain_it_is_shown_in_the_end() -> None:
     box = hold(last=(1, 1))
     box.offer([message(5, prev=b"?")], 0)
     box.offer([message(3, prev=b"?")], 1)
-    assert box.next_deadline() == PATIENCE
-    assert box.take(PATIENCE - 0.01) == []
-    assert counters(box.take(PATIENCE)) == [3, 5]
+    assert box.take(LAST_RESORT - 0.01) == []
+    assert counters(box.take(LAST_RESORT)) == [3, 5]
 
 
-def test_drained_ends_the_waiting() -> None:
-    box = hold(last=(1, 1))
-    box.offer([message(9, prev=b"?"), message(7, prev=b"?")], 0)
-    assert counters(box.take(0, everything=True)) == [7, 9]
+def test_a_message_that_names_none_before_it_does_not_wait() -> None:
+    """The ones before it were withdrawn."""
+    box = hold()
+    box.offer([message(3)], 0)
+    assert counters(box.take(0)) == [3]
 
 
 def test_prev_bridges_session_epochs_and_withdrawn_messages() -> None:
