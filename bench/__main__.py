@@ -27,7 +27,11 @@ Measurement = Callable[[], Coroutine[Any, Any, Measured]]
 
 def main() -> None:
     """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        epilog="example: python -m bench --rounds 3. See also python -m bench.failover --help",
+    )
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--in-flight", type=int, default=16, help="messages at a time of a pipelining client")

@@ -1,9 +1,12 @@
 """A connection to the ring: one WebSocket to any of its servers, replaced by another whenever it breaks.
 
 `Connection` opens a link to one of the servers, resumes the session on it, and keeps doing so under jittered
-exponential backoff until it is closed or has been without a server for `patience` seconds. Callers post requests
-without knowing which link carries them; `call` repeats one over lost links and passing errors, so it must be harmless
-to repeat (each request of the client API is: by message id, operation id, or by nature).
+exponential backoff until it is closed or has been without a server for `patience` seconds. The first attempt after a
+link that had worked is made at once, and several servers are raced (`race`). A server that falls silent is given up
+for another one only when that one is ready (`_use`): a false alarm costs a connection, a true one about a second.
+
+Callers post requests without knowing which link carries them; `call` repeats one over lost links and passing errors,
+so it must be harmless to repeat (each request of the client API is: by message id, operation id, or by nature).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 
 from .errors import RETRIABLE, ClientError, ConnectionLost, NotLoggedIn, SessionTaken, Unavailable, translate
 from .link import Link, ServerProblem
+from .race import first_ready
 
 if TYPE_CHECKING:
     import ssl
@@ -38,6 +42,14 @@ BACKOFF_MOST = 2.0
 REMEDY = "start a local ring with coterie up, or set COTERIE_SERVERS to your ring's addresses"
 STEADY = 1.0
 """Seconds after which a link counts as one that had worked."""
+DOUBTED = 1
+"""Looks without an answer to a ping (0.5 to 0.75 s of silence) after which another server is made ready."""
+SILENT = 3
+"""Looks (1 to 1.25 s of silence) after which it takes over. Nodes give each other one second, too."""
+CALM = 3.0
+"""A link that falls silent within so many seconds of its beginning doubles what the next takeover takes, up to
+SILENT_MOST: an uplink that is slow or full makes all servers look silent, and changing over and over makes it worse."""
+SILENT_MOST = 16
 
 
 class Connected:
@@ -80,6 +92,8 @@ class Connection:
         self._failure: ClientError | None = None
         self._task: asyncio.Task[None] | None = None
         self._last_url = ""
+        self._silent = SILENT
+        self._parting: set[asyncio.Task[None]] = set()
 
     # --- Life -------------------------------------------------------------------------------------------------
 
@@ -196,9 +210,11 @@ class Connection:
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(connector=connector) as http:
             attempt, since, ever = 0, loop.time(), False
+            link: Link | None = None
             try:
                 while True:
-                    link, problems = await self._open_any(http)
+                    if link is None:
+                        link, problems = await self._open_any(http, self._in_turn())
                     if link is None:
                         plain = not ever and all(problem.lasting for problem in problems)
                         limit = min(self.patience, FIRST_PATIENCE) if plain else self.patience
@@ -211,21 +227,25 @@ class Connection:
                         await link.close()
                         return
                     ever, opened = True, loop.time()
-                    await self._use(link)
+                    link = await self._use(http, link)
                     since = loop.time()
+                    if since - opened > CALM:
+                        self._silent = SILENT
+                    elif link is not None:
+                        self._silent = min(2 * self._silent, SILENT_MOST)
+                    # A lost link is replaced at once; what breaks again and again, less and less often.
                     attempt = 0 if since - opened > STEADY else attempt + 1
-                    await asyncio.sleep(self._backoff(attempt))
+                    if attempt > 1 and link is None:
+                        await asyncio.sleep(self._backoff(attempt - 2))
             except ClientError as error:
                 self._fail(error)
+            finally:
+                await asyncio.gather(*self._parting, return_exceptions=True)
 
-    async def _open_any(self, http: aiohttp.ClientSession) -> tuple[Link | None, list[ServerProblem]]:
-        problems = []
-        for url in self._in_turn():
-            try:
-                return await self._open(http, url), []
-            except ServerProblem as problem:
-                problems.append(problem)
-        return None, problems
+    async def _open_any(
+        self, http: aiohttp.ClientSession, urls: Sequence[str]
+    ) -> tuple[Link | None, list[ServerProblem]]:
+        return await first_ready(urls, lambda url: self._open(http, url), self._part)
 
     def _in_turn(self) -> list[str]:
         """Return the servers in random order, the one that was lost last at the end."""
@@ -264,20 +284,61 @@ class Connection:
         if not isinstance(reply, SessionGranted):
             raise ServerProblem(link.url, "it answered Resume with something else", lasting=True)
 
-    async def _use(self, link: Link) -> None:
+    async def _use(self, http: aiohttp.ClientSession, link: Link) -> Link | None:
+        """Use a link until it is over, or silent while another server is ready; return the link to that one."""
         self._last_url = link.url
         self._link = link
         self._ready.set()
         self._tell(Connected())
+        others = [url for url in self._servers if url != link.url]
+        spare: asyncio.Task[Link] | None = None
         try:
-            await link.wait_over()
+            while not link.over:
+                await link.news.wait()
+                link.news.clear()
+                if link.silent < DOUBTED:
+                    self._drop(spare)
+                    spare = None
+                elif spare is None and others:
+                    spare = asyncio.create_task(self._spare(http, others))
+                    spare.add_done_callback(lambda _: link.news.set())
+                if link.silent >= self._silent and spare is not None and spare.done():
+                    break
             self._link = None
             if self._failure is not None:
                 raise self._failure
             self._ready.clear()
-            await link.settle(2.0)
+            if link.over:
+                await link.settle(2.0)
+            if spare is None or not spare.done():
+                return None  # `_keep` asks all servers again, this one too, and knows when to give up
+            following, spare = spare, None
+            return following.result()
         finally:
-            await link.close()
+            self._drop(spare)
+            self._part(asyncio.create_task(link.close()))
+            link.end()
+
+    async def _spare(self, http: aiohttp.ClientSession, urls: Sequence[str]) -> Link:
+        """Open a link to one of these servers, however long it takes."""
+        attempt = 0
+        while True:
+            link, _ = await self._open_any(http, self._dice.sample(urls, len(urls)))
+            if link is not None:
+                return link
+            await asyncio.sleep(self._backoff(attempt))
+            attempt += 1
+
+    def _drop(self, spare: asyncio.Task[Link] | None) -> None:
+        if spare is not None:
+            spare.cancel()
+            self._part(spare)
+
+    def _part(self, task: asyncio.Task[Link] | asyncio.Task[None]) -> None:
+        """See a link off that is used no more, or an attempt at one that may have succeeded; nobody waits for it."""
+        parting = asyncio.create_task(_closed(task))
+        self._parting.add(parting)
+        parting.add_done_callback(self._parting.discard)
 
     def _tell(self, notice: Notice) -> None:
         if isinstance(notice, Superseded):
@@ -297,6 +358,12 @@ class Connection:
     def _backoff(self, attempt: int) -> float:
         """Return seconds to wait: full jitter under an exponentially growing bound."""
         return self._dice.uniform(0.01, min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(attempt, 10)))
+
+
+async def _closed(task: asyncio.Task[Link] | asyncio.Task[None]) -> None:
+    await asyncio.wait([task])
+    if not task.cancelled() and task.exception() is None and (link := task.result()) is not None:
+        await link.close()
 
 
 def _no_server(problems: Sequence[ServerProblem]) -> Unavailable:

@@ -2,6 +2,10 @@
 
 Everything that is posted in one turn of the event loop leaves in one WebSocket message. A link is used once: when it
 breaks, what was under way fails with ConnectionLost, and `connection.Connection` opens another.
+
+A server that is frozen, or cut off, breaks nothing: it only says nothing. So the link looks each LOOK seconds whether
+something came; if not, and an answer is awaited, it pings, and counts the looks at which nothing has come since
+(`silent`). It never ends itself for that before HOPELESS: whoever uses it may have another server at hand, or not.
 """
 
 from __future__ import annotations
@@ -43,8 +47,14 @@ if TYPE_CHECKING:
 PROGRAM = f"coterie/{__version__}"
 OPEN_TIMEOUT = 3.0
 """Seconds for a connection and the server's Welcome; a frozen machine answers neither."""
-HEARTBEAT = 4.0
-"""Seconds between pings; a server that stays silent for half of that again is taken for gone."""
+LOOK = 0.25
+"""Seconds between two looks at whether the server has said anything. Looks are counted, not seconds: while this process
+stands still none are made, so no server is blamed for that."""
+IDLE_LOOKS = 8
+"""After so many looks (2 s) without a word the server is pinged although no answer is awaited: mail may be missing.
+A thousand idle clients cost the ring 500 pings a second."""
+HOPELESS = 24
+"""Looks (6 s) without an answer to a ping after which the link is given up, whether there is another server or not."""
 PACKED_BYTES = MAX_CLIENT_FRAME_BYTES // 2
 """About how much is packed into one WebSocket message; a single request is always smaller than the rest."""
 MAX_INCOMING_BYTES = 16 * 1024 * 1024
@@ -74,10 +84,19 @@ class Link:
         self._replies: dict[int, asyncio.Future[Reply]] = {}
         self._outgoing: list[ClientFrame] = []
         self._wake = asyncio.Event()
-        self._over = asyncio.Event()
+        self._over = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
+        self.silent = 0
+        """At how many looks in a row a ping had no answer; nothing else came either."""
+        self.news = asyncio.Event()
+        """Set when `silent` has changed, or the link is over. Whoever waits for it clears it."""
+        self._heard = False
+        self._quiet = 0
+        self._pinging: asyncio.Task[None] | None = None
+        self._pinged = False
+        self._looking = asyncio.get_running_loop().call_later(LOOK, self._look)
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
 
     @classmethod
@@ -94,7 +113,7 @@ class Link:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 socket = await http.ws_connect(
                     url + CLIENT_PATH,
-                    heartbeat=HEARTBEAT,
+                    autoping=False,
                     max_msg_size=MAX_INCOMING_BYTES,
                     ssl=tls if tls is not None else True,
                     timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
@@ -134,9 +153,10 @@ class Link:
         self._wake.set()
         return futures
 
-    async def wait_over(self) -> None:
-        """Wait until the link has broken or the server has said that it is going away."""
-        await self._over.wait()
+    @property
+    def over(self) -> bool:
+        """Say whether the link has broken, or the server has said that it is going away."""
+        return self._over
 
     async def settle(self, timeout: float) -> None:
         """Wait until everything posted is answered, for at most `timeout` seconds."""
@@ -146,30 +166,36 @@ class Link:
 
     def end(self) -> None:
         """Use the link no more: what is unanswered fails with ConnectionLost."""
-        self._closed = True
-        self._over.set()
+        self._closed = self._over = True
+        self._looking.cancel()
         self._idle.set()
+        self.news.set()
         replies, self._replies = self._replies, {}
         for future in replies.values():
             if not future.done():
                 future.set_exception(ConnectionLost(self.url))
 
     async def close(self) -> None:
-        """End the link and close its socket."""
+        """End the link and close its socket; a server that does not answer costs half a second."""
         self.end()
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._pinging] if self._pinging else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(Exception):
             await self._socket.close()
 
     async def _read(self) -> None:
         try:
             async for message in self._socket:
-                if message.type is not aiohttp.WSMsgType.BINARY:
+                self._heard = True
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    for frame in decode_server(message.data):
+                        self._take(frame.id, frame.body)
+                elif message.type is aiohttp.WSMsgType.PING:
+                    await self._socket.pong(message.data)
+                elif message.type is not aiohttp.WSMsgType.PONG:
                     break
-                for frame in decode_server(message.data):
-                    self._take(frame.id, frame.body)
         except (FrameError, aiohttp.ClientError, OSError):
             pass  # a server that breaks the protocol is left like one that breaks the connection
         finally:
@@ -178,7 +204,8 @@ class Link:
     def _take(self, number: int, body: Reply | Event) -> None:
         if number == 0:
             if isinstance(body, Closing):
-                self._over.set()
+                self._over = True
+                self.news.set()
             else:
                 self._on_event(body)  # type: ignore[arg-type]
             return
@@ -200,6 +227,34 @@ class Link:
                 frames, self._outgoing = self._outgoing, []
                 for batch in _batches(frames):
                     await self._socket.send_bytes(encode(batch))
+
+    # --- Does the server still say anything? ---
+
+    def _look(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(LOOK, self._look)
+        before = self.silent
+        if self._heard:
+            self._heard = self._pinged = False
+            self.silent = self._quiet = 0
+        else:
+            self._quiet += 1
+            if self._pinged:
+                self.silent += 1
+            elif self._replies or self._quiet >= IDLE_LOOKS:
+                self._ping()
+        if self.silent != before:
+            self.news.set()
+        if self.silent >= HOPELESS:
+            self.end()
+
+    def _ping(self) -> None:
+        self._pinged = True
+        if self._pinging is None or self._pinging.done():  # else one still waits for room in a full socket
+            self._pinging = asyncio.create_task(self._send_ping())
+
+    async def _send_ping(self) -> None:
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            await self._socket.ping()
 
 
 def _batches(frames: list[ClientFrame]) -> list[list[ClientFrame]]:

@@ -338,6 +338,7 @@ class Stream:
     to: str
     interval: float = 0.01
     acknowledged: list[tuple[float, str]] = field(default_factory=list)
+    _begun: dict[str, float] = field(default_factory=dict)
     _stop: bool = False
     _task: asyncio.Task[None] | None = None
 
@@ -356,6 +357,7 @@ class Stream:
         while not self._stop:
             text = f"message {number}"
             number += 1
+            self._begun[text] = time.monotonic()
             _, task = self.sender.sender.submit(self.to, text)
             under_way.add(task)
             task.add_done_callback(lambda done, text=text: self._done(done, text))  # type: ignore[misc]
@@ -376,6 +378,21 @@ class Stream:
             assert time.monotonic() < deadline, f"no acknowledgement within {seconds} s"
             await asyncio.sleep(0.005)
         return next(at for at, _ in self.acknowledged if at > after) - after
+
+    async def outage(self, since: float, seconds: float) -> float:
+        """Return the seconds from `since` to the first acknowledgement of a message that was begun after it.
+
+        What was under way at `since` may be acknowledged by an answer that had left before: that shows nothing.
+        """
+        deadline = time.monotonic() + seconds
+        looked = 0
+        while True:
+            for at, text in self.acknowledged[looked:]:
+                if self._begun[text] > since:
+                    return at - since
+            looked = len(self.acknowledged)
+            assert time.monotonic() < deadline, f"nothing sent afterwards was acknowledged within {seconds} s"
+            await asyncio.sleep(0.002)
 
     async def steady(self, count: int, seconds: float) -> None:
         """Wait for `count` more acknowledgements."""

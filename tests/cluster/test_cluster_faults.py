@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,11 @@ from tests.cluster.harness import Inbox, Node, Person, Ring, Stream, person, rea
 from coterie_protocol.identifiers import DEFAULT_SLOTS, slot_of_name
 
 NEXT_ACKNOWLEDGEMENT = 1.0
-"""Seconds after a kill -9 within which the stream must go on."""
+"""Seconds after a kill -9 within which the stream must go on, every time."""
+KILLED_GATEWAY = 0.1
+"""The median of seconds without an acknowledgement when the client's own node is killed; alone on its machine 0.02."""
+FROZEN = 1.5
+"""The same for a node that says nothing more: nodes and clients give each other about a second."""
 
 
 async def two_people(ring: Ring, tmp_path: Path) -> tuple[Person, Person]:
@@ -50,21 +56,49 @@ async def test_any_node_may_be_killed_during_a_steady_stream(make_ring: MakeRing
     assert max(waits.values()) < NEXT_ACKNOWLEDGEMENT, waits
 
 
-@pytest.mark.timeout(90)
-async def test_a_frozen_owner_is_passed_by(make_ring: MakeRing, tmp_path: Path) -> None:
+@pytest.mark.timeout(120)
+async def test_a_killed_gateway_is_replaced_within_a_tenth_of_a_second(make_ring: MakeRing, tmp_path: Path) -> None:
+    ring = make_ring(5)
+    alice, bob = await two_people(ring, tmp_path)
+    waits: list[float] = []
+    async with alice.online(patience=60.0) as client, Stream(client, bob.name) as stream:
+        for _ in range(7):
+            await stream.steady(50, 10.0)
+            gateway = next(node for node in ring.nodes if node.url == client.connection.url)
+            since = time.monotonic()
+            gateway.kill()
+            waits.append(await stream.outage(since, 10.0))
+            gateway.start()
+            await ring.ready()
+    found = await read_all(bob, len(stream.texts), 30.0)
+    assert sorted(found) == sorted(stream.texts)
+    assert statistics.median(waits) < KILLED_GATEWAY, waits
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("what", ["owner", "gateway"])
+async def test_a_frozen_node_is_passed_by(make_ring: MakeRing, tmp_path: Path, what: str) -> None:
+    """Frozen, it takes connections and says nothing: only its silence tells."""
     ring = make_ring(5)
     alice, bob = await two_people(ring, tmp_path)
     owner = await ring.acting_node(slot_of_name(bob.name, DEFAULT_SLOTS))
-    async with alice.online() as client, Stream(client, bob.name) as stream:
-        await stream.steady(50, 10.0)
-        owner.freeze()
-        wait = await stream.next_acknowledgement(time.monotonic() + 0.2, 10.0)
-        await stream.steady(50, 10.0)
-        owner.thaw()
-        await ring.ready()
+    others = tuple(node.url for node in ring.nodes if node is not owner)
+    through = replace(alice, settings=replace(alice.settings, servers=others))
+    waits: list[float] = []
+    async with through.online() as client, Stream(client, bob.name) as stream:
+        for _ in range(3):
+            await stream.steady(50, 10.0)
+            gateway = next(node for node in ring.nodes if node.url == client.connection.url)
+            node = owner if what == "owner" else gateway
+            since = time.monotonic()
+            node.freeze()
+            waits.append(await stream.outage(since, 10.0))
+            await stream.steady(50, 10.0)
+            node.thaw()
+            await ring.ready()
     found = await read_all(bob, len(stream.texts), 30.0)
     assert sorted(found) == sorted(stream.texts)
-    assert wait < 4.0
+    assert statistics.median(waits) < FROZEN, waits
 
 
 @pytest.mark.timeout(90)

@@ -326,6 +326,16 @@ class Server:
         for gateway in self._gateways:
             gateway.push(Closing())
 
+    def freeze(self, frozen: bool = True) -> None:
+        """Say nothing more, and read nothing; or go on."""
+        for gateway in self._gateways:
+            transport = gateway.socket._req.transport if gateway.socket._req else None
+            assert isinstance(transport, asyncio.Transport)
+            if frozen:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+
     async def kill(self) -> None:
         """Break every connection and listen no more."""
         for gateway in list(self._gateways):

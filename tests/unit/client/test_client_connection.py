@@ -3,14 +3,17 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, MutableSequence
+from typing import Any
 
 import pytest
 from aiohttp import web
 from tests.unit.client.conftest import Enter
 from tests.unit.client.gateway import Gateway, Refusal, Server, World, serving
 
-from coterie_client.connection import Connected, Connection, Failed, Notice
+from coterie_client import race
+from coterie_client.connection import SILENT, Connected, Connection, Failed, Notice
 from coterie_client.errors import ExitCode, NotLoggedIn, SessionTaken, Unavailable
 from coterie_client.session import Session, load_session
 from coterie_protocol.client_api import (
@@ -131,6 +134,109 @@ async def test_a_server_that_closes_is_left_after_its_last_answers(world: World,
             assert isinstance(await notices.get(), Connected)
             assert connection.url != first
             assert isinstance(await reply, LookupReply)
+
+
+@pytest.fixture
+async def mute() -> AsyncIterator[str]:
+    """Accept connections and say nothing, as a frozen node does."""
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with listener:
+        yield f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+
+
+async def test_a_frozen_server_costs_a_fraction_of_a_second(server: Server, mute: str) -> None:
+    begin = time.monotonic()
+    async with Connection([mute, server.url], dice=FirstFirst()) as connection:
+        took = time.monotonic() - begin
+        assert connection.url == server.url
+    assert race.STAGGER * 0.9 < took < race.STAGGER + 1.0
+
+
+async def test_a_server_that_refuses_is_passed_by_at_once(server: Server, unused_port: int) -> None:
+    begin = time.monotonic()
+    async with Connection([f"ws://127.0.0.1:{unused_port}", server.url], dice=FirstFirst()):
+        assert time.monotonic() - begin < race.STAGGER
+
+
+async def test_a_server_that_falls_silent_is_replaced(world: World, enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+    async with serving(world, 2) as servers:
+        urls = [one.url for one in servers]
+        async with Connection(urls, session=session) as connection:
+            first = connection.url
+            servers[urls.index(first)].freeze()
+            begin = time.monotonic()
+            assert isinstance(await connection.call(Lookup("alice")), LookupReply)
+            took = time.monotonic() - begin
+            assert connection.url != first
+            assert took < 2.5  # it was 6 s; alone on its machine it takes 1 s
+            servers[urls.index(first)].freeze(False)
+
+
+async def test_a_server_that_was_silent_for_a_moment_is_kept(world: World, enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+    async with serving(world, 2) as servers:
+        urls = [one.url for one in servers]
+        async with Connection(urls, session=session) as connection:
+            link = connection._link
+            assert link is not None
+            servers[urls.index(link.url)].freeze()
+            reply = asyncio.ensure_future(connection.call(Lookup("alice")))
+            resumed = sum(isinstance(request, Resume) for request in world.requests)
+            # Another server is made ready, but not used.
+            await world.until(lambda: sum(isinstance(one, Resume) for one in world.requests) > resumed)
+            assert link.silent < SILENT
+            servers[urls.index(link.url)].freeze(False)
+            assert isinstance(await reply, LookupReply)
+            assert connection._link is link
+            await asyncio.wait_for(until_alone(world), 5.0)
+
+
+async def until_alone(world: World) -> None:
+    while len(world.accounts["alice"].links) > 1:  # noqa: ASYNC110 - the world tells of requests, not of ends
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.timeout(20)
+async def test_the_only_server_is_not_given_up_for_a_moment_of_silence(enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+    async with Connection([server.url], session=session) as connection:
+        link = connection._link
+        assert link is not None
+        server.freeze()
+        reply = asyncio.ensure_future(connection.call(Lookup("alice")))
+        while link.silent <= SILENT:
+            await asyncio.wait_for(link.news.wait(), 5.0)
+            await asyncio.sleep(0.01)
+        server.freeze(False)
+        assert isinstance(await reply, LookupReply)
+        assert connection._link is link
+
+
+async def test_an_idle_link_notices_silence_too(world: World, enter: Enter, server: Server) -> None:
+    session = await session_of(enter)
+    async with serving(world, 2) as servers:
+        urls = [one.url for one in servers]
+        async with Connection(urls, session=session) as connection:
+            notices: asyncio.Queue[Notice] = asyncio.Queue()
+            connection.listen(notices.put_nowait)
+            first = connection.url
+            servers[urls.index(first)].freeze()
+            assert isinstance(await asyncio.wait_for(notices.get(), 6.0), Connected)
+            assert connection.url != first
+            servers[urls.index(first)].freeze(False)
+
+
+class FirstFirst(random.Random):
+    """Leave the servers in the order in which they are named."""
+
+    def shuffle(self, x: MutableSequence[Any]) -> None:
+        pass
 
 
 async def test_a_later_login_ends_the_session_for_good(world: World, enter: Enter, server: Server) -> None:
