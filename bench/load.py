@@ -92,6 +92,29 @@ async def storm(connections: Sequence[Connection], names: Sequence[str], in_flig
     return measured(latencies, time.perf_counter() - begin)
 
 
+async def fill(connections: Sequence[Connection], names: Sequence[str], in_flight: int, messages: int) -> None:
+    """Send so many messages to random names, spread over the connections, and return when each is stored."""
+    share, rest = divmod(messages, len(connections))
+    await asyncio.gather(
+        *(_send_count(one, names, in_flight, share + (index < rest)) for index, one in enumerate(connections))
+    )
+
+
+async def _send_count(connection: Connection, names: Sequence[str], in_flight: int, messages: int) -> None:
+    body = os.urandom(BODY_BYTES)
+    under_way = 0
+    while messages or under_way:
+        while messages and under_way < in_flight:
+            await connection.send(_message(names, body))
+            messages -= 1
+            under_way += 1
+        under_way -= len(await connection.replies())
+
+
+def _message(names: Sequence[str], body: bytes) -> Send:
+    return Send(random.choice(names), message_id(int(time.time() * 1000), os.urandom(10)), body)
+
+
 async def _stream(
     connection: Connection, names: Sequence[str], in_flight: int, end: float, latencies: list[float]
 ) -> None:
@@ -100,8 +123,7 @@ async def _stream(
 
     async def send() -> None:
         now = time.perf_counter()
-        message = Send(random.choice(names), message_id(int(time.time() * 1000), os.urandom(10)), body)
-        sent[await connection.send(message)] = now
+        sent[await connection.send(_message(names, body))] = now
 
     for _ in range(in_flight):
         await send()

@@ -122,6 +122,10 @@ class NodeConfig:
     """Changes of members are compared at once; this finds what was lost without anyone noticing."""
 
     # --- Limits ---
+    bulk_bytes_per_second: int = _setting(
+        64 * 1024 * 1024, read.positive, "bytes a second that repair and hand-over send", "N"
+    )
+    """Above what one node's Python moves, so it guards networks and disks that are slower; lower it for those."""
     sends_per_second: int = _setting(1000, read.positive, "messages a second of one session", "N")
     """Above what people and scripts need, below what would crowd others out; twice as many may come at once."""
     pending_records: int = _setting(100_000, read.positive, "messages that may wait for one user", "N")

@@ -251,6 +251,7 @@ class Node:
             replace_after=config.replace_after,
             handover_round=config.handover_round,
             repair_interval=config.repair_interval,
+            bulk_bytes_per_second=config.bulk_bytes_per_second,
         )
         self._waiting = "joining the circle"
         self._replica = replica = Replica(

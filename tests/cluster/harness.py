@@ -46,6 +46,8 @@ class Node:
         self._command = command
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+        self.interpreter: list[str] = []
+        """What the interpreter is told before the program, to run it under a profiler."""
 
     @property
     def name(self) -> str:
@@ -61,8 +63,9 @@ class Node:
 
     def start(self, *arguments: str) -> None:
         assert not self.running
+        program, *rest = self._command()
         with changed_environment(self._environment):
-            self._process = start_node(self.place, [*self._command(), *arguments], detach=False)
+            self._process = start_node(self.place, [program, *self.interpreter, *rest, *arguments], detach=False)
 
     def signal(self, number: int) -> None:
         assert self._process is not None
@@ -179,8 +182,13 @@ class Ring:
                 error = this
         raise error or ClientError("no node runs")
 
-    async def until(self, what: Callable[[RingReport], bool], seconds: float = 30.0) -> RingReport:
-        """Wait until the ring's report fulfils something; return it. Raises AssertionError with the last one."""
+    async def until(
+        self, what: Callable[[RingReport], bool], seconds: float = 30.0, interval: float = 0.05
+    ) -> RingReport:
+        """Wait until the ring's report fulfils something; return it. Raises AssertionError with the last one.
+
+        Each look costs the nodes some milliseconds: where that would matter, look less often.
+        """
         deadline = time.monotonic() + seconds
         seen: object = None
         while time.monotonic() < deadline:
@@ -192,7 +200,7 @@ class Ring:
                 seen = report
                 if what(report):
                     return report
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(interval)
         raise AssertionError(f"not within {seconds} s; last: {seen}")
 
     async def ready(self, seconds: float = 30.0) -> RingReport:

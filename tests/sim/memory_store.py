@@ -142,6 +142,9 @@ class _Transaction:
     def _put(self, record: Record) -> None:
         self._write(lambda state: state.records.setdefault(record.slot, {}).__setitem__(record.key, record))
 
+    def records(self, keys: Sequence[RecordKey]) -> list[Record | None]:
+        return [self.record(key) for key in keys]
+
     def record(self, key: RecordKey) -> Record | None:
         return self._state.records.get(key.slot, {}).get(key)
 

@@ -133,10 +133,11 @@ class View:
         contents = await self._store.read(_contents)
         slots = {"users": 0, "backups": 0, "held": 0}
         records = {"users": 0, "backups": 0, "held": 0}
+        acting = set(self._table.slots_acted_for())
         for slot in {*contents, *self._table.own_slots()}:
             accounts, mail = contents.get(slot, (0, 0))
             if self._table.member_of(slot):
-                role = "users" if self._table.acts(slot) else "backups"
+                role = "users" if slot in acting else "backups"
             elif accounts or mail:
                 role = "held"
             else:
@@ -157,7 +158,8 @@ class View:
     async def _report(self) -> MemberReport:
         """Report this node's own line."""
         slots, records = await self._counts()
-        acting = [known for known in self._own_configs() if self._table.acts(known.slot)]
+        acted_for = set(self._table.slots_acted_for())
+        acting = [known for known in self._own_configs() if known.slot in acted_for]
         me, predecessor = self._ring.me, self._ring.predecessor()
         bitmap = 0
         for known in acting:

@@ -25,6 +25,8 @@ AT_ONCE = 8
 """Slots that are compared, or whose strays are offered, at the same time."""
 REQUEST_TIMEOUT = 10.0
 """Seconds; bulk goes behind everything else. A peer that is silent is noticed much sooner, and ends the request."""
+READ_FIRST, READ_MOST = 4, 64
+"""Records that are read by one statement: at first, and once it is known how large they are."""
 RECORD_OVERHEAD = 128
 """About how many bytes of a record on the wire are not its body."""
 _SHORT_SLEEP = 0.005
@@ -59,14 +61,20 @@ def fill(tx: Tx, versions: Sequence[Version]) -> tuple[list[Record], int]:
     """
     records: list[Record] = []
     size = 0
-    for index, version in enumerate(versions):
-        record = tx.record(version.key)
-        if record is None:
-            continue
-        size += weight(record)
-        if records and size > FRAME_BYTES:
-            return records, index
-        records.append(record)
+    start, count = 0, READ_FIRST
+    while start < len(versions):
+        keys = [version.key for version in versions[start : start + count]]
+        for index, record in enumerate(tx.records(keys), start):
+            if record is None:
+                continue
+            size += weight(record)
+            if records and size > FRAME_BYTES:
+                return records, index
+            records.append(record)
+        start += len(keys)
+        # As many as will fill the frame if they are like those before: large bodies are not read in vain.
+        mean = size // len(records) if records else RECORD_OVERHEAD
+        count = min(max((FRAME_BYTES - size) // mean, 1), READ_MOST)
     return records, len(versions)
 
 

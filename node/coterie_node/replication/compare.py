@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from coterie_protocol.errors import CoterieError, Unavailable
@@ -31,6 +31,7 @@ from .offers import Offers
 from .ports import FIRST, NO_LIMIT_MS, Clock, Handlers, Peers, Store, Tx
 
 T = TypeVar("T")
+Send = Callable[[int, Uid, Sequence[Version]], Awaitable[Any]]
 
 PAGES_AT_ONCE = 4
 _BUCKETS = struct.Struct(f"<{BUCKETS}Q")
@@ -70,7 +71,7 @@ class Comparison:
 
         Return whether both held the same to begin with. Raises Unavailable.
         """
-        buckets = await self._differing_buckets(slot, uid, settled_ms)
+        buckets = list(await self._differing_buckets(slot, uid, settled_ms))
         if not buckets:
             return True
         after = FIRST
@@ -87,7 +88,13 @@ class Comparison:
 
     async def push(self, slot: int, uid: Uid) -> None:
         """Give another node every record that this one has in a further version, or alone. Raises Unavailable."""
-        buckets = await self._differing_buckets(slot, uid, 0)
+        differing = await self._differing_buckets(slot, uid, 0)
+        # What the other has nothing of, as a new member has of everything, need not be claimed first.
+        empty = [bucket for bucket, theirs in differing.items() if not theirs]
+        await self._push(slot, uid, empty, self._offers.give)
+        await self._push(slot, uid, [bucket for bucket, theirs in differing.items() if theirs], self._offers.offer)
+
+    async def _push(self, slot: int, uid: Uid, buckets: Sequence[int], send: Send) -> None:
         after, more = FIRST, bool(buckets)
         limit = PAGE * PAGES_AT_ONCE
         while more:
@@ -95,7 +102,7 @@ class Comparison:
                 self._store.read(lambda tx, after=after: tx.versions(slot, buckets, after, limit, NO_LIMIT_MS))  # type: ignore[misc]
             )
             pages = [found[start : start + PAGE] for start in range(0, len(found), PAGE)]
-            await asyncio.gather(*(self._offer(slot, uid, page) for page in pages))
+            await asyncio.gather(*(self._sent(send(slot, uid, page)) for page in pages))
             more = len(found) == limit
             if found:
                 after = cursor_of(found[-1])
@@ -117,15 +124,16 @@ class Comparison:
     async def _list(self, uid: Uid, message: ListVersions) -> VersionsPage:
         return await self._ask(uid, message, VersionsPage)
 
-    async def _offer(self, slot: int, uid: Uid, versions: Sequence[Version]) -> None:
+    async def _sent(self, sending: Awaitable[Any]) -> None:
         try:
-            await self._offers.offer(slot, uid, versions)
+            await sending
         except Unavailable:
             raise
         except CoterieError as error:
-            raise Unavailable(f"{uid} refuses an offer: {error.detail}") from error
+            raise Unavailable(f"an offer was refused: {error.detail}") from error
 
-    async def _differing_buckets(self, slot: int, uid: Uid, settled_ms: int) -> list[int]:
+    async def _differing_buckets(self, slot: int, uid: Uid, settled_ms: int) -> dict[int, int]:
+        """Return the buckets in which the two nodes differ, and the other node's digest of each (0: it is empty)."""
         before = settled_before(self._clock, settled_ms)
         mine, reply = await asyncio.gather(
             from_store(self._store.read(lambda tx: tx.bucket_digests(slot, before))),
@@ -134,9 +142,9 @@ class Comparison:
         if len(reply.digests) != _BUCKETS.size:
             raise Unavailable(f"{uid} answered bucket digests of {len(reply.digests)} bytes")
         if mine == reply.digests:
-            return []
+            return {}
         pairs = zip(_BUCKETS.unpack(mine), _BUCKETS.unpack(reply.digests), strict=True)
-        return [bucket for bucket, (one, two) in enumerate(pairs) if one != two]
+        return {bucket: two for bucket, (one, two) in enumerate(pairs) if one != two}
 
     async def _take(
         self, slot: int, uid: Uid, buckets: Sequence[int], after: tuple[int, bytes], theirs: Sequence[Version]

@@ -14,7 +14,7 @@ from coterie_protocol.registers import KnownConfig
 from coterie_protocol.replication import Confirmed, Offer
 
 from .arrivals import Arrivals
-from .bulk import REQUEST_TIMEOUT, Throttle, fill, from_store, weight
+from .bulk import READ_MOST, REQUEST_TIMEOUT, Throttle, fill, from_store, weight
 from .configuration import SlotTable
 from .ports import Clock, Handlers, Peers, RegisterDamaged, Store, Tx
 from .settings import ReplicationSettings
@@ -52,18 +52,28 @@ class Offers:
         reply = await self._ask(uid, Offer(slot, [], tuple(versions)))
         known = reply.known
         lacking = [versions[index] for index in reply.lacking if index < len(versions)]
-        while lacking:
-            records, taken = await from_store(self._store.read(lambda tx, lacking=lacking: fill(tx, lacking)))  # type: ignore[misc]
-            lacking = lacking[taken:]
+        for answered in await self.give(slot, uid, lacking):
+            if known is not None and (answered is None or answered.config.identity != known.config.identity):
+                known = None
+        return known
+
+    async def give(self, slot: int, uid: Uid, versions: Sequence[Version]) -> list[KnownConfig | None]:
+        """Send records without asking which of them the node lacks; return the configuration of each answer.
+
+        Raises Unavailable, or what the node answered.
+        """
+        answers: list[KnownConfig | None] = []
+        rest = versions
+        while rest:
+            records, taken = await from_store(self._store.read(lambda tx, rest=rest: fill(tx, rest)))  # type: ignore[misc]
+            rest = rest[taken:]
             if not records:
                 continue
             size = sum(map(weight, records))
             await self.throttle.take(size)
-            reply = await self._ask(uid, Offer(slot, records))
+            answers.append((await self._ask(uid, Offer(slot, records))).known)
             self.bytes_sent += size
-            if known is not None and (reply.known is None or reply.known.config.identity != known.config.identity):
-                known = None
-        return known
+        return answers
 
     async def _ask(self, uid: Uid, offer: Offer) -> Confirmed:
         reply = await self._peers.request(uid, offer, REQUEST_TIMEOUT, bulk=True)
@@ -91,12 +101,14 @@ def _merge(tx: Tx, slot: int, records: Sequence[Record]) -> tuple[list[Record], 
 
 def _lacking(tx: Tx, slot: int, claims: Sequence[Version]) -> tuple[tuple[int, ...], KnownConfig | None]:
     """Find claims that are not held. The records are read whole: what fails its checksum is not held."""
-    lacking = []
-    for index, claim in enumerate(claims):
-        held = tx.record(claim.key) if claim.slot == slot else None
-        if held is None or wins((claim.state, claim.digest), (held.state, record_digest(held))):
-            lacking.append(index)
-    return tuple(lacking), _own(tx, slot)
+    lacking = [index for index, claim in enumerate(claims) if claim.slot != slot]
+    for start in range(0, len(claims), READ_MOST):
+        part = [(index, claim) for index, claim in enumerate(claims[start : start + READ_MOST], start)]
+        part = [one for one in part if one[1].slot == slot]
+        for (index, claim), held in zip(part, tx.records([claim.key for _, claim in part]), strict=True):
+            if held is None or wins((claim.state, claim.digest), (held.state, record_digest(held))):
+                lacking.append(index)
+    return tuple(sorted(lacking)), _own(tx, slot)
 
 
 def _own(tx: Tx, slot: int) -> KnownConfig | None:

@@ -125,6 +125,10 @@ class Tx(Protocol):
         """Return the held version of a record."""
         ...
 
+    def records(self, keys: Sequence[RecordKey]) -> list[Record | None]:
+        """Return for each key what `record` would; many times faster than one by one."""
+        ...
+
     def pending(self, slot: int, owner: str, after: tuple[int, bytes], limit: int, max_bytes: int) -> list[Record]:
         """Return an owner's pending records in the order of (stored_at, key hash), after that cursor.
 

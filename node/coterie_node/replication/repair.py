@@ -141,7 +141,7 @@ class Repair:
 
     def under_replicated(self) -> list[int]:
         """Return the slots that this node acts for and whose members are too few, joint, not alive or not in sync."""
-        return [slot for slot in self._fellows if self._table.acts(slot) and not self._whole(slot)]
+        return [slot for slot in self._table.slots_acted_for() if slot in self._fellows and not self._whole(slot)]
 
     def _whole(self, slot: int) -> bool:
         known = self._table.known(slot)

@@ -107,8 +107,7 @@ class Sync:
         moved = set(config.old) != set(config.new) and any(states[uid][0] for uid in sources)
         if moved and not await self._copy_accounts(joint, sources):
             return False
-        digests = {states[uid][1] for uid in (*sources, *targets)}
-        return len(digests) == 1 or await self._copy_records(joint, sources, targets)
+        return await self._copy_records(joint, sources, targets, {uid: states[uid][1] for uid in (*sources, *targets)})
 
     async def _copy_accounts(self, joint: KnownConfig, sources: Sequence[Uid]) -> bool:
         """Re-accept the union of what a majority of the old members lists (rule 12)."""
@@ -143,15 +142,21 @@ class Sync:
             after = reply.items[-1].name if reply.items else after
         return names
 
-    async def _copy_records(self, joint: KnownConfig, sources: Sequence[Uid], targets: Sequence[Uid]) -> bool:
-        """Read from a majority of the old members, then bring every new member that lives up to date."""
+    async def _copy_records(
+        self, joint: KnownConfig, sources: Sequence[Uid], targets: Sequence[Uid], digests: dict[Uid, int]
+    ) -> bool:
+        """Read from a majority of the old members, then bring every new member that lives up to date.
+
+        Whose digest of the slot is this node's own has the same records; what is appended from now on, while the
+        configuration is joint, reaches old and new alike.
+        """
         me = self._members.me
+        mine = digests.get(me)
         for uid in sources:
-            if uid != me:
+            if uid != me and digests[uid] != mine:
                 await self._copier.pull(joint.slot, uid)
-        synced: set[Uid] = set()
+                mine = None  # whatever it is by now
         for uid in targets:
-            if uid != me:
+            if uid != me and digests[uid] != mine:
                 await self._copier.push(joint.slot, uid)
-            synced.add(uid)
-        return majority(joint.config.new, synced)
+        return majority(joint.config.new, set(targets))

@@ -21,6 +21,7 @@ from .rows import (
     Held,
     Item,
     checked,
+    checked_sql,
     chunks,
     delete_sql,
     held,
@@ -206,6 +207,17 @@ class RecordTx(BaseTx):
     def record(self, key: RecordKey) -> Record | None:
         """Return the held version of a record."""
         return self._read(place_of(key))
+
+    def records(self, keys: Sequence[RecordKey]) -> list[Record | None]:
+        """Return for each key what `record` would."""
+        places = [place_of(key) for key in keys]
+        found: dict[Place, Record | None] = {}
+        for part in chunks(places):
+            values = [value for place in part for value in place]
+            for row in self._connection.execute(checked_sql(len(part)), values).fetchall():
+                found[row[0], row[-2]] = checked(row)
+        self._found_damaged([place for place, record in found.items() if record is None])
+        return [found.get(place) for place in places]
 
     def _read(self, place: Place) -> Record | None:
         row = self._connection.execute(_RECORD, place).fetchone()

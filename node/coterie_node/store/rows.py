@@ -124,6 +124,17 @@ def held_sql(count: int) -> str:
 
 
 @cache
+def checked_sql(count: int) -> str:
+    """Read whole rows under keys."""
+    columns = ", ".join(f"r.{column}" for column in CHECKED_COLUMNS.split(", "))
+    return (
+        f"WITH wanted (slot, hash) AS (VALUES {_rows(count, 2)})"  # noqa: S608 - no data in it
+        f" SELECT {columns}"
+        " FROM wanted CROSS JOIN records AS r ON r.slot = wanted.slot AND r.hash = wanted.hash"
+    )
+
+
+@cache
 def delete_sql(count: int) -> str:
     """Delete rows by number."""
     return f"DELETE FROM records WHERE seq IN ({','.join('?' * count)})"  # noqa: S608 - no data in it
