@@ -97,6 +97,10 @@ class _Transaction:
 
         self._write(write)
 
+    def forget_slot_register(self, slot: int) -> None:
+        """Drop a register: no real transaction can, for it is never deleted. A mutation does."""
+        self._write(lambda state: cast(None, state.slots.pop(slot, None)))
+
     def mark(self) -> int:
         return self._state.mark
 

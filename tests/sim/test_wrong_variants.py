@@ -7,11 +7,12 @@ witness must catch. So a story that has lost its point fails, too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.sim.invariants import Violation
+from tests.sim.mutations import rules
 from tests.sim.network import message
 from tests.sim.steps import (
     N0,
@@ -38,19 +39,10 @@ from tests.sim.steps import (
 )
 from tests.sim.world import World
 
-from coterie_node.replication import acceptor
-from coterie_node.replication.ports import RegisterDamaged, Tx
-from coterie_node.replication.proposer import Prepared, Proposer
 from coterie_protocol.errors import CoterieError, ErrorCode
-from coterie_protocol.identifiers import Uid
 from coterie_protocol.registers import (
-    Config,
     ConfigAccept,
     ConfigPrepare,
-    ConfigPromise,
-    KnownConfig,
-    SlotRegister,
-    majority,
 )
 
 Simulate = Callable[..., Any]
@@ -59,13 +51,6 @@ Simulate = Callable[..., Any]
 def lone() -> World:
     """Return a world that serves slots of one member, and moves nothing by itself."""
     return World(replication_factor=1, loops=False)
-
-
-def promised_by_the_new_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Break rule 5 (and with it 7): the new members' majority counts as the joint configuration's quorum."""
-    monkeypatch.setattr(
-        Prepared, "complete", property(lambda one: one.best is not None and majority(one.best.config.new, one.granted))
-    )
 
 
 # --- P before J is chosen --------------------------------------------------------------------------------------------
@@ -100,10 +85,12 @@ def test_a_joint_configuration_that_is_not_chosen_gets_no_successor(simulate: Si
     simulate(p_before_j())
 
 
-def test_p_before_j_is_chosen_forks(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p_before_j_is_chosen_forks(simulate: Simulate) -> None:
     """The same with a proposer to whom n1's promise is enough: it decides P3{n1}, and n0 later decides P3{n2}."""
-    promised_by_the_new_is_enough(monkeypatch)
-    with pytest.raises(Violation, match=r"P3\{n1\}.*accepted before anything of epoch 2 was chosen"):
+    with (
+        rules.promised_by_the_new_is_enough(),
+        pytest.raises(Violation, match=r"P3\{n1\}.*accepted before anything of epoch 2 was chosen"),
+    ):
         simulate(p_before_j())
 
 
@@ -131,21 +118,10 @@ def test_a_joint_configuration_is_carried_on_not_replaced(simulate: Simulate) ->
     simulate(j_replaced())
 
 
-def test_replacing_a_joint_configuration_forks(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replacing_a_joint_configuration_forks(simulate: Simulate) -> None:
     """A proposer that answers the new suggestion with J3{n0}>{n2} leaves J2's successor beside it."""
 
-    async def replacing(self: Proposer, wishes: Mapping[int, tuple[Uid, ...]]) -> dict[int, KnownConfig]:
-        prepared = await self.prepare(wishes)
-        proposals = []
-        for one in prepared.values():
-            assert one.best is not None
-            config = one.best.config
-            old = config.old or config.new
-            proposals.append((one.ballot, one.slot, Config(config.epoch + 1, one.ballot, old, wishes[one.slot])))
-        return await self.accept(proposals)
-
-    monkeypatch.setattr(Proposer, "join", replacing)
-    with pytest.raises(Violation, match=r"J3\{n0\}>\{n2\}.*joint upon J2\{n0\}>\{n1\}"):
+    with rules.joint_is_replaced(), pytest.raises(Violation, match=r"J3\{n0\}>\{n2\}.*joint upon J2\{n0\}>\{n1\}"):
         simulate(j_replaced())
 
 
@@ -178,10 +154,9 @@ def test_a_round_needs_the_quorum_of_what_it_found(simulate: Simulate) -> None:
     simulate(stale_quorum())
 
 
-def test_the_quorum_of_a_stale_configuration_forks(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quorum_of_a_stale_configuration_forks(simulate: Simulate) -> None:
     """A proposer that skips n0 accepts J2{n0}>{n1} again, above the chosen J2{n0}>{n2}: epoch 2 has two values."""
-    promised_by_the_new_is_enough(monkeypatch)
-    with pytest.raises(Violation, match=r"J2\{n0\}>\{n1\}.*of the same epoch"):
+    with rules.promised_by_the_new_is_enough(), pytest.raises(Violation, match=r"J2\{n0\}>\{n1\}.*of the same epoch"):
         simulate(stale_quorum())
 
 
@@ -247,16 +222,10 @@ def test_who_knows_nothing_of_a_slot_creates_nothing(simulate: Simulate) -> None
     simulate(unknown_is_not_empty())
 
 
-def test_taking_unknown_for_empty_forks(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taking_unknown_for_empty_forks(simulate: Simulate) -> None:
     """A proposer that takes 'none' for a slot that does not exist yet creates J2{n4}>{n4} beside P1{n0}."""
 
-    async def creating(self: Proposer, wishes: Mapping[int, tuple[Uid, ...]]) -> dict[int, KnownConfig]:
-        await self.prepare(wishes)
-        ballot = self._next(wishes)
-        return await self.accept([(ballot, slot, Config(2, ballot, wish, wish)) for slot, wish in wishes.items()])
-
-    monkeypatch.setattr(Proposer, "join", creating)
-    with pytest.raises(Violation, match=r"J2\{n4\}>\{n4\}"):
+    with rules.unknown_is_empty(), pytest.raises(Violation, match=r"J2\{n4\}>\{n4\}"):
         simulate(unknown_is_not_empty())
 
 
@@ -282,8 +251,7 @@ async def corrupted_acceptor() -> None:
         assert world.witness.registers[N0, SLOT].promised.counter > first + 30
         # n0's register is damaged while n1 and n2 complete ballot 2.
         await world.crash(N0)
-        world.disks[N0].damage_register(SLOT)
-        del world.witness.registers[N0, SLOT]
+        await world.damage(N0, SLOT)
         await world.start(N0)
         await asyncio.sleep(0.2)
         nodes[N1]._counter = first + 10
@@ -313,18 +281,8 @@ def test_a_corrupted_acceptor_keeps_to_its_mark(simulate: Simulate) -> None:
     simulate(corrupted_acceptor())
 
 
-def test_a_corrupted_acceptor_without_a_mark_forks(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corrupted_acceptor_without_a_mark_forks(simulate: Simulate) -> None:
     """One that abstains only until somebody writes the register again helps ballot 3, and ballot 4 decides as well."""
 
-    def healed_by_anything(tx: Tx, items: Sequence[KnownConfig]) -> list[ConfigPromise]:
-        for item in items:
-            try:
-                tx.slot_register(item.slot)
-            except RegisterDamaged:
-                tx.put_slot_register(item.slot, SlotRegister(item.ballot, item.ballot, item.config))
-        return accept(tx, items)
-
-    accept = acceptor.config_accept
-    monkeypatch.setattr(acceptor, "config_accept", healed_by_anything)
-    with pytest.raises(Violation, match=r"J4\{n0,n1,n2\}>\{y\}.*of the same epoch"):
+    with rules.healed_by_anything(), pytest.raises(Violation, match=r"J4\{n0,n1,n2\}>\{y\}.*of the same epoch"):
         simulate(corrupted_acceptor())

@@ -7,11 +7,12 @@ witness must catch. So a story that has lost its point fails, too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.sim.invariants import Violation
+from tests.sim.mutations import rules
 from tests.sim.network import message
 from tests.sim.steps import (
     N0,
@@ -32,26 +33,14 @@ from tests.sim.steps import (
     start,
     sync,
 )
-from tests.sim.watched import NotingTx
 from tests.sim.world import SETTINGS, World
 
-from coterie_node.replication import acceptor
-from coterie_node.replication.accounts import Accounts
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS, Tx
-from coterie_protocol.errors import StaleEpoch
-from coterie_protocol.records import Version
 from coterie_protocol.registers import (
     AccountAccept,
-    AccountAccepted,
-    AccountBallot,
     AccountList,
-    AccountPromises,
-    Ballot,
-    Config,
     ConfigLearn,
-    KnownConfig,
 )
-from coterie_protocol.replication import Offer, Replicate, SyncState, SyncStates
+from coterie_protocol.replication import Offer, Replicate, SyncState
 
 Simulate = Callable[..., Any]
 
@@ -96,16 +85,10 @@ def test_the_epoch_alone_does_not_name_a_configuration(simulate: Simulate) -> No
     simulate(same_epoch_another_configuration())
 
 
-def test_comparing_epochs_only_loses(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparing_epochs_only_loses(simulate: Simulate) -> None:
     """A fence that looks at the number only lets n0 and n5 acknowledge x, which P3{n2} never hears of."""
 
-    def by_number(tx: Tx, slot: int, epoch: int, cid: Ballot) -> None:
-        held = tx.slot_register(slot)
-        if held is None or held.config is None or held.config.epoch != epoch:
-            raise StaleEpoch()
-
-    monkeypatch.setattr(acceptor, "_fence", by_number)
-    with pytest.raises(Violation, match=r"ann.*acknowledged before"):
+    with rules.epoch_is_a_number(), pytest.raises(Violation, match=r"ann.*acknowledged before"):
         simulate(same_epoch_another_configuration())
 
 
@@ -144,15 +127,9 @@ def test_an_accept_is_fenced_like_a_promise(simulate: Simulate) -> None:
     simulate(accept_after_the_move())
 
 
-def test_an_accept_without_a_fence_loses(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accept_without_a_fence_loses(simulate: Simulate) -> None:
     """Acceptors that fence only the promise accept x under P3 although J4 is synced: P5{n4} comes without it."""
-    real = acceptor.account_accept
-
-    def unfenced(tx: Tx, request: AccountAccept) -> AccountAccepted:
-        return real(tx, AccountAccept(SLOT, *_own(tx).identity, request.items))
-
-    monkeypatch.setattr(acceptor, "account_accept", unfenced)
-    with pytest.raises(Violation, match=r"ann"):
+    with rules.accept_unfenced(), pytest.raises(Violation, match=r"ann"):
         simulate(accept_after_the_move())
 
 
@@ -188,16 +165,9 @@ def test_the_epoch_leads_an_accounts_ballot(simulate: Simulate) -> None:
     simulate(old_ballot_of_a_removed_member())
 
 
-def test_ballots_without_the_epoch_fork(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ballots_without_the_epoch_fork(simulate: Simulate) -> None:
     """Where only the counter counts, the joint J6{n3}>{n2} takes n2's forgotten w for the newest and syncs it."""
-    ballot = Accounts._ballot
-
-    def without_epoch(self: Accounts, config: KnownConfig) -> AccountBallot:
-        real = ballot(self, config)
-        return AccountBallot(0, real.counter, real.proposer)
-
-    monkeypatch.setattr(Accounts, "_ballot", without_epoch)
-    with pytest.raises(Violation, match=r"ann"):
+    with rules.ballots_without_epoch(), pytest.raises(Violation, match=r"ann"):
         simulate(old_ballot_of_a_removed_member())
 
 
@@ -241,18 +211,8 @@ def test_only_members_at_the_joint_configuration_are_listed(simulate: Simulate) 
     simulate(list_of_a_member_that_lags())
 
 
-def test_an_unfenced_list_loses(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfenced_list_loses(simulate: Simulate) -> None:
     """A sync that takes n2's empty list goes on to P5{n3}, and x, acknowledged by n0 and n2, is not there."""
-    state, listed = acceptor.sync_state, acceptor.account_list
-
-    def any_state(tx: Tx, request: SyncState) -> SyncStates:
-        return state(tx, SyncState([(SLOT, *_own(tx).identity)]))
-
-    def any_list(tx: Tx, request: AccountList) -> AccountPromises:
-        return listed(tx, AccountList(SLOT, *_own(tx).identity, request.after))
-
-    monkeypatch.setattr(acceptor, "sync_state", any_state)
-    monkeypatch.setattr(acceptor, "account_list", any_list)
 
     async def story() -> None:
         async with lone() as world:
@@ -271,15 +231,8 @@ def test_an_unfenced_list_loses(simulate: Simulate, monkeypatch: pytest.MonkeyPa
             assert await adding == b"x;"
             await settle(world, N1, joint)
 
-    with pytest.raises(Violation, match=r"P5\{n3\}.*ann"):
+    with rules.list_unfenced(), pytest.raises(Violation, match=r"P5\{n3\}.*ann"):
         simulate(story())
-
-
-def _own(tx: Tx) -> Config:
-    register = tx.slot_register(SLOT)
-    assert register is not None
-    assert register.config is not None
-    return register.config
 
 
 # --- give-up by slot -------------------------------------------------------------------------------------------------
@@ -319,13 +272,7 @@ def test_what_came_after_the_comparison_is_not_given_up(simulate: Simulate) -> N
     simulate(late_stray())
 
 
-def test_giving_up_a_whole_slot_loses(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_giving_up_a_whole_slot_loses(simulate: Simulate) -> None:
     """A node that then drops the slot drops message 8, acknowledged by n0 and n1, as well: one copy is left."""
-    give_up = NotingTx.give_up
-
-    def of_the_slot(self: NotingTx, versions: Sequence[Version]) -> int:
-        return give_up(self, self.versions(SLOT, None, FIRST, 1000, NO_LIMIT_MS))
-
-    monkeypatch.setattr(NotingTx, "give_up", of_the_slot)
-    with pytest.raises(Violation, match=r"record 0+8/0 of 'ann'.*only on \['n0'\], 2 needed"):
+    with rules.give_up_by_slot(), pytest.raises(Violation, match=r"record 0+8/0 of 'ann'.*only on \['n0'\], 2 needed"):
         simulate(late_stray())

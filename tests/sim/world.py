@@ -267,6 +267,14 @@ class World:
         await self.crash(uid)
         return await self.start(uid)
 
+    async def damage(self, uid: Uid, slot: int) -> None:
+        """Damage a slot's register on the disk of a node that is down: it fails its checksum from now on."""
+        disk = self.disks[uid]
+        registers, accounts, records = await disk.read(lambda tx: whole_disk(tx, self.slots))
+        self.witness.compare_disk(uid, registers, accounts, records)
+        disk.damage_register(slot)
+        del self.witness.registers[uid, slot]
+
     async def lose_disk(self, uid: Uid) -> None:
         """Lose a node for good, with its disk."""
         if uid in self.processes:

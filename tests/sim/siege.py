@@ -1,0 +1,190 @@
+"""A sharper storm: few nodes, and messages of one kind to one node held back or lost while the others go on.
+
+What the slot protocol forbids comes about, as a rule, when one kind of message misses one node for the length of a
+hand-over: even chances for all messages hardly ever bring that about. So here the chances are uneven, and nothing else
+is scripted. Members may be impatient or patient, names are many and rarely used, wishes like to bring back who was
+removed, and at most one register is damaged at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from tests.sim.invariants import Witness
+from tests.sim.loop import sim_loop
+from tests.sim.network import Weather, message
+from tests.sim.steps import SLOT, hint
+from tests.sim.storm import IMPATIENT
+from tests.sim.world import World
+
+from coterie_protocol.errors import CoterieError
+from coterie_protocol.identifiers import Uid
+from coterie_protocol.registers import (
+    AccountAccept,
+    AccountList,
+    AccountPrepare,
+    ConfigAccept,
+    ConfigLearn,
+    ConfigPrepare,
+)
+from coterie_protocol.replication import SyncState
+
+PATIENT = replace(IMPATIENT, round_timeout=0.4, account_timeout=1.5)
+KINDS: tuple[tuple[type, ...], ...] = (
+    (AccountAccept,),
+    (AccountPrepare,),
+    (ConfigAccept,),
+    (ConfigLearn,),
+    (ConfigAccept, ConfigLearn),
+    (ConfigPrepare,),
+    (SyncState, AccountList),
+)
+"""What goes astray together."""
+
+
+class Siege:
+    """Hand-overs and changes at the same time, under messages that go astray."""
+
+    def __init__(self, world: World, nodes: tuple[Uid, ...]) -> None:
+        self._world = world
+        self._nodes = nodes
+        self._rng = sim_loop().rng
+        self._work: set[asyncio.Task[None]] = set()
+        self._operations = 0
+        self._damaged: Uid | None = None
+
+    async def run(self, steps: int) -> None:
+        """Let so many things begin, most of them before the last has ended."""
+        world, rng = self._world, self._rng
+        for uid in self._nodes:
+            await self._start(uid, found=uid == self._nodes[0])
+            hint(world, uid, self._nodes[0])
+        await asyncio.sleep(0.1)
+        await self._propose(self._nodes[0], self._nodes[: rng.choice((1, 3, 3))])
+        for _ in range(steps):
+            what = rng.random()
+            if what < 0.25:
+                self._begin(self._propose(self._somebody(), self._wish()))
+            elif what < 0.60:
+                self._operations += 1
+                name = f"{rng.randrange(1 + self._operations // 2)}"
+                self._begin(self._change(self._somebody(), name, str(self._operations)))
+            elif what < 0.85:
+                self._begin(self._astray())
+            elif what < 0.90:
+                await self._restart(rng.choice(self._nodes))
+            elif what < 0.93:
+                world.network.cut(rng.choice(self._nodes), rng.choice(self._nodes))
+            elif what < 0.97:
+                world.network.heal()
+            else:
+                self._tell(rng.choice(self._nodes))
+            await asyncio.sleep(rng.choice((0.0, 0.002, 0.02, 0.1)) * rng.random())
+        world.network.heal()
+        while self._work:
+            await asyncio.wait(set(self._work))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def _start(self, uid: Uid, found: bool = False) -> None:
+        settings = PATIENT if self._rng.random() < 0.6 else IMPATIENT
+        await self._world.start(uid, found=found, settings=settings)
+
+    # --- who, and what is wished for ---
+
+    def _members(self) -> tuple[Uid, ...]:
+        newest = self._world.witness.slots[SLOT].newest()
+        assert newest is not None
+        return newest.config.members
+
+    def _somebody(self) -> Uid:
+        """Return a member, mostly."""
+        return self._rng.choice(self._members() if self._rng.random() < 0.8 else self._nodes)
+
+    def _wish(self) -> tuple[Uid, ...]:
+        """Return new members: those who are none, mostly, so that much is handed over and many come back."""
+        members = self._members()
+        others = [uid for uid in self._nodes if uid not in members]
+        rng = self._rng
+        count = min(rng.choice((1, 1, 3)), len(self._nodes))
+        pool = others if len(others) >= count and rng.random() < 0.7 else list(self._nodes)
+        return tuple(rng.sample(pool, count))
+
+    # --- what happens ---
+
+    async def _pause(self) -> None:
+        if self._rng.random() < 0.4:
+            await asyncio.sleep(self._rng.random() * 0.1)
+
+    async def _propose(self, uid: Uid, wish: tuple[Uid, ...]) -> None:
+        process = self._world.processes[uid]
+        with suppress(CoterieError):
+            joints = list((await process.call(lambda: process.proposer.join({SLOT: wish}))).values())
+            for _ in range(self._rng.randint(1, 3)):
+                await self._pause()
+                if await process.call(lambda: process.sync.run(joints)):
+                    await self._pause()
+                    await process.call(lambda: process.proposer.settle(joints))
+                    return
+
+    async def _change(self, uid: Uid, name: str, operation: str) -> None:
+        with suppress(CoterieError):
+            if self._rng.random() < 0.2:
+                await self._world.read(uid, name)
+            else:
+                await self._world.add(uid, name, operation)
+
+    async def _astray(self) -> None:
+        """Hold back, or lose, one kind of message to one or two nodes for a while."""
+        rng = self._rng
+        targets = rng.sample(self._nodes, rng.choice((1, 1, 2)))
+        matches = message(*rng.choice(KINDS), to=targets)
+        held = rng.random() < 0.6
+        tap = self._world.network.hold(matches) if held else self._world.network.drop(matches)
+        await asyncio.sleep(rng.choice((0.02, 0.1, 0.3)) * (0.2 + rng.random()))
+        tap.release()
+
+    async def _restart(self, uid: Uid) -> None:
+        """Restart a node; it may find its register damaged, if it is one of three and the last such one is whole."""
+        world, rng = self._world, self._rng
+        await world.crash(uid)
+        if rng.random() < 0.5 and self._may_be_damaged(uid, world.witness):
+            self._damaged = uid
+            await world.damage(uid, SLOT)
+        await self._start(uid)
+        if rng.random() < 0.7:
+            self._tell(uid)
+
+    def _may_be_damaged(self, uid: Uid, witness: Witness) -> bool:
+        whole = self._damaged is None or (self._damaged, SLOT) in witness.registers
+        return whole and (uid, SLOT) in witness.registers and len(self._members()) >= 3
+
+    def _tell(self, uid: Uid) -> None:
+        """Give a node a hint that may be stale, as gossip does."""
+        held = self._world.witness.registers
+        holders = [one for one in self._nodes if (one, SLOT) in held and held[one, SLOT].config is not None]
+        if holders:
+            hint(self._world, uid, self._rng.choice(holders))
+
+
+async def siege(steps: int = 120) -> World:
+    """Lay siege in a random climate."""
+    rng = sim_loop().rng
+    weather = Weather(
+        delay=(0.0001, rng.choice((0.001, 0.002, 0.01))),
+        loss=rng.choice((0.0, 0.0, 0.02)),
+        duplication=rng.choice((0.0, 0.1)),
+        late=rng.choice((0.0, 0.05)),
+        fifo=False,
+    )
+    nodes = tuple(Uid(f"n{number}") for number in range(rng.choice((4, 4, 5, 6))))
+    async with World(replication_factor=1, loops=False, weather=weather, settings=IMPATIENT) as world:
+        await Siege(world, nodes).run(steps)
+        return world
