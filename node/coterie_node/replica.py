@@ -15,6 +15,7 @@ from .replication.append import Appender
 from .replication.arrivals import Arrivals
 from .replication.configuration import SlotTable
 from .replication.handover import Handover
+from .replication.healing import Healing
 from .replication.members import Members
 from .replication.offers import Offers
 from .replication.proposer import Proposer
@@ -91,6 +92,7 @@ class Replica:
         proposer = Proposer(self._proposer_name, self.table, peers, self.members, settings.round_timeout)
         sync = Sync(self.table, self.members, self.accounts, self.repair, settings)
         self.handover = Handover(self.table, peers, self.driver, proposer, sync, clock, rng, settings)
+        self.healing = Healing(self.table, store, peers, proposer, self.accounts, self.router.refresh, clock, settings)
         self.synced = False
         """The sync of the start is done, or had its time."""
 
@@ -107,6 +109,7 @@ class Replica:
         self._tasks.start(self.repair.run(), "repair")
         self._tasks.start(self.strays.run(), "strays")
         self._tasks.start(self.handover.run(), "handover")
+        self._tasks.start(self.healing.run(), "healing")
 
     async def sync(self) -> None:
         """Bring the own slots up to date after the start; returns after START_SYNC_SECONDS at the latest."""

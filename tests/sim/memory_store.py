@@ -28,7 +28,7 @@ from coterie_protocol.records import (
     version_of,
     wins,
 )
-from coterie_protocol.registers import AccountRegister, Ballot, SlotRegister
+from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, SlotRegister
 
 T = TypeVar("T")
 Write = Callable[["_State"], None]
@@ -44,6 +44,8 @@ class _State:
     records: dict[int, dict[RecordKey, Record]] = field(default_factory=dict)
     damaged: set[int] = field(default_factory=set)
     """Slots whose register fails its checksum."""
+    damaged_accounts: set[tuple[int, str]] = field(default_factory=set)
+    """Accounts whose register does."""
     mark: int = 0
     """The high-water mark of promised ballots (rule 15), outside the registers."""
 
@@ -54,6 +56,7 @@ class _State:
             {slot: dict(held) for slot, held in self.accounts.items()},
             {slot: dict(held) for slot, held in self.records.items()},
             set(self.damaged),
+            set(self.damaged_accounts),
             self.mark,
         )
 
@@ -104,25 +107,42 @@ class _Transaction:
     def mark(self) -> int:
         return self._state.mark
 
+    def damaged_registers(self, slots: Iterable[int] = ()) -> list[tuple[int, str | None]]:
+        suspects = [place for place in self._state.damaged_accounts if place[0] in set(slots)]
+        return [*((slot, None) for slot in sorted(self._state.damaged)), *sorted(suspects)]
+
     def account(self, slot: int, name: str) -> AccountRegister | None:
+        if (slot, name) in self._state.damaged_accounts:
+            held = self.slot_register(slot)
+            epoch = held.config.epoch if held is not None and held.config is not None else 0
+            raise RegisterDamaged(slot, name, AccountBallot(epoch, self._state.mark, LAST_PROPOSER))
         return self._state.accounts.get(slot, {}).get(name)
 
     def put_account(self, slot: int, name: str, register: AccountRegister) -> None:
         def write(state: _State) -> None:
             state.accounts.setdefault(slot, {})[name] = register
+            state.damaged_accounts.discard((slot, name))
             state.mark = max(state.mark, register.promised.counter)
 
         self._write(write)
 
     def accounts(self, slot: int, after: str, limit: int) -> list[tuple[str, AccountRegister]]:
-        return [item for item in sorted(self._state.accounts.get(slot, {}).items()) if item[0] > after][:limit]
+        page = [item for item in sorted(self._state.accounts.get(slot, {}).items()) if item[0] > after][:limit]
+        for name, _ in page:
+            self.account(slot, name)
+        return page
 
     def account_count(self, slot: int) -> int:
         return sum(held.value is not None for held in self._state.accounts.get(slot, {}).values())
 
     def drop_accounts(self, slot: int) -> int:
         count = self.account_count(slot)
-        self._write(lambda state: cast(None, state.accounts.pop(slot, None)))
+
+        def write(state: _State) -> None:
+            state.accounts.pop(slot, None)
+            state.damaged_accounts = {place for place in state.damaged_accounts if place[0] != slot}
+
+        self._write(write)
         return count
 
     def insert(self, record: Record) -> Record | None:
@@ -312,6 +332,11 @@ class MemoryStore:
         """Damage: a slot's register fails its checksum from now on, until it is written again."""
         for state in (self._durable, self._volatile):
             state.damaged.add(slot)
+
+    def damage_account(self, slot: int, name: str) -> None:
+        """Damage: an account's register fails its checksum from now on, until it is written again."""
+        for state in (self._durable, self._volatile):
+            state.damaged_accounts.add((slot, name))
 
     def crash(self) -> None:
         """Lose what was not synced; an fsync that was on its way may have reached the disk."""

@@ -26,6 +26,7 @@ from coterie_node.replication.arrivals import Arrivals
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.dispatch import Dispatcher, TaskGroup
 from coterie_node.replication.handover import Handover
+from coterie_node.replication.healing import Healing
 from coterie_node.replication.members import Members
 from coterie_node.replication.offers import Offers
 from coterie_node.replication.ports import StoreError
@@ -131,6 +132,17 @@ class Process:
         self.sync = Sync(self.table, self.members, self.accounts, self.repair, settings)
         self.handover = Handover(
             self.table, self.peers, self.suggestions, self.proposer, self.sync, self.clock, self._rng, settings
+        )
+
+        self.healing = Healing(
+            self.table,
+            self.store,
+            self.peers,
+            self.proposer,
+            self.accounts,
+            self.router.refresh,
+            self.clock,
+            settings,
         )
 
     def stop(self) -> list[asyncio.Task[Any]]:
@@ -251,6 +263,7 @@ class World:
     def _start_loops(self, process: Process) -> None:
         if self._loops:
             process.tasks.start(process.handover.run(), "hand-over")
+            process.tasks.start(process.healing.run(), "healing")
             process.tasks.start(process.repair.run(), "repair")
             process.tasks.start(process.strays.run(), "strays")
 

@@ -39,6 +39,9 @@ Change = Callable[[bytes | None], bytes | None]
 """A pure function from an account's value to its next one. It may run several times, also on its own result: an
 operation that must happen once carries an id and recognises itself. It refuses by raising a CoterieError."""
 
+WRITE_AGAIN = 64
+"""Accounts in one round of `write_again`."""
+
 
 @dataclass
 class _Found:
@@ -131,6 +134,19 @@ class Accounts:
                         raise refusal
                     return value
         raise Unavailable(f"the slot of {name!r} has no quorum just now; try again")
+
+    def rise_to(self, counter: int) -> None:
+        """Propose only above this counter from now on."""
+        self._counter = max(self._counter, counter)
+
+    async def write_again(self, config: KnownConfig, names: Sequence[str]) -> None:
+        """Re-accept accounts, those without a value too, so that a damaged register is written again (rule 15).
+
+        Every member takes the accept, and only what a quorum without the damaged one has promised is proposed.
+        """
+        for start in range(0, len(names), WRITE_AGAIN):
+            ballot, found = await self._prepare(config, names[start : start + WRITE_AGAIN])
+            await self._accept(config, ballot, [(name, one.value) for name, one in found.items()])
 
     async def accept_again(self, config: KnownConfig, names: Sequence[str]) -> bool:
         """Re-accept accounts under a (joint) configuration, an identity change each (rule 12); say whether all were."""

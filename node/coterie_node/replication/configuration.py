@@ -30,6 +30,8 @@ class SlotTable:
         self._own: dict[int, KnownConfig] = {}
         self._chosen: dict[int, KnownConfig] = {}
         self._watchers: list[Callable[[int, KnownConfig], None]] = []
+        self.damaged: set[int] = set()
+        """Slots of which a register (its own or an account's) fails its checksum on this node's disk (`healing`)."""
 
     def watch(self, callback: Callable[[int, KnownConfig], None]) -> None:
         """Call back with each newer configuration of a slot."""

@@ -84,6 +84,13 @@ class Tx(Protocol):
         """Return a ballot counter at least as high as every one ever promised by this node (rule 15)."""
         ...
 
+    def damaged_registers(self, slots: Iterable[int] = ()) -> list[tuple[int, str | None]]:
+        """Return (slot, name, or None for the slot's own) of registers that were found damaged and still are.
+
+        Looks at the registers and accounts of `slots` first.
+        """
+        ...
+
     # --- accounts ---
     def account(self, slot: int, name: str) -> AccountRegister | None:
         """Return the acceptor state of an account. Raises RegisterDamaged."""

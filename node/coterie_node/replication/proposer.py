@@ -55,6 +55,10 @@ class Proposer:
         self._timeout = timeout
         self._counter = 0
 
+    def rise_to(self, counter: int) -> None:
+        """Propose only above this counter from now on."""
+        self._counter = max(self._counter, counter)
+
     def _next(self, slots: Iterable[int]) -> Ballot:
         """Return a ballot above all that this node has seen for these slots."""
         for slot in slots:

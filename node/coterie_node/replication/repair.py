@@ -140,8 +140,13 @@ class Repair:
         return known is not None and self._in_sync.get(uid, {}).get(slot) == known.config.identity
 
     def under_replicated(self) -> list[int]:
-        """Return the slots that this node acts for and whose members are too few, joint, not alive or not in sync."""
-        return [slot for slot in self._table.slots_acted_for() if slot in self._fellows and not self._whole(slot)]
+        """Return the slots that this node acts for and whose members are too few, joint, not alive or not in sync.
+
+        And those of which a register of this node is damaged: nobody but itself knows that it abstains, so it counts
+        these, whoever acts for them.
+        """
+        found = [slot for slot in self._table.slots_acted_for() if slot in self._fellows and not self._whole(slot)]
+        return sorted({*found, *self._table.damaged}) if self._table.damaged else found
 
     def _whole(self, slot: int) -> bool:
         known = self._table.known(slot)

@@ -29,6 +29,8 @@ class BaseTx:
         self._now_ms = now_ms
         self._writable = writable
         self._damaged = damaged
+        self.suspects: set[tuple[int, str | None]] = set()
+        """Registers that failed their checksum, (slot, name or None): one set that all of a store's share."""
         self.changes = Changes()
         self.written = 0
         """Writes so far: a function that raised before its first one needs no rollback."""

@@ -81,6 +81,7 @@ class RegisterTx(BaseTx):
             return None
         register = self._decode_slot(slot, *row)
         if register is None:
+            self.suspects.add((slot, None))
             raise RegisterDamaged(slot, None, Ballot(self.mark(), LAST_PROPOSER))
         return register
 
@@ -88,6 +89,7 @@ class RegisterTx(BaseTx):
         """Return all sound ones, by slot; a damaged one is left out, as if the node had never heard of the slot."""
         rows = self._connection.execute("SELECT slot, register, row_check FROM slot_registers ORDER BY slot").fetchall()
         decoded = [(slot, self._decode_slot(slot, row, check)) for slot, row, check in rows]
+        self.suspects.update((slot, None) for slot, register in decoded if register is None)
         return [(slot, register) for slot, register in decoded if register is not None]
 
     def put_slot_register(self, slot: int, register: SlotRegister) -> None:
@@ -104,6 +106,36 @@ class RegisterTx(BaseTx):
     @staticmethod
     def _decode_slot(slot: int, row: bytes, check: bytes) -> SlotRegister | None:
         return _slot_register.decode(row) if _sound(slot, "", row, check) else None
+
+    # --- damage ---
+    def damaged_registers(self, slots: Iterable[int] = ()) -> list[tuple[int, str | None]]:
+        """Return (slot, name, or None for the slot's own) of registers that were found damaged and still are.
+
+        Looks at the registers and accounts of `slots` first.
+        """
+        for slot in slots:
+            self.suspects.add((slot, None))  # If it is sound it goes again below.
+            rows = self._connection.execute("SELECT name, register, row_check FROM accounts WHERE slot = ?", (slot,))
+            for name, row, check in rows:
+                if not _sound(slot, name, row, check):
+                    self.suspects.add((slot, name))
+        damaged = []
+        for place in sorted(self.suspects, key=lambda place: (place[0], place[1] or "")):
+            if self._is_damaged(*place):
+                damaged.append(place)
+            else:
+                self.suspects.discard(place)
+        return damaged
+
+    def _is_damaged(self, slot: int, name: str | None) -> bool:
+        if name is None:
+            found = self._connection.execute("SELECT register, row_check FROM slot_registers WHERE slot = ?", (slot,))
+        else:
+            found = self._connection.execute(
+                "SELECT register, row_check FROM accounts WHERE slot = ? AND name = ?", (slot, name)
+            )
+        row = found.fetchone()
+        return row is not None and not _sound(slot, name or "", *row)
 
     # --- accounts ---
     def account(self, slot: int, name: str) -> AccountRegister | None:
@@ -165,6 +197,7 @@ class RegisterTx(BaseTx):
     def _decode_account(self, slot: int, name: str, row: bytes, check: bytes) -> AccountRegister:
         if _sound(slot, name, row, check):
             return _account_register.decode(row)
+        self.suspects.add((slot, name))
         held = self.slot_register(slot)
         epoch = 0 if held is None or held.config is None else held.config.epoch
         raise RegisterDamaged(slot, name, AccountBallot(epoch, self.mark(), LAST_PROPOSER))

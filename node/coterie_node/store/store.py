@@ -177,6 +177,7 @@ class _Opened:
         read_mark(self.connection, self.path)
         self.tally = Tally(self._connect(writable=False), now_ms)
         self.transaction = Transaction(self.connection, self.tally, now_ms, writable=True, damaged=lambda _: None)
+        self.suspects = self.transaction.suspects
         self.transaction.sequence = Sequence64(self.connection)
 
     @classmethod
@@ -208,9 +209,9 @@ class _Opened:
         pairs = []
         for _ in range(READERS):
             connection = connect(self.path, writable=False)
-            pairs.append(
-                (connection, Transaction(connection, self.tally, self._now_ms, writable=False, damaged=damaged))
-            )
+            transaction = Transaction(connection, self.tally, self._now_ms, writable=False, damaged=damaged)
+            transaction.suspects = self.suspects
+            pairs.append((connection, transaction))
         return Readers(self.path, pairs)
 
     def release(self) -> None:

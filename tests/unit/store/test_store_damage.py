@@ -139,3 +139,22 @@ async def test_a_register_in_another_ones_place_is_damaged(held: Store, damage: 
     damage("UPDATE slot_registers SET slot = 4 WHERE slot = 3")
     with pytest.raises(RegisterDamaged):
         await held.read(lambda tx: tx.slot_register(4))
+
+
+async def test_damaged_registers_are_listed_once_found_until_they_are_written_again(
+    held: Store, damage: Damage, tmp_path: Path
+) -> None:
+    assert await held.read(lambda tx: tx.damaged_registers([3])) == []
+    damage("UPDATE accounts SET register = register || x'00' WHERE name = 'alice'")
+    damage("UPDATE slot_registers SET register = x'c0' WHERE slot = 3")
+    assert await held.read(lambda tx: tx.damaged_registers()) == []
+    assert await held.read(lambda tx: tx.damaged_registers([3])) == [(3, None), (3, "alice")]
+    await held.transact(lambda tx: tx.put_account(3, "alice", ACCOUNT))
+    assert await held.read(lambda tx: tx.damaged_registers()) == [(3, None)]
+    await held.close()
+    again = await Store.open(tmp_path)
+    await again.read(lambda tx: tx.slot_registers())
+    assert await again.read(lambda tx: tx.damaged_registers()) == [(3, None)]
+    await again.transact(lambda tx: tx.put_slot_register(3, SLOT_REGISTER))
+    assert await again.read(lambda tx: tx.damaged_registers()) == []
+    await again.close()
