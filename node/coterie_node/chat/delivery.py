@@ -33,6 +33,8 @@ READS_TOGETHER = 8
 """Subscriptions whose pages one read of the store gathers: some 2 MiB."""
 RETRY = 0.5
 """Seconds until a failed read is tried again."""
+LOOK = 0.2
+"""Seconds between two looks at whether a slot is complete."""
 PUSH_OVERHEAD = 128
 
 Key = tuple[str, bytes, int]
@@ -42,7 +44,7 @@ class Subscription:
     """One session's wish for mail at one gateway."""
 
     __slots__ = (
-        "caught_up", "closed", "cursor", "drained", "epoch", "gateway", "more", "name", "number", "reading",
+        "closed", "complete", "cursor", "drained", "epoch", "gateway", "more", "name", "number", "reading",
         "rewound", "slot", "tell", "unacked", "unacked_bytes",
     )  # fmt: skip
 
@@ -61,8 +63,8 @@ class Subscription:
         self.unacked: dict[Key, int] = {}
         """Pushed, and pending still, with the bytes of their bodies."""
         self.unacked_bytes = 0
-        self.caught_up = False
-        """This node has compared the slot with a majority: the drain may be called complete."""
+        self.complete = False
+        """This node has all that was acknowledged in the slot before: the drain may be called complete."""
         self.drained = False
         self.tell = False
         """The next push says that the drain is complete."""
@@ -150,15 +152,18 @@ class Delivery:
     async def _begin(self, subscription: Subscription) -> None:
         """Drain once this node has caught up: what was archived while it was away must not come as new.
 
-        A slot that has lost its majority gives what it has after a while, but is never called drained.
+        A slot that has lost its majority gives what it has after a while, but is never called drained: a client that
+        lacks a message before one that it has rests on that.
         """
-        subscription.caught_up = await caught_up(self._repair, subscription.slot, self._settings.caught_up_timeout)
+        await caught_up(self._repair, subscription.slot, self._settings.caught_up_timeout)
         subscription.more = True
         self._pump(subscription)
-        while not subscription.caught_up and not subscription.closed:
-            subscription.caught_up = await caught_up(self._repair, subscription.slot, self._settings.attachment_life)
-            if not subscription.caught_up:
-                await self._clock.sleep(RETRY)
+        while not self._repair.is_complete(subscription.slot):
+            await caught_up(self._repair, subscription.slot, self._settings.attachment_life)
+            await self._clock.sleep(LOOK)
+            if subscription.closed:
+                return
+        subscription.complete = True
         self._pump(subscription)
 
     # --- what comes ---
@@ -203,7 +208,7 @@ class Delivery:
         if subscription.closed or subscription.reading:
             return
         if not subscription.more:
-            if subscription.caught_up and not subscription.drained:
+            if subscription.complete and not subscription.drained:
                 subscription.drained = subscription.tell = True
                 self._outgoing(subscription)
             return

@@ -55,3 +55,7 @@ class CatchingUp(Protocol):
     async def caught_up(self, slot: int) -> None:
         """Return once this node has compared the slot with a majority of its members."""
         ...
+
+    def is_complete(self, slot: int) -> bool:
+        """Say whether everything that was acknowledged in the slot is here, what stand-ins took included."""
+        ...

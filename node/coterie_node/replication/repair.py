@@ -33,6 +33,9 @@ BATCH = 256
 TICK = 0.5
 """Seconds after which what differed, or could not be compared, is compared again."""
 CAUGHT_UP_TIMEOUT = 4.0
+SETTLED = 5.0
+"""Seconds after which stand-ins have handed over what they took for a lost member to the others: they do so as soon as
+they see one, again after a second, and again (`strays`)."""
 
 Identity = tuple[int, Ballot]
 
@@ -72,8 +75,10 @@ class Repair:
         self._patrolled: set[Uid] = set()
         self._in_sync: dict[Uid, dict[int, Identity]] = {}
         """Slots in which a fellow was found in sync since it last came up, and under which configuration."""
-        self._behind: dict[int, set[Uid]] = {}
-        """Own slots in which this node has not caught up yet, and with whom it has compared them."""
+        self._behind: set[int] = set()
+        """Own slots in which this node has not caught up yet."""
+        self._met: dict[int, set[Uid]] = {}
+        """Own slots, and with whom this node has compared them since a fellow was last lost."""
         self._hurried: set[int] = set()
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
         table.watch(self._changed)
@@ -114,6 +119,23 @@ class Repair:
     def is_caught_up(self, slot: int) -> bool:
         """Say whether this node has compared a slot with a majority of its members (or is none of them)."""
         return slot not in self._behind
+
+    def is_complete(self, slot: int) -> bool:
+        """Say whether this node has everything of a slot that was acknowledged before, as far as that can be known.
+
+        A majority of the members is not enough for that: while members were away, stand-ins had a part in what was
+        acknowledged. So all members must have been compared, or be away for so long that stand-ins have handed over
+        what they hold to those that are there.
+        """
+        known, met = self._table.known(slot), self._met.get(slot)
+        if known is None or met is None:
+            return True
+        now = self._clock.now()
+        return slot not in self._behind and all(
+            (since := self._peers.down_since(uid)) is not None and now - since >= SETTLED
+            for uid in known.config.old or known.config.new
+            if uid != self._me and uid not in met and not self.in_sync(slot, uid)
+        )
 
     async def caught_up(self, slot: int, timeout: float = CAUGHT_UP_TIMEOUT) -> None:
         """Return once this node has compared a slot with a majority of its members, itself included.
@@ -165,11 +187,13 @@ class Repair:
         for uid in before or ():
             self._shared[uid].discard(slot)
         if self._me not in known.config.members:
+            self._met.pop(slot, None)
             self._catch_up(slot)
             return
         fellows = self._fellows[slot] = tuple(uid for uid in known.config.members if uid != self._me)
         if before is None:
-            self._behind[slot] = set()
+            self._behind.add(slot)
+            self._met[slot] = set()
         for uid in fellows:
             self._shared.setdefault(uid, set()).add(slot)
             # While joint, hand-over brings the new members up to date; doing it here too would send everything twice.
@@ -194,7 +218,8 @@ class Repair:
         """Compare slots with the fellows that are left: what a lost one has acknowledged may be on any of them."""
         left: dict[Uid, list[int]] = {}
         for slot in sorted(slots):
-            self._behind[slot] = set()
+            self._behind.add(slot)
+            self._met[slot] = set()
             for uid in self._fellows[slot]:
                 left.setdefault(uid, []).append(slot)
         for uid, shared in left.items():
@@ -202,15 +227,16 @@ class Repair:
 
     def _compared(self, slot: int, uid: Uid) -> None:
         """Note that everything that a fellow had of a slot is here."""
-        compared = self._behind.get(slot)
-        if compared is not None:
-            compared.add(uid)
+        met = self._met.get(slot)
+        if met is not None:
+            met.add(uid)
             self._look_behind(slot)
 
     def _look_behind(self, slot: int) -> None:
-        compared, known = self._behind.get(slot), self._table.known(slot)
-        if compared is None or known is None:
+        known = self._table.known(slot)
+        if slot not in self._behind or known is None:
             return
+        compared = self._met[slot]
         # While joint, the old members are those who have it.
         members = known.config.old or known.config.new
         have = compared | {self._me} if self._me in members else compared
@@ -218,7 +244,7 @@ class Repair:
             self._catch_up(slot)
 
     def _catch_up(self, slot: int) -> None:
-        self._behind.pop(slot, None)
+        self._behind.discard(slot)
         for future in self._waiting.pop(slot, ()):
             if not future.done():
                 future.set_result(None)

@@ -26,6 +26,7 @@ from tests.unit.replication.nodes import (
     until,
 )
 
+from coterie_node.replication.repair import SETTLED
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, State
@@ -360,3 +361,31 @@ async def test_what_a_lost_fellow_had_acknowledged_is_looked_for_at_once() -> No
         await until(lambda: not nodes[C].peers.alive(A), 2.0)
         await nodes[C].repair.caught_up(SLOT)
         assert await nodes[C].has(record)
+
+
+@simulated
+async def test_a_majority_that_stand_ins_had_helped_to_is_not_all_there_is() -> None:
+    """A and D, which stands in, acknowledge while B and C are away; when these two are back, A is not seen yet."""
+    async with Nodes(A, B, C, D, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await until(lambda: nodes[B].repair.is_complete(SLOT), 5.0)
+        nodes.network.partition({A, D}, {B, C})
+        await until(lambda: not nodes[B].peers.alive(A), 5.0)
+        record = message(1)
+        nodes[A].ring.next = [D]
+        await nodes[A].appender.append_one(record)
+        await nodes[B].repair.caught_up(SLOT)
+        assert not nodes[B].repair.is_complete(SLOT)
+        nodes.network.heal()
+        await until(lambda: nodes[B].repair.is_complete(SLOT), 5.0)
+        assert await nodes[B].has(record)
+
+
+@simulated
+async def test_a_member_that_stays_away_is_not_waited_for() -> None:
+    async with Nodes(A, B, C, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await until(lambda: nodes[B].repair.is_complete(SLOT), 5.0)
+        await nodes.stop(A)
+        await until(lambda: not nodes[B].repair.is_complete(SLOT), 2.0)
+        await until(lambda: nodes[B].repair.is_complete(SLOT), SETTLED + 1.0)
