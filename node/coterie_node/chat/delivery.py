@@ -57,7 +57,8 @@ class Subscription:
         self.cursor: tuple[int, bytes] = FIRST
         self.more = False
         """There may be records after the cursor that were not pushed."""
-        self.reading = False
+        self.reading = True
+        """A page is being read, or, in the beginning, the first one is still to be: what comes has to wait for that."""
         self.rewound: tuple[int, bytes] | None = None
         """Where a record came in while a page was being read."""
         self.unacked: dict[Key, int] = {}
@@ -156,7 +157,7 @@ class Delivery:
         lacks a message before one that it has rests on that.
         """
         await caught_up(self._repair, subscription.slot, self._settings.caught_up_timeout)
-        subscription.more = True
+        subscription.more, subscription.reading, subscription.rewound = True, False, None
         self._pump(subscription)
         while not self._repair.is_complete(subscription.slot):
             await caught_up(self._repair, subscription.slot, self._settings.attachment_life)
