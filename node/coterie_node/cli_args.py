@@ -87,10 +87,11 @@ def make_parser(prog: str = "coterie-node") -> argparse.ArgumentParser:
     return _OneLineParser(prog=prog, description="One node of a coterie ring.", allow_abbrev=False)
 
 
-def _add(
+def bare_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help_: str, examples: str
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
+    """Add a command that takes none of the settings of `run`."""
+    return commands.add_parser(
         name,
         help=help_,
         description=help_[0].upper() + help_[1:] + ".",
@@ -98,8 +99,14 @@ def _add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help_: str, examples: str
+) -> argparse.ArgumentParser:
+    parser = bare_command(commands, name, help_, examples)
     add_flags(parser)
     return parser
 
 
-__all__ = ["ConfigError", "add_config", "add_flags", "add_run", "effective", "make_parser", "table"]
+__all__ = ["ConfigError", "add_config", "add_flags", "add_run", "bare_command", "effective", "make_parser", "table"]

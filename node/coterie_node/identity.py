@@ -76,12 +76,14 @@ class Identity:
 
 
 def load(tx: Meta, make_uid: Callable[[], Uid]) -> Identity:
-    """Read the identity, making a uid for an empty store."""
+    """Read the identity, making a uid for a store without one.
+
+    Such a one is empty, or `check --repair` has made it: then it has a ring, and the node returns there as a new one.
+    """
     uid = tx.meta("uid")
     if uid is None:
-        fresh = make_uid()
-        tx.put_meta("uid", fresh.encode())
-        return Identity(fresh, None, -1)
+        uid = make_uid().encode()
+        tx.put_meta("uid", uid)
     ring = tx.meta("ring")
     position = tx.meta("position")
     return Identity(

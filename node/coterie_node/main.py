@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 import structlog
 import uvloop
 
-from . import cli_args
+from . import checking, cli_args
 from .config import ConfigError, NodeConfig
 from .identity import WrongRing
 from .listening import ListenError
@@ -39,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cli_args.add_run(commands)
     shown = cli_args.add_config(commands)
     shown.add_argument("--json", action="store_true", help="one JSON object a line")
+    checking.add_check(commands)
     parsed = parser.parse_args(arguments)
+    if parsed.command == "check":
+        return checking.check(parsed)
     try:
         config, settings = cli_args.effective(parsed)
     except ConfigError as error:

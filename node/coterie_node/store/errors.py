@@ -72,8 +72,10 @@ class StoreDamaged(StoreError):
         super().__init__(
             f"{path} is damaged ({reason}); move the data directory away and start again: "
             "the node returns as a new one and the ring brings its data back"
+            f" (coterie-node check --repair --data-dir {path.parent} saves what can be read)"
         )
         self.path = path
+        self.reason = reason
 
 
 class RegisterDamaged(StoreError):

@@ -52,9 +52,19 @@ def read_mark(connection: sqlite3.Connection, path: Path) -> int:
             raise StoreDamaged(path, "the mark of promised ballots is missing")
         connection.execute("INSERT INTO mark VALUES (1, 0, ?)", (_mark_check(0),))
         return 0
-    if row[1] != _mark_check(row[0]):
+    if not isinstance(row[0], int) or row[1] != _mark_check(row[0]):
         raise StoreDamaged(path, "the mark of promised ballots fails its checksum")
     return int(row[0])
+
+
+def decoded_slot(slot: int, row: bytes, check: bytes) -> SlotRegister | None:
+    """Return a slot's register as its row holds it; None when that fails its checksum."""
+    return _slot_register.decode(row) if _sound(slot, "", row, check) else None
+
+
+def decoded_account(slot: int, name: str, row: bytes, check: bytes) -> AccountRegister | None:
+    """Return an account's register as its row holds it; None when that fails its checksum."""
+    return _account_register.decode(row) if _sound(slot, name, row, check) else None
 
 
 class RegisterTx(BaseTx):
@@ -79,7 +89,7 @@ class RegisterTx(BaseTx):
         ).fetchone()
         if row is None:
             return None
-        register = self._decode_slot(slot, *row)
+        register = decoded_slot(slot, *row)
         if register is None:
             self.suspects.add((slot, None))
             raise RegisterDamaged(slot, None, Ballot(self.mark(), LAST_PROPOSER))
@@ -88,7 +98,7 @@ class RegisterTx(BaseTx):
     def slot_registers(self) -> Iterable[tuple[int, SlotRegister]]:
         """Return all sound ones, by slot; a damaged one is left out, as if the node had never heard of the slot."""
         rows = self._connection.execute("SELECT slot, register, row_check FROM slot_registers ORDER BY slot").fetchall()
-        decoded = [(slot, self._decode_slot(slot, row, check)) for slot, row, check in rows]
+        decoded = [(slot, decoded_slot(slot, row, check)) for slot, row, check in rows]
         self.suspects.update((slot, None) for slot, register in decoded if register is None)
         return [(slot, register) for slot, register in decoded if register is not None]
 
@@ -102,10 +112,6 @@ class RegisterTx(BaseTx):
             (slot, row, _check(slot, "", row)),
         )
         self._raise_mark(max(register.promised.counter, register.accepted.counter))
-
-    @staticmethod
-    def _decode_slot(slot: int, row: bytes, check: bytes) -> SlotRegister | None:
-        return _slot_register.decode(row) if _sound(slot, "", row, check) else None
 
     # --- damage ---
     def damaged_registers(self, slots: Iterable[int] = ()) -> list[tuple[int, str | None]]:
@@ -195,8 +201,9 @@ class RegisterTx(BaseTx):
             self.changes.accounts[slot] = self.changes.accounts.get(slot, 0) + change
 
     def _decode_account(self, slot: int, name: str, row: bytes, check: bytes) -> AccountRegister:
-        if _sound(slot, name, row, check):
-            return _account_register.decode(row)
+        register = decoded_account(slot, name, row, check)
+        if register is not None:
+            return register
         self.suspects.add((slot, name))
         held = self.slot_register(slot)
         epoch = 0 if held is None or held.config is None else held.config.epoch
