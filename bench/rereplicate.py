@@ -70,7 +70,7 @@ def main() -> None:
 
 async def _measure(directory: Path, options: argparse.Namespace) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"ring": [], "sqlite": []}
-    ring = Ring(directory / "ring", NODES, UNLIMITED)
+    ring = Ring(directory / "ring", NODES, UNLIMITED, spare=options.rounds)
     old, new = directory / "old.profile", directory / "new.profile"
     if options.profile:
         ring.nodes[-1].interpreter = ["-m", "bench.profiled", str(old)]

@@ -132,10 +132,13 @@ class Node:
 class Ring:
     """Several nodes, and what they say of themselves."""
 
-    def __init__(self, directory: Path, nodes: int = 5, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, nodes: int = 5, environment: dict[str, str] | None = None, spare: int = 3
+    ) -> None:
+        """`spare`: how many nodes may be added later."""
         self.place = RingPlace(directory)
         self.place.make()
-        self._file = RingFile(nodes + 3, 3, free_port(nodes + 3))
+        self._file = RingFile(nodes + spare, 3, free_port(nodes + spare))
         self._environment = {**QUICK, **(environment or {})}
         self._places = self.place.nodes(self._file)
         self.nodes: list[Node] = []

@@ -8,6 +8,7 @@ what is found joint is simply carried on.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     import random
 
 log = structlog.get_logger()
+
+BATCHES_AT_ONCE = 2
+"""One is copied while another changes its configurations, which is a few fsyncs and little work."""
 
 
 class Handover:
@@ -80,26 +84,36 @@ class Handover:
         wishes = await self._due()
         batch = self._settings.handover_batch
         slots = sorted(wishes)
-        for start in range(0, len(slots), batch):
-            await self._carry({slot: wishes[slot] for slot in slots[start : start + batch]}, len(slots) - start)
+        self.phases["joining"] = len(slots)
+        gate = asyncio.Semaphore(BATCHES_AT_ONCE)
+        parts = [slots[start : start + batch] for start in range(0, len(slots), batch)]
+        # To the end, whatever becomes of one: the next round must not find a batch under way.
+        ends = await asyncio.gather(
+            *(self._carry({slot: wishes[slot] for slot in part}, gate) for part in parts), return_exceptions=True
+        )
+        for end in ends:
+            if end is not None:
+                raise end
         unsure = self._unconfirmed()
         for start in range(0, len(unsure), batch):
             part = unsure[start : start + batch]
             chosen = await self._proposer.confirm(part)
             self._proposer.announce(chosen.values(), {})
 
-    async def _carry(self, wishes: Mapping[int, tuple[Uid, ...]], left: int) -> None:
-        self.phases["joining"] = left
-        joints = await self._proposer.join(wishes)
-        self._proposer.announce(joints.values(), {})
-        self.phases["joining"] = left - len(joints)
-        self.phases["syncing"] = len(joints)
-        synced = await self._sync.run(list(joints.values()))
-        self.phases["settling"] = len(synced)
-        done = await self._proposer.settle(synced)
-        self.completed += len(done)
-        if done:
-            log.info("slots handed over", slots=len(done), left=left - len(done))
+    async def _carry(self, wishes: Mapping[int, tuple[Uid, ...]], gate: asyncio.Semaphore) -> None:
+        async with gate:
+            joints = await self._proposer.join(wishes)
+            self._proposer.announce(joints.values(), {})
+            self.phases["joining"] -= len(joints)
+            self.phases["syncing"] += len(joints)
+            synced = await self._sync.run(list(joints.values()))
+            self.phases["syncing"] -= len(joints)
+            self.phases["settling"] += len(synced)
+            done = await self._proposer.settle(synced)
+            self.phases["settling"] -= len(synced)
+            self.completed += len(done)
+            if done:
+                log.info("slots handed over", slots=len(done), left=self.phases.total())
 
     async def _due(self) -> dict[int, tuple[Uid, ...]]:
         """Return the slots to hand over now, with the members wished for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import pytest
 from tests.sim.loop import run, sim_loop
@@ -26,11 +27,13 @@ from tests.unit.replication.nodes import (
     until,
 )
 
+from coterie_node.replication.bulk import FRAME_BYTES, fill, weight
+from coterie_node.replication.ports import Tx
 from coterie_node.replication.repair import SETTLED
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.records import Record, State
-from coterie_protocol.replication import FetchRecords, SlotDigests
+from coterie_protocol.records import Record, RecordKey, State, Version, version_of
+from coterie_protocol.replication import FetchRecords, Offer, SlotDigests
 
 P = known(3, (A, B, C))
 STILL = patient(repair_interval=1e6)
@@ -107,6 +110,60 @@ async def test_equal_slots_cost_no_listing() -> None:
         await nodes[A].repair.push(SLOT, B)
         assert nodes.network.counts["ListVersions"] == 0
         assert nodes.network.counts["Offer"] == 0
+
+
+@simulated
+async def test_what_a_node_has_nothing_of_is_not_claimed_first() -> None:
+    async with Nodes(A, B, loops=False) as nodes:
+        await nodes[A].put(*(message(number) for number in range(100)))
+        offers: list[Offer] = []
+
+        def note(envelope: Envelope) -> bool:
+            if isinstance(envelope.body, Offer):
+                offers.append(envelope.body)
+            return False
+
+        nodes.network.drop(note)
+        await nodes[A].repair.push(SLOT, B)
+        assert await nodes[B].held() == await nodes[A].held()
+        assert offers
+        assert not any(offer.claims for offer in offers)
+        # What differs in part is claimed: only what is lacking travels.
+        await nodes[A].put(*(message(number) for number in range(100, 120)))
+        offers.clear()
+        await nodes[A].repair.push(SLOT, B)
+        assert await nodes[B].held() == await nodes[A].held()
+        assert any(offer.claims for offer in offers)
+        assert sum(len(offer.records) for offer in offers) == 20
+
+
+@simulated
+async def test_small_records_fill_a_frame_and_large_ones_are_not_read_in_vain() -> None:
+    async with Nodes(A, loops=False) as nodes:
+        small = [message(number, bytes(200)) for number in range(300)]
+        large = [message(number, bytes(200_000), slot=4) for number in range(20)]
+        await nodes[A].put(*small, *large)
+        read: list[int] = []
+
+        def filled(tx: Tx, versions: list[Version]) -> tuple[list[Record], int]:
+            whole = tx.records
+
+            def records(keys: Sequence[RecordKey]) -> list[Record | None]:
+                read.append(len(keys))
+                return whole(keys)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(tx, "records", records)
+                return fill(tx, versions)
+
+        for held, most in ((small, 220), (large, 8)):
+            read.clear()
+            versions = [version_of(record) for record in held]
+            records, taken = await nodes[A].disk.read(lambda tx, versions=versions: filled(tx, versions))  # type: ignore[misc]
+            assert len(records) == taken >= 1
+            assert sum(map(weight, records)) <= FRAME_BYTES or taken == 1
+            assert taken == 1 or sum(map(weight, records)) > FRAME_BYTES - weight(held[0])
+            assert sum(read) <= most
 
 
 @simulated

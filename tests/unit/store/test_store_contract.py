@@ -50,6 +50,21 @@ async def test_meta_is_set_replaced_and_removed(any_store: Store) -> None:
     assert await any_store.read(lambda tx: tx.meta("uid")) is None
 
 
+async def test_many_records_are_read_as_one_by_one(any_store: Store) -> None:
+    rng = random.Random(5)
+    records = [random_record(rng) for _ in range(200)]
+    await any_store.transact(lambda tx: tx.merge(records))
+    keys = [record.key for record in records] + [make_record().key]
+
+    def read(tx: Tx) -> tuple[list[Record | None], list[Record | None]]:
+        return tx.records(keys), [tx.record(key) for key in keys]
+
+    together, alone = await any_store.read(read)
+    assert together == alone
+    assert together[-1] is None
+    assert await any_store.read(lambda tx: tx.records([])) == []
+
+
 async def test_registers_come_back_as_they_were_written(any_store: Store) -> None:
     slot = SlotRegister(BALLOT, Ballot(2, "q"), CONFIG)
     account = AccountRegister(AccountBallot(1, 7, "p"), AccountBallot(1, 6, "p"), b"value")

@@ -79,6 +79,16 @@ async def test_a_damaged_record_is_not_held_and_repair_brings_it_back(held: Stor
     assert await held.read(lambda tx: tx.slot_digest(3, NO_LIMIT_MS)) == sound
 
 
+async def test_a_damaged_record_among_many_is_not_held(held: Store, damage: Damage) -> None:
+    reported = asyncio.Event()
+    held.watchers.damage.append(lambda _: reported.set())
+    damage(_body("sender = 'mallory'"))
+    keys = [OTHER.key, RECORD.key, OTHER.key]
+    assert await held.read(lambda tx: tx.records(keys)) == [OTHER, None, OTHER]
+    await asyncio.wait_for(reported.wait(), 10)
+    assert await held.read(lambda tx: tx.record_count(3)) == 1
+
+
 async def test_inserting_onto_a_damaged_record_replaces_it(held: Store, damage: Damage) -> None:
     damage(_body("body = zeroblob(8)"))
     assert await held.transact(lambda tx: tx.insert(RECORD)) is None
