@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=__doc__,
-        epilog="example: python -m bench --rounds 3. See also python -m bench.failover --help and bench.rereplicate --help",
+        epilog="example: python -m bench --rounds 3. See also bench.failover and bench.rereplicate, each with --help",
     )
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--clients", type=int, default=64)

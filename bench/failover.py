@@ -2,8 +2,8 @@
 
 A client of the library streams to somebody while one node of a real ring of five is hit: the client's gateway, or the
 acting owner of the recipient's slot, by kill -9 (its machine answers: the port is closed) or by SIGSTOP (it accepts
-connections and says nothing, as behind a broken switch). Each figure is the time from the signal to the acknowledgement
-of the first message that was begun after it.
+connections and says nothing, as behind a broken switch). Each figure is the longest time without an acknowledgement
+from the signal on: in practice the time to the next one.
 """
 
 from __future__ import annotations

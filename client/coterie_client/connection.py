@@ -23,7 +23,7 @@ from coterie_protocol.client_api import Event, Reply, Request, Resume, SessionGr
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 from .errors import RETRIABLE, ClientError, ConnectionLost, NotLoggedIn, SessionTaken, Unavailable, translate
-from .link import Link, ServerProblem
+from .link import LOOK, Link, ServerProblem
 from .race import first_ready
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ DOUBTED = 1
 """Looks without an answer to a ping (0.5 to 0.75 s of silence) after which another server is made ready."""
 SILENT = 3
 """Looks (1 to 1.25 s of silence) after which it takes over. Nodes give each other one second, too."""
-CALM = 3.0
-"""A link that falls silent within so many seconds of its beginning doubles what the next takeover takes, up to
+CALM = 1.5
+"""When the server that took over falls silent within so many seconds, too, the next takeover takes twice as long, up to
 SILENT_MOST: an uplink that is slow or full makes all servers look silent, and changing over and over makes it worse."""
 SILENT_MOST = 16
 
@@ -209,7 +209,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(connector=connector) as http:
-            attempt, since, ever = 0, loop.time(), False
+            attempt, since, ever, taken = 0, loop.time(), False, False
             link: Link | None = None
             try:
                 while True:
@@ -227,12 +227,11 @@ class Connection:
                         await link.close()
                         return
                     ever, opened = True, loop.time()
-                    link = await self._use(http, link)
+                    used = link
+                    link = await self._use(http, used)
                     since = loop.time()
-                    if since - opened > CALM:
-                        self._silent = SILENT
-                    elif link is not None:
-                        self._silent = min(2 * self._silent, SILENT_MOST)
+                    self._judge(used, since - opened, took_over=taken)
+                    taken = link is not None
                     # A lost link is replaced at once; what breaks again and again, less and less often.
                     attempt = 0 if since - opened > STEADY else attempt + 1
                     if attempt > 1 and link is None:
@@ -318,6 +317,14 @@ class Connection:
             self._drop(spare)
             self._part(asyncio.create_task(link.close()))
             link.end()
+
+    def _judge(self, link: Link, seconds: float, *, took_over: bool) -> None:
+        """Say how long a server may be silent from now on, after a link that was in use for so many seconds."""
+        spoke = seconds - link.silent * LOOK
+        if took_over and link.silent and spoke < CALM:
+            self._silent = min(2 * self._silent, SILENT_MOST)
+        elif spoke >= CALM:
+            self._silent = SILENT
 
     async def _spare(self, http: aiohttp.ClientSession, urls: Sequence[str]) -> Link:
         """Open a link to one of these servers, however long it takes."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -391,16 +392,18 @@ class Stream:
         return next(at for at, _ in self.acknowledged if at > after) - after
 
     async def outage(self, since: float, seconds: float) -> float:
-        """Return the seconds from `since` to the first acknowledgement of a message that was begun after it.
+        """Return the longest time from `since` on without an acknowledgement: until the next one after it.
 
-        What was under way at `since` may be acknowledged by an answer that had left before: that shows nothing.
+        It ends only when something that was begun after `since` is acknowledged: the answers to what was under way may
+        have left before. As messages to one person go one after the other, those come first, and end the outage.
         """
         deadline = time.monotonic() + seconds
         looked = 0
         while True:
-            for at, text in self.acknowledged[looked:]:
+            for index, (_, text) in enumerate(self.acknowledged[looked:], looked):
                 if self._begun[text] > since:
-                    return at - since
+                    times = [since, *(one for one, _ in self.acknowledged[: index + 1] if one > since)]
+                    return max(later - earlier for earlier, later in itertools.pairwise(times))
             looked = len(self.acknowledged)
             assert time.monotonic() < deadline, f"nothing sent afterwards was acknowledged within {seconds} s"
             await asyncio.sleep(0.002)

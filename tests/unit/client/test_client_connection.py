@@ -13,8 +13,9 @@ from tests.unit.client.conftest import Enter
 from tests.unit.client.gateway import Gateway, Refusal, Server, World, serving
 
 from coterie_client import race
-from coterie_client.connection import SILENT, Connected, Connection, Failed, Notice
+from coterie_client.connection import CALM, SILENT, Connected, Connection, Failed, Notice
 from coterie_client.errors import ExitCode, NotLoggedIn, SessionTaken, Unavailable
+from coterie_client.link import LOOK
 from coterie_client.session import Session, load_session
 from coterie_protocol.client_api import (
     Archive,
@@ -176,6 +177,29 @@ async def test_a_server_that_falls_silent_is_replaced(world: World, enter: Enter
             assert connection.url != first
             assert took < 2.5  # it was 6 s; alone on its machine it takes 1 s
             servers[urls.index(first)].freeze(False)
+
+
+@pytest.mark.timeout(30)
+async def test_silence_of_one_server_after_the_other_is_doubted(world: World, enter: Enter, server: Server) -> None:
+    """An uplink that is full makes them all look silent: changing faster and faster would never get through."""
+    session = await session_of(enter)
+    async with serving(world, 3) as servers:
+        by_url = {one.url: one for one in servers}
+        async with Connection(list(by_url), session=session) as connection:
+            waits: list[float] = []
+            for _ in range(3):
+                silent = by_url[connection.url]
+                silent.freeze()
+                begin = time.monotonic()
+                assert isinstance(await connection.call(Lookup("alice")), LookupReply)
+                waits.append(time.monotonic() - begin)
+                silent.freeze(False)
+            assert connection._silent == 4 * SILENT
+            assert waits[2] > waits[0] + 2 * LOOK, waits
+            link = connection._link
+            assert link is not None
+            connection._judge(link, CALM + link.silent * LOOK, took_over=True)
+            assert connection._silent == SILENT
 
 
 async def test_a_server_that_was_silent_for_a_moment_is_kept(world: World, enter: Enter, server: Server) -> None:
