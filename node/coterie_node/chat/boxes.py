@@ -19,6 +19,8 @@ from .settings import ChatSettings
 MOST = 20_000
 AHEAD_MS = 1000
 """How far a mailbox's stamps may run ahead of the clock to stay distinct."""
+ASKED_AT_ONCE = 64
+"""Accounts that are read from a quorum at the same time."""
 RECOUNT_PAUSE = 1.0
 """Seconds between two counts of a mailbox that seems full."""
 
@@ -79,6 +81,9 @@ class Boxes:
         self._boxes: dict[str, Box] = {}
         self._opening: dict[str, list[Opened]] = {}
         self._to_open: list[str] = []
+        self._waiting = 0
+        """Callbacks in `_opening`, each of which holds a message."""
+        self._gate = asyncio.Semaphore(ASKED_AT_ONCE)
         self._recounting: dict[str, Box] = {}
 
     def get(self, name: str) -> Box | None:
@@ -89,7 +94,11 @@ class Boxes:
         return box
 
     def open(self, name: str, opened: Opened) -> None:
-        """Find out whether a user exists and call back with the box, or NO_SUCH_USER, Unavailable, ..."""
+        """Find out whether a user exists and call back with the box, or NO_SUCH_USER, Unavailable, BUSY, ..."""
+        if self._waiting >= self._settings.opening_at_once:
+            opened(CoterieError("too many recipients are looked for; try again", code=ErrorCode.BUSY, value=100))
+            return
+        self._waiting += 1
         waiting = self._opening.get(name)
         if waiting is not None:
             waiting.append(opened)
@@ -140,7 +149,9 @@ class Boxes:
 
     async def _ask(self, box: Box, records: int, size: int) -> None:
         try:
-            if self._current.note(box.name, await self._accounts.read(box.name)) is None:
+            async with self._gate:
+                value = await self._accounts.read(box.name)
+            if self._current.note(box.name, value) is None:
                 raise no_such_user(box.name)
         except CoterieError as error:
             self._opened(box.name, error)
@@ -156,7 +167,9 @@ class Boxes:
             self._boxes[name] = result
             if len(self._boxes) > MOST:
                 del self._boxes[next(iter(self._boxes))]
-        for opened in self._opening.pop(name, ()):
+        waiting = self._opening.pop(name, ())
+        self._waiting -= len(waiting)
+        for opened in waiting:
             opened(result)
 
     # --- counting ---

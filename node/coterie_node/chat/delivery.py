@@ -117,6 +117,8 @@ class Delivery:
         self._due: list[Subscription] = []
         self._out: dict[Uid, dict[Subscription, list[MailItem]]] = {}
         self._flushing = False
+        self._unacked = 0
+        """Records in all windows together."""
         self.delivered = 0
         """Records that were archived while in a window, since the start: for metrics."""
         arrivals.watch(self._arrived)
@@ -138,6 +140,7 @@ class Delivery:
         subscription = self._subscriptions.pop(name, None)
         if subscription is not None:
             subscription.closed = True
+            self._unacked -= len(subscription.unacked)
 
     def renewed(self, name: str) -> None:
         """The subscription was renewed: let go of own copies that its client could not bring to an end.
@@ -147,8 +150,14 @@ class Delivery:
         subscription = self._subscriptions.get(name)
         if subscription is not None:
             for key in [key for key in subscription.unacked if key[0] == OUTGOING]:
-                subscription.done(key)
+                self._done(subscription, key)
             self._pump(subscription)
+
+    def _done(self, subscription: Subscription, key: Key) -> bool:
+        if not subscription.done(key):
+            return False
+        self._unacked -= 1
+        return True
 
     async def _begin(self, subscription: Subscription) -> None:
         """Drain once this node has caught up: what was archived while it was away must not come as new.
@@ -179,7 +188,7 @@ class Delivery:
                 continue
             if record.state == State.PENDING:
                 self._came(subscription, record)
-            elif subscription.done((record.sender, record.id, record.part)):
+            elif self._done(subscription, (record.sender, record.id, record.part)):
                 if record.state == State.ARCHIVED:
                     self.delivered += 1
                 self._pump(subscription)
@@ -197,10 +206,9 @@ class Delivery:
         subscription.cursor = max(subscription.cursor, (record.stored_at, b""))
 
     def _room(self, subscription: Subscription) -> bool:
-        return (
-            len(subscription.unacked) < self._settings.window_records
-            and subscription.unacked_bytes < self._settings.window_bytes
-        )
+        settings = self._settings
+        most = settings.window_records if self._unacked < settings.windows_records else settings.window_least
+        return len(subscription.unacked) < most and subscription.unacked_bytes < settings.window_bytes
 
     # --- what waits ---
 
@@ -236,10 +244,8 @@ class Delivery:
 
     def _pages(self, subscriptions: Sequence[Subscription], tx: Tx) -> list[list[Record]]:
         settings = self._settings
-        return [
-            tx.pending(one.slot, one.name, one.cursor, settings.page_records, settings.page_bytes)
-            for one in subscriptions
-        ]
+        records = settings.page_records if self._unacked < settings.windows_records else settings.window_least
+        return [tx.pending(one.slot, one.name, one.cursor, records, settings.page_bytes) for one in subscriptions]
 
     def _take(self, subscription: Subscription, page: Sequence[Record]) -> None:
         subscription.reading = False
@@ -263,6 +269,7 @@ class Delivery:
 
     def _push(self, subscription: Subscription, record: Record) -> None:
         subscription.pushed((record.sender, record.id, record.part), len(record.body))
+        self._unacked += 1
         self._outgoing(subscription).append(mail_item(record))
 
     def _outgoing(self, subscription: Subscription) -> list[MailItem]:

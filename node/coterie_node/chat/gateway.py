@@ -66,6 +66,7 @@ from .settings import ChatSettings
 log = structlog.get_logger()
 
 ID_BYTES = 16
+BUSY = ErrorReply(int(ErrorCode.BUSY), "this node is busy; try again shortly", 200)
 
 
 class Client(SessionClient, Protocol):
@@ -119,6 +120,8 @@ class Gateway:
         self.tasks = tasks
         self.settings = settings
         self.closing = False
+        self.serving = 0
+        """Requests other than messages that are served just now."""
 
     def converse(self, client: Client) -> Conversation:
         """Begin a conversation with a client that has just connected."""
@@ -136,6 +139,8 @@ class Conversation:
         self.session: Session | None = None
         self.unanswered = 0
         """Requests without a reply; its reader stops reading at settings.requests_in_flight."""
+        self.asking = 0
+        """Those of them that are no messages; its reader stops reading at settings.questions_in_flight."""
         self.on_room: Callable[[], None] = _nothing
         """Called when a reply has made room."""
 
@@ -152,7 +157,11 @@ class Conversation:
             self._hello(frame.id, body)
         elif not self._greeted:
             raise FrameError("a client says hello first")
+        elif self._gateway.serving >= self._gateway.settings.questions_at_once:
+            self._answer(frame.id, BUSY)
         else:
+            self.asking += 1
+            self._gateway.serving += 1
             self._gateway.tasks.start(self._serve(frame.id, body), f"serve {type(body).__name__}")
 
     def left(self) -> None:
@@ -237,15 +246,18 @@ class Conversation:
     # --- everything else ---
 
     async def _serve(self, number: int, request: Request) -> None:
+        reply: Reply
         try:
             reply = await self._reply(request)
         except CoterieError as error:
-            self._answer(number, error_of(error))
+            reply = error_of(error)
         except Exception:
             log.exception("a client's request failed", kind=type(request).__name__)
-            self._answer(number, ErrorReply(int(ErrorCode.INTERNAL), "the node failed; its log says how"))
-        else:
-            self._answer(number, reply)
+            reply = ErrorReply(int(ErrorCode.INTERNAL), "the node failed; its log says how")
+        finally:
+            self.asking -= 1
+            self._gateway.serving -= 1
+        self._answer(number, reply)
 
     async def _reply(self, request: Request) -> Reply:
         gateway = self._gateway

@@ -22,6 +22,7 @@ from .boxes import Box, Boxes
 from .current import Current
 from .membership import refusal
 from .ports import Appending
+from .settings import ChatSettings
 
 Stored = tuple[int, int, int]
 """(place, stored_at, copies)."""
@@ -31,6 +32,8 @@ Answer = Callable[[list[Stored], list[Refused], list[KnownConfig]], None]
 """Takes results as they are known; called several times for disjoint places."""
 
 DUPLICATE = CoterieError("another message is held under this id", code=ErrorCode.DUPLICATE_ID)
+
+VOUCHING = CoterieError("too many sessions are checked; try again", code=ErrorCode.BUSY, value=100)
 
 
 class Mailbox:
@@ -46,6 +49,7 @@ class Mailbox:
         handlers: Handlers,
         clock: Clock,
         tasks: Tasks,
+        settings: ChatSettings,
     ) -> None:
         self._table = table
         self._boxes = boxes
@@ -54,6 +58,8 @@ class Mailbox:
         self._peers = peers
         self._clock = clock
         self._tasks = tasks
+        self._vouching = 0
+        self._most_vouching = settings.vouching_at_once
         handlers.on_event(Forward, self._forward)
 
     def _forward(self, sender: Uid, message: Forward) -> None:
@@ -90,7 +96,7 @@ class Mailbox:
             if box is None:
                 self._boxes.open(post.to, partial(self._opened, post, place, answer))
             elif post.sender == OUTGOING and not self._current.allows(post.to, post.epoch):
-                self._tasks.start(self._vouch(post, place, box, answer), "check an own copy's session")
+                self._vouch(post, place, box, answer)
             else:
                 ready.append((place, post, box))
         if ready:
@@ -104,18 +110,27 @@ class Mailbox:
             known = list(result.known) if isinstance(result, StaleEpoch) else []
             answer([], [refused_as(place, result)], known)
         elif post.sender == OUTGOING:
-            self._tasks.start(self._vouch(post, place, result, answer), "check an own copy's session")
+            self._vouch(post, place, result, answer)
         else:
             self._append_late(post, place, result, answer)
 
-    async def _vouch(self, post: Post, place: int, box: Box, answer: Answer) -> None:
+    def _vouch(self, post: Post, place: int, box: Box, answer: Answer) -> None:
         """Go on with an own copy once its session is known to be the newest, or was until a moment ago."""
+        if self._vouching >= self._most_vouching:
+            answer([], [refused_as(place, VOUCHING)], [])
+            return
+        self._vouching += 1
+        self._tasks.start(self._check(post, place, box, answer), "check an own copy's session")
+
+    async def _check(self, post: Post, place: int, box: Box, answer: Answer) -> None:
         try:
             await self._current.check(post.to, post.epoch, grace=True)
         except CoterieError as error:
             answer([], [refused_as(place, error)], [])
         else:
             self._append_late(post, place, box, answer)
+        finally:
+            self._vouching -= 1
 
     def _append_late(self, post: Post, place: int, box: Box, answer: Answer) -> None:
         refused: list[Refused] = []

@@ -32,6 +32,7 @@ from .membership import refusal
 from .settings import ChatSettings
 
 MOST_SEEN = 50_000
+MOST_DOUBTS = 16_384
 
 
 class Attachment:
@@ -208,7 +209,10 @@ class Presence:
                 self._remove(name, gateway)
 
     def _peer(self, uid: Uid, alive: bool) -> None:
+        self._doubts.pop(uid, None)
         self._doubts[uid] = self._clock.now()
+        if len(self._doubts) > MOST_DOUBTS:
+            del self._doubts[next(iter(self._doubts))]
         if alive:
             return
         for name, attachments in self._users.items():

@@ -39,6 +39,7 @@ from .sessions import Session
 from .settings import ChatSettings
 
 ID_BYTES = 16
+ARCHIVE_LIMIT = 1000
 PRESENCE_LIMIT = 1000
 PRESENCE_ROUNDS = 4
 
@@ -70,6 +71,12 @@ class Questions:
                 raise CoterieError(f"no request: {type(request).__name__}", code=ErrorCode.BAD_REQUEST)
 
     async def _archive(self, session: Session, request: Archive) -> Done:
+        if len(request.items) > ARCHIVE_LIMIT:
+            raise CoterieError(
+                f"{len(request.items)} archive copies at once; the limit is {ARCHIVE_LIMIT}",
+                code=ErrorCode.TOO_LARGE,
+                value=ARCHIVE_LIMIT,
+            )
         items = []
         for sender, mid, part, copy in request.items:
             if len(mid) != ID_BYTES or part < 0:

@@ -70,7 +70,7 @@ class Chat:
         current = Current(accounts, store, table, clock, tasks, settings)
         AccountDesk(accounts, current, clock, dispatcher)
         boxes = Boxes(accounts, current, store, table, clock, tasks, settings)
-        mailbox = Mailbox(table, boxes, current, appender, peers, dispatcher, clock, tasks)
+        mailbox = Mailbox(table, boxes, current, appender, peers, dispatcher, clock, tasks, settings)
         self._delivery = Delivery(store, repair, arrivals, courier, clock, tasks, settings)
         self._presence = Presence(table, current, self._delivery, courier, peers, dispatcher, clock, settings)
         self._sessions = Sessions(table, router, courier, peers, dispatcher, clock, tasks, settings)

@@ -65,8 +65,8 @@ class Session:
     """A user's session at this gateway."""
 
     __slots__ = (
-        "attached", "clients", "epoch", "keeps", "name", "order", "over", "owner", "sends", "slot", "subscriber",
-        "subscription", "waiting",
+        "attached", "attaching", "clients", "epoch", "keeps", "locating", "name", "order", "over", "owner", "sends",
+        "slot", "subscriber", "subscription", "waiting",
     )  # fmt: skip
 
     def __init__(self, name: str, slot: int, epoch: int, sends_per_second: float) -> None:
@@ -85,6 +85,10 @@ class Session:
         """Owner and subscription number of the last Attach that was answered."""
         self.waiting: list[tuple[int, asyncio.Future[None]]] = []
         """Who waits for which subscription number to be attached."""
+        self.locating = False
+        """Its owner is being looked for."""
+        self.attaching = 0
+        """Attempts to attach it that are under way. Only the last to end tries again, or they would grow in number."""
         self.over: CoterieError | None = None
 
 
@@ -228,6 +232,9 @@ class Sessions:
         for session in dirty:
             by_owner.setdefault(self._router.acting(session.slot), []).append(session)
         for session in by_owner.pop(None, ()):
+            if session.locating:
+                continue
+            session.locating = True
             self._tasks.start(self._locate(session), "find a session's owner")
         for owner, sessions in by_owner.items():
             assert owner is not None
@@ -239,9 +246,23 @@ class Sessions:
             await self._router.locate(session.slot, LOCATE_TIMEOUT)
         except CoterieError:
             await self._clock.sleep(RETRY)
+        finally:
+            session.locating = False
         self._retry((session,))
 
     async def _attach(self, owner: Uid, sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            session.attaching += 1
+        try:
+            if again := await self._attached(owner, sessions):
+                await self._clock.sleep(RETRY)
+        finally:
+            for session in sessions:
+                session.attaching -= 1
+        self._retry(session for session in again if not session.attaching)
+
+    async def _attached(self, owner: Uid, sessions: Sequence[Session]) -> Sequence[Session]:
+        """Attach sessions; return those that are not, or not as they are by now."""
         for session in sessions:
             if session.attached[0] not in (None, owner) and session.attached[1] == session.subscription != 0:
                 # Another owner: begin anew there, under a number of its own.
@@ -252,9 +273,7 @@ class Sessions:
             answer = await self._courier.request(owner, Attach(items), self._settings.attach_timeout)
         except CoterieError as error:
             log.debug("sessions not attached", owner=owner, code=error.wire_code.name)
-            await self._clock.sleep(RETRY)
-            self._retry(sessions)
-            return
+            return sessions
         assert isinstance(answer, Attached)
         self._table.learn(answer.known)
         self._over(answer.over)
@@ -274,9 +293,11 @@ class Sessions:
                 held.order = order
         for uid, names in left.items():
             self._courier.send(uid, Detach(names))
-        if elsewhere:
-            await self._clock.sleep(RETRY)
-            self._retry([one for one in sessions if one.name in elsewhere])
+        return [
+            one
+            for one in sessions
+            if one.name in elsewhere or one.attached != (self._router.acting(one.slot), one.subscription)
+        ]
 
     def _served(self, session: Session, number: int) -> None:
         """Wake who waited for this subscription or an older one."""

@@ -27,10 +27,18 @@ class ChatSettings:
     """Open connections from one address; a whole company may sit behind one."""
     requests_in_flight: int = 1024
     """Unanswered requests of one connection before the gateway stops reading from it."""
-    entries_in_flight: int = 50_000
-    """Unanswered messages of one gateway, all clients together, before it answers BUSY ..."""
-    bytes_in_flight: int = 256 * 1024 * 1024
-    """... and the bytes of their bodies."""
+    questions_in_flight: int = 32
+    """The same for requests other than messages, whose answers may be large."""
+    questions_at_once: int = 4000
+    """Such requests that a gateway serves at the same time, all clients together, before it answers BUSY."""
+    entries_in_flight: int = 20_000
+    """Unanswered messages of one gateway, all clients together, before it answers BUSY: two seconds' worth ..."""
+    bytes_in_flight: int = 32 * 1024 * 1024
+    """... and the bytes of their bodies. All of them may go to one owner: half of what one peer may be owed."""
+    opening_at_once: int = 20_000
+    """Messages to recipients who are not known here yet that an owner keeps, before it answers BUSY."""
+    vouching_at_once: int = 5000
+    """Own copies that wait for the word that their session is the newest, before the owner answers BUSY."""
 
     renew_interval: float = 10.0
     """How often a gateway renews its sessions at their owners; a missed notice of a takeover ends then."""
@@ -60,6 +68,9 @@ class ChatSettings:
     """Pushed records that the recipient has not archived yet, at most ..."""
     window_bytes: int = 1024 * 1024
     """... and the bytes of their bodies."""
+    windows_records: int = 100_000
+    """Records in all windows of an owner together: above it each window takes `window_least` only."""
+    window_least: int = 16
     page_records: int = 256
     """Records of one read of a drain."""
     page_bytes: int = 256 * 1024

@@ -12,6 +12,10 @@ from coterie_protocol.nodes import NodeRef
 ANY_HOST = ("", "0.0.0.0", "::")  # noqa: S104  # hosts that say nothing; nothing is bound to them here
 """What a node says of its host when it does not know it: whoever meets it uses the address seen."""
 
+MOST = 16_384
+"""References that are kept; the one that was learnt longest ago goes first. A node that loses its disk returns as
+another one, so that a ring meets more nodes than it ever has."""
+
 
 def seen_at(ref: NodeRef, host: str) -> NodeRef:
     """Return the reference with the host at which the node was seen, unless it names one itself."""
@@ -45,7 +49,10 @@ class Book:
                 ref = seen_at(ref, held.host)
             if ref.host in ANY_HOST:
                 continue  # of no use, and it would pass for knowledge
+            self._refs.pop(ref.uid, None)
             self._refs[ref.uid] = ref
+            if len(self._refs) > MOST:
+                del self._refs[next(iter(self._refs))]
             self._changed = True
             if held is None or held.address != ref.address:
                 moved.append(ref.uid)

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from aiohttp import WSCloseCode
 
-from coterie_protocol.errors import CoterieError, FrameError, Unavailable
+from coterie_protocol.errors import CoterieError, ErrorCode, FrameError, Unavailable
 from coterie_protocol.frames import PeerError, decode_peer, exception_of, peer_error_of
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import Heartbeat, PeerHello
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 HEARTBEAT = packing.pack(0, Heartbeat())
 GOODBYE = 0.05
 """Seconds that a peer which broke the protocol has to take the reason."""
+BUSY = peer_error_of(CoterieError("the node has too much to answer; try again", code=ErrorCode.BUSY, value=100))
 BULK_ANSWER = 16 * 1024
 """Answers of this size go behind everything urgent: they are pages of records or accounts."""
 
@@ -69,6 +70,8 @@ class Link:
         self._outbox = Outbox(settings)
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
+        self._answering = 0
+        self._bulk_answers = 0
         self._ended = ""
         self._closing = False
         self._writer: asyncio.Task[None] | None = None
@@ -194,19 +197,37 @@ class Link:
                 future = self._pending.get(-number)
                 if future is not None and not future.done():
                     future.set_result(body)
-            else:
+            elif self._answering < self._settings.answering:
+                self._answering += 1
                 self._tasks.start(self._answer(number, body), "answer a peer")
+            else:
+                self._put(packing.pack(-number, BUSY))
 
     async def _answer(self, number: int, body: Any) -> None:
         try:
             reply = packing.pack(-number, await self._dispatcher.request(self.uid, body))
         except CoterieError as error:
             reply = packing.pack(-number, peer_error_of(error))
+        finally:
+            self._answering -= 1
         if self._ended:
             return
         if len(reply) < BULK_ANSWER:
             self._put(reply)
+        elif not self._outbox.bulk_full:
+            self._outbox.put_bulk(reply)
+        elif self._bulk_answers >= self._settings.bulk_answers:
+            self._put(packing.pack(-number, BUSY))
         else:
+            await self._answer_in_turn(reply)
+
+    async def _answer_in_turn(self, reply: bytes) -> None:
+        self._bulk_answers += 1
+        try:
+            await self._outbox.bulk_space()
+        finally:
+            self._bulk_answers -= 1
+        if not self._ended:
             self._outbox.put_bulk(reply)
 
     async def _ask(self, message: Any, timeout: float, *, bulk: bool) -> Any:

@@ -22,7 +22,7 @@ from coterie_protocol.nodes import NodeRef, PeerHello
 from ..replication.dispatch import Dispatcher, TaskGroup
 from ..replication.ports import Clock, Tasks
 from . import handshake
-from .book import Book, seen_at
+from .book import MOST, Book, seen_at
 from .dialler import Dialler, Met, seen_from
 from .link import GOODBYE, Link
 from .listener import Listener
@@ -386,6 +386,8 @@ class Links:
             return
         del self._links[uid]
         self._down[uid] = self._clock.now()
+        if len(self._down) > MOST:
+            del self._down[next(iter(self._down))]
         if self._closing:
             return
         log.info("link down", peer=link.hello.node.name or uid, why=reason)

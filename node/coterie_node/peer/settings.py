@@ -31,6 +31,10 @@ class PeerSettings:
     """The same for frames, each of which costs memory beside its bytes."""
     bulk_bytes: int = 8 * 1024 * 1024
     """Bulk that may wait for one peer; further bulk requests wait for space, further bulk events are refused."""
+    answering: int = 4096
+    """Requests of one peer that are answered at the same time; further ones are answered BUSY."""
+    bulk_answers: int = 64
+    """Large answers that wait for space in the bulk of one peer, who does not read; further ones become BUSY."""
     bulk_chunk: int = 64 * 1024
     """A bulk message closes at this size (a larger frame travels alone), so that urgent frames wait for one at most."""
 

@@ -29,6 +29,8 @@ from .settings import ReplicationSettings
 log = structlog.get_logger()
 
 DUPLICATE = "another message is held under this id"
+BUSY_MS = 100
+"""Milliseconds after which who was answered BUSY may try again."""
 _BATCH_BITS = 20
 _TICKS = 8
 
@@ -58,9 +60,13 @@ class Appender:
         self._settings = settings
         self._me = peers.me
         self._majority = table.replication_factor // 2 + 1
-        self._holder = Holder(table, store, peers, handlers, tasks, arrivals)
+        self._holder = Holder(table, store, peers, handlers, tasks, arrivals, settings)
         self._calls: list[tuple[Sequence[Record], Done]] = []
         self._outstanding: dict[int, Batch] = {}
+        self._records = 0
+        """Records in outstanding batches ..."""
+        self._bytes = 0
+        """... and their bytes."""
         self._watching = False
         # An answer to a batch of this node's last life must never count for one of this life.
         self._number = clock.wall_ms() << _BATCH_BITS
@@ -76,9 +82,13 @@ class Appender:
 
         Records in state 0 are inserted: a key that is held with another body in state 0 is DUPLICATE_ID (and on a
         majority of disks all the same), with the same body or in a further state success. Other states are merged.
-        Unavailable means *unknown*: the records may be on some disks, and may be sent again.
+        Unavailable means *unknown*: the records may be on some disks, and may be sent again. BUSY: too many are on
+        their way already, and these were not taken.
         """
         if not records:
+            return
+        if self._records >= self._settings.append_records or self._bytes >= self._settings.append_bytes:
+            _call(done, records, 0, CoterieError("the node is busy; try again", code=ErrorCode.BUSY, value=BUSY_MS))
             return
         if not self._calls:
             # It runs in the loop's next turn, and finds everything that this turn brings.
@@ -130,6 +140,8 @@ class Appender:
 
     def _send(self, batch: Batch) -> None:
         self._outstanding[batch.number] = batch
+        self._records += len(batch.records)
+        self._bytes += batch.size
         batch.asked.add(self._me)
         batch.waiting.add(self._me)
         for uid in batch.members:
@@ -188,7 +200,7 @@ class Appender:
             return
         if batch.pending and not batch.local and not batch.late:
             return  # Whether an id is free is not known yet; a disk that hangs is not waited for.
-        del self._outstanding[batch.number]
+        self._settle(batch)
         self.acknowledged += len(batch.records)
         copies = len(batch.acked)
         if batch.duplicates:
@@ -196,6 +208,11 @@ class Appender:
             return
         for records, done in batch.parts:
             _call(done, records, copies, None)
+
+    def _settle(self, batch: Batch) -> None:
+        del self._outstanding[batch.number]
+        self._records -= len(batch.records)
+        self._bytes -= batch.size
 
     def _tell_apart(self, batch: Batch, copies: int) -> None:
         """Answer a batch in which some ids are held with another body."""
@@ -211,7 +228,7 @@ class Appender:
                 _call(done, others, copies, CoterieError(DUPLICATE, code=ErrorCode.DUPLICATE_ID))
 
     def _give_up(self, batch: Batch, reason: str) -> None:
-        del self._outstanding[batch.number]
+        self._settle(batch)
         self.unavailable += len(batch.records)
         error = Unavailable(
             f"{reason}: {len(batch.acked)} of {self._majority} nodes have stored it; it may arrive all the same, "

@@ -1,7 +1,8 @@
 """A replica's half of append: commit what coordinators send, and say so.
 
 It needs no epoch: members and stand-ins alike hold what they are given. Frames that arrive in one turn of the loop are
-one transaction.
+one transaction. What a disk is too slow for is refused: the coordinator, who has its majority elsewhere, would never
+stop sending, and repair brings it when there is time.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from coterie_protocol.registers import KnownConfig
 from coterie_protocol.replication import Replicate, Replicated
 
 from .arrivals import Arrivals
+from .bulk import weight
 from .configuration import SlotTable
 from .own_slots import OwnSlots
 from .ports import Handlers, Peers, Store, StoreError, Tasks
+from .settings import ReplicationSettings
 
 log = structlog.get_logger()
 
@@ -34,6 +37,7 @@ class Holder:
         handlers: Handlers,
         tasks: Tasks,
         arrivals: Arrivals,
+        settings: ReplicationSettings,
     ) -> None:
         self._table = table
         self._store = store
@@ -42,10 +46,25 @@ class Holder:
         self._arrivals = arrivals
         self._own = OwnSlots(table, peers.me)
         self._taken: list[tuple[Uid, Replicate]] = []
+        self._settings = settings
+        self._records = 0
+        """Records that wait for the disk ..."""
+        self._bytes = 0
+        """... and their bytes."""
         self._failing = False
+        self._full = False
         handlers.on_event(Replicate, self._take)
 
     def _take(self, sender: Uid, message: Replicate) -> None:
+        if self._records >= self._settings.hold_records or self._bytes >= self._settings.hold_bytes:
+            if not self._full:
+                log.warning("the disk is too slow for what others give to hold", records=self._records)
+            self._full = True
+            self._answer([(sender, message)], ok=False)
+            return
+        self._full = False
+        self._records += len(message.records)
+        self._bytes += sum(map(weight, message.records))
         if not self._taken:
             # It runs in the loop's next turn, and finds everything that this turn brings.
             self._tasks.start(self._commit(), "hold records")
@@ -54,6 +73,7 @@ class Holder:
     async def _commit(self) -> None:
         taken, self._taken = self._taken, []
         records = taken[0][1].records if len(taken) == 1 else [each for _, one in taken for each in one.records]
+        size = sum(map(weight, records))
         try:
             changed = await self._store.transact(lambda tx: tx.merge(records))
         except StoreError as error:
@@ -62,6 +82,9 @@ class Holder:
             self._failing = True
             self._answer(taken, ok=False)
             return
+        finally:
+            self._records -= len(records)
+            self._bytes -= size
         self._failing = False
         self._answer(taken, ok=True)
         self._arrivals.publish(changed)

@@ -35,6 +35,15 @@ class ReplicationSettings:
     """How long an append waits for a silent member before a stand-in gets the records too."""
     repair_interval: float = 30.0
     """How often members compare digests when nothing has changed."""
+    append_records: int = 50_000
+    """Records whose append is not decided yet, at most: further ones are answered BUSY ..."""
+    append_bytes: int = 24 * 1024 * 1024
+    """... and their bytes. All may wait for one peer: with what a gateway forwards, that does not cut a link yet."""
+    hold_records: int = 50_000
+    """Records of other coordinators that wait for this node's disk, at most: a disk that is too slow says so at once,
+    the coordinators take stand-ins, and repair brings the records later ..."""
+    hold_bytes: int = 32 * 1024 * 1024
+    """... and their bytes."""
     settled_ms: int = 5000
     """Milliseconds: periodic comparison leaves out younger records, which are still on their way."""
     bulk_bytes_per_second: int = 64 * 1024 * 1024

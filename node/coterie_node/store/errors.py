@@ -28,6 +28,13 @@ class StoreClosed(StoreError):
         super().__init__("the store is closed: the node is stopping")
 
 
+class StoreBusy(StoreError):
+    """So much waits for the disk already that nothing more is taken; nothing was written. It may be tried again."""
+
+    def __init__(self, what: str, waiting: int) -> None:
+        super().__init__(f"{waiting} {what} wait for the disk already")
+
+
 class DirectoryLocked(StoreError):
     """Another process holds the data directory. `pid` is 0 when it did not leave its number."""
 

@@ -17,7 +17,7 @@ import structlog
 from .checkpoints import Checkpointer
 from .connections import connect, store_error
 from .directory import DirectoryLock
-from .errors import StoreClosed, StoreError
+from .errors import StoreBusy, StoreClosed, StoreError
 from .migrations import migrate
 from .readers import Readers
 from .records import Sequence64
@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 DATABASE_NAME = "coterie.db"
 READERS = 2
+MAX_READS = 8192
+"""Reads that run or wait for a reader."""
 SWITCH_INTERVAL_S = 0.0005
 """How long a busy thread may keep the interpreter lock (sys.setswitchinterval; Python's default is 5 ms).
 
@@ -82,6 +84,7 @@ class Store:
         """Why the store cannot write; None while it can."""
         self._opened = opened
         self._closing: asyncio.Task[None] | None = None
+        self._reading = 0
         events = Events(self._committed, self._health, self._damage)
         self._writer = Writer(
             opened.path, opened.connection, opened.transaction, opened.tally, opened.checkpointer(), events
@@ -127,8 +130,14 @@ class Store:
         """Run a function that only reads on the newest committed state, out of the writer's way. Raises StoreError."""
         if self._closing is not None:
             raise StoreClosed
+        if self._reading >= MAX_READS:
+            raise StoreBusy("reads", self._reading)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers.executor, self._readers.run, function)
+        self._reading += 1
+        try:
+            return await loop.run_in_executor(self._readers.executor, self._readers.run, function)
+        finally:
+            self._reading -= 1
 
     @property
     def healthy(self) -> bool:

@@ -20,7 +20,7 @@ import structlog
 
 from .checkpoints import Checkpointer
 from .connections import is_ours, store_error
-from .errors import RegisterDamaged, StoreClosed, StoreError
+from .errors import RegisterDamaged, StoreBusy, StoreClosed, StoreError
 from .tally import Tally
 from .tx import Transaction
 
@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 MAX_BATCH = 2_048
 """Functions in one transaction."""
+MAX_QUEUED = 65_536
+"""Functions that wait for the disk. What they carry is bounded by whoever submits them, in bytes."""
 PROBE_SECONDS = 1.0
 """How often a store that failed tries whether it can write again."""
 _PROBE_KEY = "store.probe"
@@ -93,9 +95,11 @@ class Writer:
         self._thread.start()
 
     def submit(self, function: Callable[[Transaction], T]) -> asyncio.Future[T]:
-        """Queue a function; its future is resolved after the fsync. Raises StoreClosed."""
+        """Queue a function; its future is resolved after the fsync. Raises StoreClosed, StoreBusy."""
         if self._closed:
             raise StoreClosed
+        if (waiting := self._queue.qsize()) >= MAX_QUEUED:
+            raise StoreBusy("writes", waiting)
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Job(function, future))
         return future
