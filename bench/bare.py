@@ -32,6 +32,7 @@ async def measure_reconnect() -> float:
         took = time.monotonic() - since
         writer.close()
         await writer.wait_closed()
+        await first.wait()
         return took
 
 
@@ -48,9 +49,9 @@ async def _server() -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
         assert server.stdout is not None
         yield server, int(await server.stdout.readline())
     finally:
-        with contextlib.suppress(ProcessLookupError):
+        if server.returncode is None:
             server.kill()
-        await server.wait()
+            await server.wait()
 
 
 async def _serve() -> None:
