@@ -14,6 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+UNSEEN = -1
+"""The session epoch of a READ that could not see it."""
+
 
 class Kind(StrEnum):
     """What is asked. `key` is the account's name, for `SEND` and `SHOWN` the recipient's."""
@@ -30,7 +33,10 @@ class Kind(StrEnum):
     `Superseded` by a later login says that it may well have happened: unknown, not refused.
     """
     READ = "read"
-    """Read the account. Done: `result` is [token of who registered it, newest session epoch], or None: no such user."""
+    """Read the account. Done: `result` is [token of who registered it, newest session epoch], or None: no such user.
+
+    The epoch is UNSEEN where the one who asks is not shown it.
+    """
     SEND = "send"
     """Send a message; `actor` is the sender, `value` [message id, number]. Done: it was acknowledged as stored.
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
-from tests.history.events import End, History, Kind, Operation, Value
+from tests.history.events import UNSEEN, End, History, Kind, Operation, Value
 
 ACCOUNTS = (Kind.REGISTER, Kind.LOGIN, Kind.READ)
 
@@ -101,7 +101,7 @@ def _sorted_out(operations: Iterable[Operation]) -> tuple[list[_Seen], _Unknown]
             seen.append(_Seen(one.kind, None, result, False, one.began, one.ended))
         elif one.end is End.DONE and one.kind is Kind.READ:
             whose, epoch = result if isinstance(result, tuple) else (None, 0)
-            seen.append(_Seen(one.kind, whose, epoch, False, one.began, one.ended))
+            seen.append(_Seen(one.kind, whose, None if epoch == UNSEEN else epoch, False, one.began, one.ended))
     seen.sort(key=lambda one: one.began)
     losers = {one.token for one in seen if one.taken}
     owners = {one.token for one in seen if not one.taken and one.token is not None}
@@ -193,7 +193,10 @@ def _steps(one: _Seen, state: Account | None, latest: float, unknown: _Unknown) 
             if account.token != one.token:
                 yield account
             continue
-        assert one.epoch is not None
+        if one.epoch is None:
+            if account.token == one.token:
+                yield account
+            continue
         login = one.kind is Kind.LOGIN
         if not login and account.token != one.token:
             continue

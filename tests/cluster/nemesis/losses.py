@@ -1,0 +1,220 @@
+"""The faults that take a disk, or change who is in the ring: never more than one disk until the ring is whole again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tests.cluster.nemesis.cluster import Victim, registers
+from tests.cluster.nemesis.faults import READY_SECONDS, episode, fault, started_again
+from tests.cluster.nemesis.siege import Siege, any_of
+
+LEAVE_SECONDS = 60.0
+FEWEST = 4
+"""Nodes that stay when one leaves."""
+MOST_EXTRA = 2
+"""Nodes beyond those that the ring began with."""
+_FRAME = 24 + 4096
+_LOG_HEADER = 32
+CUTS = 24
+"""Places at which a cut of the log is tried."""
+
+
+async def lose(
+    siege: Siege,
+    dice: random.Random,
+    kind: str,
+    damage: Callable[[Victim], None],
+    back: Callable[[Victim], Awaitable[None]],
+) -> None:
+    """Take one disk of a ring that is whole, let other faults go on, and wait until the ring is whole again."""
+    async with siege.queued(siege.disk):
+        async with contextlib.AsyncExitStack() as calm:
+            await calm.enter_async_context(siege.calm())
+            if not await siege.whole():
+                return
+            async with siege.seized(any_of(dice)) as victim:
+                with episode(siege, kind):
+                    await victim.kill_now()
+                    await asyncio.to_thread(damage, victim)
+                    await calm.aclose()
+                    await back(victim)
+        await asyncio.sleep(dice.uniform(2, 8))
+        async with siege.calm():
+            await siege.whole()
+
+
+@fault("disk deleted")
+async def disk_deleted(siege: Siege, dice: random.Random, kind: str) -> None:
+    async def back(victim: Victim) -> None:
+        await asyncio.sleep(dice.uniform(0, 3))
+        await started_again(siege, [victim])
+
+    await lose(siege, dice, kind, Victim.wipe, back)
+
+
+@fault("record corrupted")
+async def record_corrupted(siege: Siege, dice: random.Random, kind: str) -> None:
+    def damage(victim: Victim) -> None:
+        _corrupt(victim.database, dice)
+        if victim.disk is not None:
+            victim.disk.forget()  # whoever closes the database last has synced it
+
+    await lose(siege, dice, kind, damage, lambda victim: _back(siege, victim))
+
+
+def _corrupt(database: Path, dice: random.Random) -> None:
+    """Change bytes of a few mailbox records below their checksums, pending ones first."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute("SELECT seq, body FROM records ORDER BY state, seq DESC LIMIT 5").fetchall()
+        for seq, body in dice.sample(rows, min(len(rows), 3)):
+            wrong = bytearray(body)
+            if wrong:
+                wrong[dice.randrange(len(wrong))] ^= 1 << dice.randrange(8)
+            connection.execute("UPDATE records SET body = ? WHERE seq = ?", (bytes(wrong), seq))
+        connection.commit()
+
+
+@fault("log truncated")
+async def log_truncated(siege: Siege, dice: random.Random, kind: str) -> None:
+    """Cut synced commits off a node's log. Its records may go so; a node that forgets what it has voted breaks every
+    consensus and cannot know it, so where the cut would take registers, the whole directory goes, as a person would do.
+    """
+
+    def damage(victim: Victim) -> None:
+        size = _harmless_cut(victim.database)
+        if size is None:
+            siege.books.note(f"{victim.name}: no cut of the log spares the registers; all of the disk went")
+            victim.wipe()
+            return
+        os.truncate(f"{victim.database}-wal", size)
+        for shared in victim.place.data.glob("*-shm"):
+            shared.unlink()
+        if victim.disk is not None:
+            victim.disk.forget()
+
+    await lose(siege, dice, kind, damage, lambda victim: _back(siege, victim))
+
+
+def _harmless_cut(database: Path) -> int | None:
+    """Return to which length the log can be cut so that records are lost and no register is; None: to none."""
+    log = Path(f"{database}-wal")
+    if not log.exists() or log.stat().st_size <= _LOG_HEADER:
+        return None
+    aside = database.parent.with_suffix(".cut")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        os.link(database, aside / database.name)
+        frames = (log.stat().st_size - _LOG_HEADER) // _FRAME
+
+        def left(size: int) -> tuple[list[object], int]:
+            for name in aside.glob("*-*"):
+                name.unlink()
+            shutil.copy(log, aside / log.name)
+            os.truncate(aside / log.name, size)
+            uri = f"file:{aside / database.name}?mode=ro"
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+                (last,) = connection.execute("SELECT max(seq) FROM records").fetchone()
+            return registers(aside / database.name, read_only=True), last or 0
+
+        have, newest = left(log.stat().st_size)
+        best = None
+        for cut in range(1, CUTS):
+            size = _LOG_HEADER + (frames - frames * cut // CUTS) * _FRAME
+            with_registers, last = left(size)
+            if with_registers != have:
+                break
+            if last < newest:
+                best = size
+        return best
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+async def _back(siege: Siege, victim: Victim) -> None:
+    """Start a node whose disk is damaged; one that refuses it gets an empty one, as its operator would do."""
+    victim.start()
+    if not await victim.ready_within(READY_SECONDS):
+        siege.books.note(f"{victim.name} did not start from a damaged disk and got an empty one: {victim.last_words}")
+        if victim.running:
+            await victim.kill_now()
+        await asyncio.to_thread(victim.wipe)
+        await started_again(siege, [victim])
+
+
+# --- Who is in the ring ---
+
+
+@fault("leave", "leave in a crash")
+async def leave(siege: Siege, dice: random.Random, kind: str) -> None:
+    """A node leaves, is emptied, and comes back as a new one; in between another may crash, or the leaving one."""
+    async with siege.queued(siege.leaving):
+        await siege.until(lambda: len([node for node in siege.cluster.nodes if node.expected]) > FEWEST)
+        async with siege.seized(any_of(dice)) as victim:
+            with episode(siege, kind):
+                if not await victim.ask_to("leave", siege.cluster.token):
+                    siege.books.note(f"{victim.name} did not take the wish to leave")
+                    return
+                if kind == "leave in a crash":
+                    await asyncio.sleep(dice.uniform(0, 2))
+                    await _crash(siege, dice, victim)
+                await _gone(siege, victim)
+            await asyncio.sleep(dice.uniform(0, 5))
+            await started_again(siege, [victim])
+
+
+async def _crash(siege: Siege, dice: random.Random, leaving: Victim) -> None:
+    if dice.random() < 0.3:
+        await leaving.kill_now()
+        await asyncio.sleep(dice.uniform(0, 2))
+        leaving.start()
+        return
+    async with siege.seized(any_of(dice)) as other:
+        await other.kill_now()
+        await asyncio.sleep(dice.uniform(0, 4))
+        await started_again(siege, [other])
+
+
+async def _gone(siege: Siege, victim: Victim) -> None:
+    """Wait until a node has left, then stop and empty it; one that has not left in time stays."""
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while (state := await victim.state()) != "left":
+        if time.monotonic() > deadline:
+            siege.books.note(f"{victim.name} has not left within {LEAVE_SECONDS:.0f} s among other faults ({state})")
+            await victim.ask_to("cancel-leave", siege.cluster.token)
+            return
+        if state not in ("leaving", ""):
+            await victim.ask_to("leave", siege.cluster.token)  # it came back from a crash before it had noted the wish
+        await asyncio.sleep(0.2)
+    await victim.terminate_now()
+    await asyncio.to_thread(victim.wipe)
+
+
+@fault("join")
+async def join(siege: Siege, dice: random.Random, kind: str) -> None:
+    """One node more; or, where enough have come, one of them leaves for good."""
+    cluster = siege.cluster
+    away = [node for node in cluster.nodes if not node.expected and not node.running and not siege.held(node)]
+    extra = [node for node in cluster.nodes[cluster.begun :] if node.expected]
+    if len(extra) >= MOST_EXTRA:
+        async with (
+            siege.queued(siege.leaving),
+            siege.seized(lambda nodes: next((n for n in nodes if n in extra), None)) as victim,
+        ):
+            with episode(siege, kind):
+                if await victim.ask_to("leave", cluster.token):
+                    await _gone(siege, victim)
+        return
+    if not away:
+        away = [cluster.add()]
+        await cluster.stand(away[0])
+    with episode(siege, kind), siege.holding([away[0]]):
+        await started_again(siege, [away[0]])

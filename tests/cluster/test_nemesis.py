@@ -1,0 +1,89 @@
+"""A few minutes of the nemesis (python -m tests.cluster.nemesis is the long run), and that it would notice a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+
+import pytest
+from tests.cluster.harness import person
+from tests.cluster.nemesis import disk
+from tests.cluster.nemesis.cluster import Cluster
+from tests.cluster.nemesis.run import Options, Run
+from tests.cluster.nemesis.schedule import LONG, WEIGHTS, schedule
+from tests.history.mailboxes import Mailboxes
+
+MESSAGES = 200
+needs_shim = pytest.mark.skipif(bool(disk.why_not()), reason=disk.why_not())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(480)
+async def test_nothing_acknowledged_comes_to_harm(tmp_path: Path) -> None:
+    seed = int(os.environ.get("COTERIE_NEMESIS_SEED") or random.SystemRandom().randrange(1 << 32))
+    lines: list[str] = []
+    run = Run(Options(tmp_path, messages=20_000, faults=45, seed=seed, minutes=1.6), lines.append)
+    report = await run.go()
+    print("\n".join(lines), report.text(), sep="\n")
+    assert report.good, report.text()
+    assert (report.lost, report.shown_twice, report.out_of_order, report.never_sent) == (0, 0, 0, 0)
+    assert report.acknowledged >= 20_000
+    assert sum(report.faults.values()) == 45
+    assert report.faults.keys() >= {event.kind for event in run.events}
+
+
+def test_a_seed_gives_one_schedule() -> None:
+    one, again, other = (schedule(seed, 200, 2.0) for seed in (1, 1, 2))
+    assert one == again != other
+    assert {event.kind for event in one} == set(WEIGHTS)
+    assert 1.0 < sum(event.pause for event in one) / 200 < 3.0
+    assert not LONG & {event.kind for event in schedule(1, 500, 2.0, without=LONG)}
+
+
+@needs_shim
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("careless", [False, True], ids=["real store", "store that does not wait for the disk"])
+async def test_a_power_cut_of_all_takes_what_was_not_synced(tmp_path: Path, careless: bool) -> None:
+    cluster = Cluster(tmp_path / "ring", 3, disk.build(tmp_path))
+    boxes = Mailboxes()
+    try:
+        await cluster.begin()
+        alice, bob = await person(cluster, tmp_path, "alice"), await person(cluster, tmp_path, "bob")
+        for node in cluster.nodes:
+            assert await node.terminate_now() == 0
+        cluster.careless = careless
+        cluster.start()
+        await cluster.ready()
+        async with alice.online() as client:
+            for number in range(MESSAGES):
+                message, task = client.sender.submit(bob.name, str(number))
+                boxes.sent(alice.name, bob.name, message.id.hex(), number)
+                await task
+                boxes.acknowledged(alice.name, bob.name, number)
+        await asyncio.gather(*(node.kill_now() for node in cluster.nodes))
+        for node in cluster.nodes:
+            assert node.disk is not None
+            node.disk.lose_unsynced(random.Random(7))
+        cluster.careless = False
+        cluster.start()
+        await cluster.ready()
+        async with asyncio.timeout(30), bob.online(receive=True) as client:
+            client.mailbox.start()
+            drained = False
+            while not drained:
+                batch = await client.mailbox.next_batch()
+                for message in batch.messages:
+                    boxes.shown(bob.name, message.sender, message.id.hex(), int(message.text or "-1"))
+                client.mailbox.done(batch)
+                drained = batch.drained
+        boxes.drained(bob.name)
+    finally:
+        await cluster.end()
+    if careless:
+        assert boxes.lost_count > 0
+        assert "acknowledged, but not shown" in boxes.complaints()[0]
+    else:
+        assert boxes.complaints() == []
+        assert boxes.shown_count == MESSAGES
