@@ -1,6 +1,6 @@
 """The nemesis' hand in a node's disk and clock: shim.c, compiled on the spot, and what is done with its notes.
 
-A power cut is a kill -9 and then `Disk.lose_unsynced`: whatever no fsync had covered is taken back, all of it or back to
+A power cut is a kill -9 and then `Disk.lose_unsynced`: what no fsync had covered is taken back, all of it or back to
 some write in between, which may be torn. What fsync covered stays. `lies` shows that this has teeth.
 """
 
