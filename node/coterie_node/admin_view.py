@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from coterie_protocol.admin import NodeReport, Operation, Readiness, RecordCounts, RingReport, SlotCounts, SlotReport
+from coterie_protocol.admin import (
+    NodeReport,
+    Operation,
+    Readiness,
+    RecordCounts,
+    RecoveryReport,
+    RingReport,
+    SlotCounts,
+    SlotReport,
+)
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.nodes import NodeRef
 
@@ -78,6 +87,10 @@ class LateView:
     async def move(self, position: int) -> None:
         """Stand elsewhere."""
         await self._ready().move(position)
+
+    async def recover(self, ring_uid: str | None) -> RecoveryReport:
+        """Begin slots anew that lost their majority for good."""
+        return await self._ready().recover(ring_uid)
 
     def _ready(self) -> NodeView:
         if self._view is None:

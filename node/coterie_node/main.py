@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from . import checking, cli_args
+from . import recover as recovering
 from .config import ConfigError, NodeConfig
 from .identity import WrongRing
 from .listening import ListenError
@@ -40,9 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown = cli_args.add_config(commands)
     shown.add_argument("--json", action="store_true", help="one JSON object a line")
     checking.add_check(commands)
+    recovering.add_recover(commands)
     parsed = parser.parse_args(arguments)
     if parsed.command == "check":
         return checking.check(parsed)
+    if parsed.command == "recover":
+        return recovering.recover(parsed)
     try:
         config, settings = cli_args.effective(parsed)
     except ConfigError as error:

@@ -36,6 +36,7 @@ from .identity import Beginning, Identity, Meeting, Membership, WrongRing
 from .listening import Port
 from .peer.links import Links
 from .peer.settings import peer_settings
+from .recover import ADMIN_NAME
 from .replica import Replica
 from .replication.dispatch import Dispatcher, TaskGroup
 from .replication.settings import ReplicationSettings
@@ -111,7 +112,8 @@ class Node:
         await self._identify()
         view = LateView(self._ref, VERSION, lambda: self._waiting)
         token = config.admin_token_file.read_text().strip() if config.admin_token_file else None
-        await self._listen(admin_app(view, token), config.listen_admin, "admin")
+        admin = await self._listen(admin_app(view, token), config.listen_admin, "admin")
+        self._leave_address(admin)
         self._links = Links(self._hello, self._dispatcher, self._clock, self._tasks, peer_settings(config))
         self._stack.push_async_callback(self._tasks.close)
         self._stack.push_async_callback(self._links.close)
@@ -292,7 +294,15 @@ class Node:
             waiting_for=lambda: self._waiting,
         )
         full = View(
-            replica.driver, replica.table, replica.repair, replica.strays, self._links, self._store, self._clock, facts
+            replica.driver,
+            replica.table,
+            replica.repair,
+            replica.strays,
+            replica.recovery,
+            self._links,
+            self._store,
+            self._clock,
+            facts,
         )
         full.register(self._dispatcher)
         view.become(full)
@@ -366,10 +376,18 @@ class Node:
             self.gave_up = True
             self.stopped.set()
 
-    async def _listen(self, app: web.Application, address: Address, what: str) -> None:
+    async def _listen(self, app: web.Application, address: Address, what: str) -> int:
         port = Port(app, address, f"the {what} API", f"--listen-{what}")
-        await port.start()
+        number = await port.start()
         self._stack.push_async_callback(port.close)
+        return number
+
+    def _leave_address(self, port: int) -> None:
+        """Write where the admin port is into the data directory, for `coterie-node recover --data-dir`."""
+        host = self._config.listen_admin.host
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (everywhere includes loopback)
+        with contextlib.suppress(OSError):  # A courtesy only: a full disk must not keep the node from starting.
+            (self._config.data_dir / ADMIN_NAME).write_text(f"http://{f'[{host}]' if ':' in host else host}:{port}\n")
 
 
 def without_founding(config: NodeConfig) -> NodeConfig:

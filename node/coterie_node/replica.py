@@ -19,6 +19,7 @@ from .replication.healing import Healing
 from .replication.members import Members
 from .replication.offers import Offers
 from .replication.proposer import Proposer
+from .replication.recovery import Recovery
 from .replication.repair import Repair
 from .replication.routing import Router
 from .replication.strays import Strays
@@ -93,6 +94,7 @@ class Replica:
         sync = Sync(self.table, self.members, self.accounts, self.repair, settings)
         self.handover = Handover(self.table, peers, self.driver, proposer, sync, clock, rng, settings)
         self.healing = Healing(self.table, store, peers, proposer, self.accounts, self.router.refresh, clock, settings)
+        self.recovery = Recovery(self._proposer_name, self.table, store, peers, self.driver, dispatcher, clock)
         self.synced = False
         """The sync of the start is done, or had its time."""
 

@@ -112,3 +112,39 @@ class Readiness(msgspec.Struct, frozen=True):
     ready: bool
     state: str
     reasons: list[str]
+
+
+class RecoveredSlot(msgspec.Struct, frozen=True):
+    """One slot that has no quorum any more, and what becomes of it."""
+
+    slot: int
+    state: str
+    """`stuck` (nothing was changed), `recovered`, `failed`."""
+    epoch: int
+    """Of the newest configuration that anybody alive knows; -1 when nobody knows one."""
+    members: list[str]
+    """Its members, uid by uid; those that do not answer are `lost` too."""
+    lost: list[str]
+    keeper: str
+    """The node that begins the slot anew, with what it has."""
+    accounts: int
+    """Accounts that are kept."""
+    records: int
+    """Mailbox records that the keeper has; what others alive have is added when they offer it."""
+    may_be_lost: str
+    """A sentence."""
+    given_up: list[str]
+    """Names whose only copy is damaged."""
+    error: str
+    """Why it failed."""
+
+
+class RecoveryReport(msgspec.Struct, frozen=True):
+    """POST /api/v1/recover: which slots cannot reach a quorum, and what was done about them."""
+
+    ring_uid: str
+    accepted: bool
+    """False: nothing was changed."""
+    nodes: dict[str, str]
+    """Names of nodes by uid, as far as they are known."""
+    slots: list[RecoveredSlot]

@@ -15,6 +15,7 @@ from .chat import ChatMessage
 from .client_api import MAX_CLIENT_FRAME_BYTES, MAX_PEER_FRAME_BYTES, ClientFrame, Error, ServerFrame
 from .errors import CoterieError, ErrorCode, FrameError, StaleEpoch, Unavailable
 from .nodes import Heartbeat, PeerHello, Ping, Pong, Refs, WhoIs
+from .recovery import RecoveryMessage
 from .registers import (
     AccountAccept,
     AccountAccepted,
@@ -68,6 +69,7 @@ PeerMessage = (
     | AccountPrepare | AccountPromises | AccountAccept | AccountAccepted | AccountRead | AccountList
     | Replicate | Replicated | SlotDigests | SlotDigestsReply | BucketDigests | BucketDigestsReply
     | ListVersions | VersionsPage | FetchRecords | RecordsPage | Offer | Confirmed | SyncState | SyncStates
+    | RecoveryMessage
     | RingMessage | ChatMessage | AdminMessage
 )  # fmt: skip
 

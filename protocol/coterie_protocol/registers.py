@@ -28,6 +28,8 @@ class AccountBallot(msgspec.Struct, array_like=True, frozen=True, order=True, gc
 
 ZERO = Ballot(0, "")
 ACCOUNT_ZERO = AccountBallot(0, 0, "")
+GENERATION_BITS = 32
+"""An epoch's upper bits say how often its slot has begun anew after an accepted loss: its generation."""
 
 
 class Config(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -58,6 +60,11 @@ class Config(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def identity(self) -> tuple[int, Ballot]:
         """Return (epoch, cid): what requests carry and members compare."""
         return (self.epoch, self.cid)
+
+    @property
+    def generation(self) -> int:
+        """Say how often the slot has begun anew after an accepted loss (`recover --accept-loss`)."""
+        return self.epoch >> GENERATION_BITS
 
     def quorum(self, granted: set[Uid] | frozenset[Uid]) -> bool:
         """Say whether `granted` holds a majority of the members (while joint: of old and of new)."""

@@ -132,6 +132,9 @@ class _Transaction:
             self.account(slot, name)
         return page
 
+    def account_names(self, slot: int, after: str, limit: int) -> list[str]:
+        return sorted(name for name in self._state.accounts.get(slot, {}) if name > after)[:limit]
+
     def account_count(self, slot: int) -> int:
         return sum(held.value is not None for held in self._state.accounts.get(slot, {}).values())
 

@@ -19,7 +19,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 from .health import add_health, json_response
 
 if TYPE_CHECKING:
-    from coterie_protocol.admin import NodeReport, Operation, Readiness, RingReport, SlotReport
+    from coterie_protocol.admin import NodeReport, Operation, Readiness, RecoveryReport, RingReport, SlotReport
 
 log = structlog.get_logger()
 
@@ -72,9 +72,18 @@ class NodeView(Protocol):
         """Stand at another slot's first identifier. Raises CoterieError."""
         ...
 
+    async def recover(self, ring_uid: str | None) -> RecoveryReport:
+        """Begin slots anew that lost their majority for good; None only looks. Raises CoterieError."""
+        ...
+
 
 class _Move(msgspec.Struct):
     position: int
+
+
+class _Recover(msgspec.Struct):
+    accept_loss: bool = False
+    ring_uid: str = ""
 
 
 def admin_app(view: NodeView, token: str | None) -> web.Application:
@@ -138,7 +147,19 @@ def _add_changes(app: web.Application, view: NodeView, token: str | None) -> Non
         await view.move(wanted.position)
         return accepted()
 
+    async def recover(request: web.Request) -> web.Response:
+        _authorise(request, token)
+        try:
+            wanted = msgspec.json.decode(await request.read() or b"{}", type=_Recover)
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            raise CoterieError(
+                f'the body must be {{"accept_loss": true, "ring_uid": UID}}, or {{}} to look: {error}',
+                code=ErrorCode.BAD_REQUEST,
+            ) from None
+        return json_response(await view.recover(wanted.ring_uid if wanted.accept_loss else None))
+
     app.router.add_post("/api/v1/leave", leave)
+    app.router.add_post("/api/v1/recover", recover)
     app.router.add_post("/api/v1/cancel-leave", cancel_leave)
     app.router.add_post("/api/v1/move", move)
 
@@ -187,4 +208,5 @@ Coterie node {name}, version {version}: {state}
 GET  /livez /readyz
 GET  /api/v1/node /api/v1/ring /api/v1/slots?state=plain|joint|under_replicated|stray /api/v1/operations
 POST /api/v1/leave /api/v1/cancel-leave /api/v1/move {{"position": SLOT}}    (with the admin token)
+POST /api/v1/recover {{}} to look, {{"accept_loss": true, "ring_uid": UID}}    (with the admin token)
 """

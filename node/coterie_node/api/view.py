@@ -12,6 +12,7 @@ from coterie_protocol.admin import (
     Operation,
     Readiness,
     RecordCounts,
+    RecoveryReport,
     RingReport,
     SlotCounts,
     SlotReport,
@@ -19,6 +20,7 @@ from coterie_protocol.admin import (
 from coterie_protocol.admin_messages import MemberQuery, MemberReport
 from coterie_protocol.errors import CoterieError, ErrorCode
 
+from .recovering import RecoveryPort, recover
 from .rooms import Facts, RepairPort, RingPort, StraysPort
 from .walk import address, ratio, walk
 
@@ -39,6 +41,7 @@ class View:
         table: SlotTable,
         repair: RepairPort,
         strays: StraysPort,
+        recovery: RecoveryPort,
         peers: Peers,
         store: Store,
         clock: Clock,
@@ -48,6 +51,7 @@ class View:
         self._table = table
         self._repair = repair
         self._strays = strays
+        self._recovery = recovery
         self._peers = peers
         self._store = store
         self._clock = clock
@@ -278,6 +282,10 @@ class View:
                 code=ErrorCode.BAD_REQUEST,
             )
         await self._ring.move(position)
+
+    async def recover(self, ring_uid: str | None) -> RecoveryReport:
+        """Begin slots anew that lost their majority for good; None only looks."""
+        return await recover(self._recovery, await self.ring_report(), ring_uid)
 
 
 def _contents(tx: Tx) -> dict[int, tuple[int, int]]:

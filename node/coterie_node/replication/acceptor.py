@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from coterie_node.store.errors import RegisterDamaged
 from coterie_protocol.errors import StaleEpoch, Unavailable
 from coterie_protocol.registers import (
@@ -38,6 +40,8 @@ from .ports import NO_LIMIT_MS, Tx
 UNAVAILABLE = "this member's register is damaged; it abstains until a proposer writes it again"
 BLANK = SlotRegister(ZERO, ZERO, None)
 BLANK_ACCOUNT = AccountRegister(ACCOUNT_ZERO, ACCOUNT_ZERO, None)
+ASIDE = "aside/"
+"""Begins the names of the values that keep accounts which an accepted loss has passed over."""
 LIST_PAGE = 64
 """Accounts that travel in one message: some KB each once they carry keys and a vault."""
 
@@ -74,7 +78,8 @@ def config_accept(tx: Tx, items: Sequence[KnownConfig]) -> list[ConfigPromise]:
             answers.append(ConfigPromise(item.slot, floor, ZERO, None))
             continue
         if item.ballot >= held.promised and (held.config is None or item.config.epoch >= held.config.epoch):
-            held = SlotRegister(item.ballot, item.ballot, item.config)
+            _leave_generation(tx, item.slot, held, item)
+            held = register_of(item)
             tx.put_slot_register(item.slot, held)
         answers.append(ConfigPromise(item.slot, held.promised, held.accepted, held.config))
     return answers
@@ -89,9 +94,41 @@ def config_learn(tx: Tx, items: Sequence[KnownConfig]) -> list[KnownConfig]:
             continue
         if item.ballot > held.accepted and (held.config is None or item.config.epoch >= held.config.epoch):
             promised = max(held.promised, item.ballot)
+            _leave_generation(tx, item.slot, held, item)
             tx.put_slot_register(item.slot, SlotRegister(promised, item.ballot, item.config))
             news.append(item)
     return news
+
+
+def register_of(known: KnownConfig) -> SlotRegister:
+    """Return the register of an acceptor that has accepted a configuration."""
+    return SlotRegister(known.ballot, known.ballot, known.config)
+
+
+def account_of(promise: AccountPromise) -> AccountRegister:
+    """Return the register that an acceptor has told."""
+    return AccountRegister(promise.promised, promise.accepted, promise.value)
+
+
+def _leave_generation(tx: Tx, slot: int, held: SlotRegister, item: KnownConfig) -> None:
+    """Put accounts aside when their slot has begun anew without this node.
+
+    What this node and others that were thought lost have decided among themselves is not the slot's history any more.
+    Its values must not come back one by one when it is a member again; but they may be somebody's only copy.
+    """
+    if held.config is None or item.config.generation <= held.config.generation:
+        return
+    kept: list[tuple[str, AccountRegister]] = []
+    after = ""
+    while names := tx.account_names(slot, after, LIST_PAGE):
+        after = names[-1]
+        for name in names:
+            register, floor = _held_account(tx, slot, name)
+            if floor == ACCOUNT_ZERO and register.value is not None:
+                kept.append((name, register))
+    if kept:
+        tx.put_meta(f"{ASIDE}{slot}/{held.config.epoch}", msgspec.msgpack.encode(kept))
+    tx.drop_accounts(slot)
 
 
 def _held(tx: Tx, slot: int) -> tuple[SlotRegister, Ballot]:

@@ -170,6 +170,8 @@ class Accounts:
                 f"the ring is forming: it takes accounts once {self._table.replication_factor} nodes have joined",
                 code=ErrorCode.FORMING,
             )
+        if known.config.generation and len(known.config.new) < self._table.replication_factor:
+            raise Unavailable("the slot begins anew after an accepted loss and has one copy yet; try again")
         return known
 
     def _ballot(self, config: KnownConfig) -> AccountBallot:

@@ -132,10 +132,15 @@ class SlotTable:
         return next((uid for uid in members if self.live(uid)), None)
 
     def serving(self, slot: int) -> bool:
-        """Say whether the slot has reached its replication factor once: a founder's lone slot takes nothing."""
+        """Say whether the slot has reached its replication factor once: a founder's lone slot takes nothing.
+
+        One that has begun anew after an accepted loss had: its messages go to stand-ins meanwhile.
+        """
         known = self._known.get(slot)
         if known is None:
             return False
         config = known.config
+        if config.generation:
+            return True
         members = config.old if config.joint else config.new
         return len(members) >= self.replication_factor

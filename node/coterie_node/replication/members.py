@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+import structlog
+
 from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.registers import (
@@ -33,6 +35,8 @@ from coterie_protocol.replication import SyncState
 from . import acceptor
 from .configuration import SlotTable
 from .ports import Handlers, Peers, Store, StoreError, Tasks, Tx
+
+log = structlog.get_logger()
 
 
 class Members:
@@ -108,6 +112,7 @@ class Members:
     async def _learn(self, items: list[KnownConfig]) -> None:
         mine = [item for item in items if item.slot < self._table.slots]
         news = await self._store.transact(lambda tx: acceptor.config_learn(tx, mine))
+        self._say_passed_over(news)
         for known in news:
             self._table.stored(known)
         for known in mine:
@@ -131,10 +136,29 @@ class Members:
     async def _accept(self, message: ConfigAccept) -> ConfigPromises:
         self._check(item.slot for item in message.items)
         answers = await self._commit(lambda tx: acceptor.config_accept(tx, message.items))
+        taken = [item for item, answer in zip(message.items, answers, strict=True) if answer.accepted == item.ballot]
+        self._say_passed_over(taken)
         for item, answer in zip(message.items, answers, strict=True):
             if answer.accepted == item.ballot:
                 self._table.stored(item)
         return ConfigPromises(answers)
+
+    def _say_passed_over(self, taken: Iterable[KnownConfig]) -> None:
+        """Log which slots have begun anew without this node, which was a member of them."""
+        slots = [
+            known.slot
+            for known in taken
+            if (own := self._table.own(known.slot)) is not None
+            and own.config.generation < known.config.generation
+            and self._peers.me in own.config.members
+        ]
+        if slots:
+            log.error(
+                "slots have begun anew without this node, with an accepted loss; what it had of their accounts is put "
+                "aside in its store and not used any more",
+                slots=len(slots),
+                first=slots[:16],
+            )
 
     def _transaction(self, function: Callable[[Tx, Any], Any]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
         async def run(message: Any) -> Any:

@@ -107,6 +107,10 @@ class Tx(Protocol):
         """
         ...
 
+    def account_names(self, slot: int, after: str, limit: int) -> list[str]:
+        """Return up to `limit` names of a slot greater than `after`, in order, damaged registers' ones too."""
+        ...
+
     def account_count(self, slot: int) -> int:
         """Return how many accounts with an accepted value a slot holds here."""
         ...

@@ -178,6 +178,13 @@ class RegisterTx(BaseTx):
         ).fetchall()
         return [(name, self._decode_account(slot, name, row, check)) for name, row, check in rows]
 
+    def account_names(self, slot: int, after: str, limit: int) -> list[str]:
+        """Return up to `limit` names of a slot greater than `after`, in order, damaged registers' ones too."""
+        rows = self._connection.execute(
+            "SELECT name FROM accounts WHERE slot = ? AND name > ? ORDER BY name LIMIT ?", (slot, after, limit)
+        )
+        return [str(name) for (name,) in rows]
+
     def account_count(self, slot: int) -> int:
         """Return how many accounts with an accepted value a slot holds here."""
         return self._tally.account_count(slot) + self.changes.accounts.get(slot, 0)

@@ -15,6 +15,7 @@ from coterie_protocol.admin import (
     Operation,
     Readiness,
     RecordCounts,
+    RecoveryReport,
     RingReport,
     SlotCounts,
     SlotReport,
@@ -74,6 +75,10 @@ class View:
 
     async def move(self, position: int) -> None:
         self._change(position)
+
+    async def recover(self, ring_uid: str | None) -> RecoveryReport:
+        self._change(("recover", ring_uid))
+        return RecoveryReport("bb", ring_uid is not None, {}, [])
 
     def _change(self, what: object) -> None:
         if self.refuse is not None:
@@ -155,7 +160,7 @@ async def test_slots_may_be_asked_for_by_state(admin: Admin) -> None:
 
 
 async def test_changes_need_the_token(admin: Admin) -> None:
-    for path in ("/api/v1/leave", "/api/v1/cancel-leave", "/api/v1/move"):
+    for path in ("/api/v1/leave", "/api/v1/cancel-leave", "/api/v1/move", "/api/v1/recover"):
         for token in (None, "wrong", "ä-not-ascii-😀".encode().decode("latin-1")):
             status, body = await admin.ask("POST", path, token, {"position": 1})
             assert (status, body["error"]) == (401, "unauthorized")
@@ -168,6 +173,15 @@ async def test_changes_with_the_token_are_accepted(admin: Admin) -> None:
     assert (await admin.ask("POST", "/api/v1/cancel-leave", TOKEN))[0] == 202
     assert (await admin.ask("POST", "/api/v1/move", TOKEN, {"position": 512}))[0] == 202
     assert admin.view.changes == ["leave", "cancel_leave", 512]
+
+
+async def test_a_recovery_looks_unless_the_loss_is_accepted(admin: Admin) -> None:
+    for body in ({}, {"ring_uid": "bb"}, {"accept_loss": False, "ring_uid": "bb"}):
+        status, report = await admin.ask("POST", "/api/v1/recover", TOKEN, body)
+        assert (status, report["accepted"]) == (200, False)
+    assert (await admin.ask("POST", "/api/v1/recover", TOKEN, {"accept_loss": True, "ring_uid": "bb"}))[1]["accepted"]
+    assert admin.view.changes == [("recover", None)] * 3 + [("recover", "bb")]
+    assert (await admin.ask("POST", "/api/v1/recover", TOKEN, {"accept_loss": "perhaps"}))[0] == 400
 
 
 async def test_without_a_configured_token_every_change_is_refused_with_the_remedy(

@@ -1,0 +1,193 @@
+"""`coterie-node recover`: the manual way out when slots have lost the majority of their disks for good.
+
+It talks to a running node's admin port; the nodes do the work (docs/decisions/0016-an-accepted-loss.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import msgspec
+
+from coterie_protocol.admin import RecoveredSlot, RecoveryReport
+
+from .cli_args import bare_command
+from .config import ENVIRONMENT
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+ADMIN_NAME = "admin-url"
+"""The file of the data directory in which a node leaves its admin port's address."""
+TIMEOUT = 600.0
+SHOWN = 200
+EXAMPLES = """\
+examples:
+  coterie-node recover --admin http://127.0.0.1:7402 --admin-token-file admin.token
+      show which slots cannot reach a majority any more, and what would be kept of them; nothing is changed
+  coterie-node recover --accept-loss --admin http://127.0.0.1:7402 --admin-token-file admin.token
+      the same, and then go on without the lost members, after you have typed the ring's uid
+  coterie-node recover --accept-loss --yes --data-dir ./n1 --admin-token-file admin.token
+
+Only for disks that are gone for good: if a member that is named lost can still be started, or is only cut off from
+this node, bring it back instead, and nothing is lost. Slots whose majority answers are left alone. The ring stays up.
+Exit codes: 0 done, or nothing to do; 1 failed, or some slots failed; 2 usage, or not confirmed.
+"""
+
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class _Failed(Exception):
+    """The node did not do it; the text says why and what to do."""
+
+
+def add_recover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `recover`."""
+    parser = bare_command(commands, "recover", "go on without slots' members that are lost for good", EXAMPLES)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--admin", metavar="URL", help="the admin port of a running node (any of the ring)")
+    where.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        default=None,
+        help=f"the data directory of a node that runs on this machine [{ENVIRONMENT}DATA_DIR]",
+    )
+    parser.add_argument(
+        "--admin-token-file",
+        metavar="FILE",
+        default=os.environ.get(f"{ENVIRONMENT}ADMIN_TOKEN_FILE"),
+        help=f"holds the token that admin changes need [{ENVIRONMENT}ADMIN_TOKEN_FILE]",
+    )
+    parser.add_argument("--accept-loss", action="store_true", help="do it; else only show what would be done")
+    parser.add_argument("--yes", action="store_true", help="do not ask for the ring's uid")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def recover(arguments: argparse.Namespace) -> int:
+    """Show or accept the loss; return the exit code."""
+    try:
+        url = _address(arguments)
+        token = _token(arguments.admin_token_file)
+    except _Failed as error:
+        print(f"coterie-node: {error}", file=sys.stderr)
+        return USAGE
+    try:
+        report = _ask(url, token, {})
+        if not report.slots or not arguments.accept_loss:
+            _show(report, arguments.json)
+            if not report.slots:
+                return DONE
+            print("coterie-node: nothing was changed; --accept-loss does it", file=sys.stderr)
+            return USAGE
+        if not arguments.yes and not _confirmed(report, arguments.json):
+            print("coterie-node: not confirmed; nothing was changed", file=sys.stderr)
+            return USAGE
+        report = _ask(url, token, {"accept_loss": True, "ring_uid": report.ring_uid})
+    except _Failed as error:
+        print(f"coterie-node: {error}", file=sys.stderr)
+        return FAILED
+    _show(report, arguments.json)
+    failed = [one for one in report.slots if one.state == "failed"]
+    if failed:
+        print(f"coterie-node: {len(failed)} slots failed; run it again: what is done stays done", file=sys.stderr)
+    return FAILED if failed else DONE
+
+
+def _address(arguments: argparse.Namespace) -> str:
+    if arguments.admin:
+        if not arguments.admin.startswith(("http://", "https://")):
+            raise _Failed(f"{arguments.admin!r} is no admin port's address; write it as http://127.0.0.1:7402")
+        return str(arguments.admin).rstrip("/")
+    directory = arguments.data_dir or os.environ.get(f"{ENVIRONMENT}DATA_DIR")
+    if not directory:
+        raise _Failed("--admin or --data-dir is missing: name a running node, by its admin port or its data directory")
+    try:
+        return (Path(directory) / ADMIN_NAME).read_text().strip()
+    except OSError:
+        raise _Failed(
+            f"no node has left its admin address in {directory}; start the node, or name one with --admin"
+        ) from None
+
+
+def _token(file: str | None) -> str:
+    if not file:
+        raise _Failed("--admin-token-file is missing: only who has the ring's admin token may do this")
+    try:
+        return Path(file).read_text().strip()
+    except OSError as error:
+        raise _Failed(f"cannot read the admin token from {file}: {error.strerror}; check --admin-token-file") from None
+
+
+def _ask(url: str, token: str, body: dict[str, object]) -> RecoveryReport:
+    request = urllib.request.Request(  # noqa: S310  (http and https only: checked above)
+        f"{url}/api/v1/recover",
+        json.dumps(body).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        method="POST",
+    )
+    try:
+        with _opener.open(request, timeout=TIMEOUT) as response:
+            return msgspec.json.decode(response.read(), type=RecoveryReport)
+    except urllib.error.HTTPError as error:
+        with error:
+            answer = error.read()
+        try:
+            detail = str(json.loads(answer)["detail"])
+        except (ValueError, KeyError, TypeError):
+            detail = f"HTTP {error.code}"
+        raise _Failed(f"the node at {url} refuses: {detail}") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise _Failed(f"no node answers at {url}: {reason}; start it, or name another with --admin") from None
+    except msgspec.MsgspecError:
+        raise _Failed(f"what answers at {url} is no node's admin port (7402 by default); check --admin") from None
+
+
+def _confirmed(report: RecoveryReport, as_json: bool) -> bool:
+    print(_text(report), file=sys.stderr if as_json else sys.stdout, flush=True)
+    print(f"type the ring's uid ({report.ring_uid}) to accept this loss: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() == report.ring_uid
+
+
+def _show(report: RecoveryReport, as_json: bool) -> None:
+    print(msgspec.json.encode(report).decode() if as_json else _text(report), flush=True)
+
+
+def _text(report: RecoveryReport) -> str:
+    if not report.slots:
+        return f"ring {report.ring_uid}: nothing to recover, every slot has a majority of its members"
+    lines = [_line(report, one) for one in report.slots[:SHOWN]]
+    if len(report.slots) > SHOWN:
+        lines.append(f"and {len(report.slots) - SHOWN} more slots; --json has them all")
+    lost = sorted({uid for one in report.slots for uid in one.lost})
+    kept = [one for one in report.slots if one.state != "failed"]
+    lines.append(f"ring {report.ring_uid}: {len(report.slots)} slots without a majority")
+    lines.append("lost: " + (", ".join(_named(report, uid) for uid in lost) or "nobody that is known"))
+    lines.append(
+        f"{'kept' if report.accepted else 'would be kept'}: {sum(one.accounts for one in kept)} accounts and"
+        f" {sum(one.records for one in kept)} mailbox records of {len(kept)} slots"
+    )
+    return "\n".join(lines)
+
+
+def _line(report: RecoveryReport, one: RecoveredSlot) -> str:
+    if one.state == "failed":
+        return f"slot {one.slot}: failed: {one.error}"
+    verb = "kept at" if one.state == "recovered" else "would be kept at"
+    line = (
+        f"slot {one.slot}: {verb} {_named(report, one.keeper)}: {one.accounts} accounts, {one.records} records;"
+        f" may be lost: {one.may_be_lost}"
+    )
+    return line + (f"; given up, damaged: {', '.join(one.given_up)}" if one.given_up else "")
+
+
+def _named(report: RecoveryReport, uid: str) -> str:
+    name = report.nodes.get(uid)
+    return f"{name} ({uid[:8]})" if name else uid
