@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import config_values as read
-from .config_values import Address, address
+from .config_values import Address, Duration, address
 
 __all__ = [
     "ENVIRONMENT",
@@ -121,6 +121,17 @@ class NodeConfig:
     repair_interval: float = _setting(30.0, read.seconds, "how often members compare when all is quiet", "SECONDS")
     """Changes of members are compared at once; this finds what was lost without anyone noticing."""
 
+    # --- How long things are kept ---
+    message_ttl: Duration = _setting(
+        Duration(30 * 86_400), read.duration, "how long a message waits before it expires", "TIME"
+    )
+    """Give all nodes the same. A majority of the clocks of those that hold a message must say that it is so old."""
+    tombstone_ttl: Duration = _setting(
+        Duration(45 * 86_400), read.duration, "how long is remembered what expired or was deleted", "TIME"
+    )
+    """Above `message_ttl`. A node that was away for longer than the difference checks first whether the ring went on
+    without it, and brings only its waiting messages back if so."""
+
     # --- Limits ---
     bulk_bytes_per_second: int = _setting(
         64 * 1024 * 1024, read.positive, "bytes a second that repair and hand-over send", "N"
@@ -212,6 +223,11 @@ def node_config(settings: Sequence[Sourced]) -> NodeConfig:
         raise ConfigError(
             f"--silence {config.silence:g} is too short for --heartbeat {config.heartbeat:g}: "
             "every peer would count as dead; make it at least twice as long"
+        )
+    if config.tombstone_ttl <= config.message_ttl:
+        raise ConfigError(
+            f"--tombstone-ttl {config.tombstone_ttl} must be above --message-ttl {config.message_ttl}: "
+            "a node that was away could bring deleted messages back; make it half as long again"
         )
     listens = [config.listen_client, config.listen_peer, config.listen_admin]
     for one in listens:

@@ -87,6 +87,28 @@ def seconds(value: str) -> float:
     return number
 
 
+class Duration(float):
+    """Seconds, written in the largest unit that they are a whole number of: 30d, 12h, 15m, 90s."""
+
+    def __str__(self) -> str:
+        for unit, size in _UNITS.items():
+            if self >= size and self % size == 0:
+                return f"{self / size:.0f}{unit}"
+        return f"{float(self):g}s"
+
+
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def duration(value: str) -> Duration:
+    """Read a time such as 30d, 12h, 15m, 90s or 90 (seconds), above 0."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([dhms]?)", value.strip())
+    number = float(found[1]) * _UNITS[found[2] or "s"] if found else 0.0
+    if not 0 < number < 1e10:
+        raise ValueError("must be a time above 0, such as 30d, 12h or 90s")
+    return Duration(number)
+
+
 def boolean(value: str) -> bool:
     """Read yes or no."""
     if value.lower() in ("1", "true", "yes", "on"):
@@ -155,6 +177,8 @@ def shown(value: Any) -> str:
         return ""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
+    if isinstance(value, Duration):
+        return str(value)
     if isinstance(value, float):
         return f"{value:g}"
     return written(value)

@@ -71,6 +71,7 @@ class Edge:
             accounts=replica.accounts,
             appender=replica.appender,
             repair=replica.repair,
+            ages=replica.calendar,
             arrivals=replica.arrivals,
             store=store,
             peers=links,

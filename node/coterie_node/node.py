@@ -253,6 +253,8 @@ class Node:
             replace_after=config.replace_after,
             handover_round=config.handover_round,
             repair_interval=config.repair_interval,
+            message_ttl=config.message_ttl,
+            tombstone_ttl=config.tombstone_ttl,
             bulk_bytes_per_second=config.bulk_bytes_per_second,
         )
         self._waiting = "joining the circle"

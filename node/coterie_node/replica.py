@@ -11,8 +11,10 @@ from coterie_protocol.registers import Ballot, Config, SlotRegister
 
 from .driver import Driver
 from .replication.accounts import Accounts
+from .replication.ageing import Ageing
 from .replication.append import Appender
 from .replication.arrivals import Arrivals
+from .replication.calendar import Calendar
 from .replication.configuration import SlotTable
 from .replication.handover import Handover
 from .replication.healing import Healing
@@ -87,6 +89,8 @@ class Replica:
         self.appender = Appender(
             self.table, store, peers, self.driver, dispatcher, tasks, clock, self.arrivals, settings
         )
+        self.calendar = Calendar(self.table, peers, dispatcher, clock, settings)
+        self._ageing = Ageing(self.table, store, peers, dispatcher, clock, self.calendar, self.appender, settings)
         offers = Offers(self.table, store, peers, dispatcher, clock, self.arrivals, settings)
         self.repair = Repair(self.table, store, peers, offers, dispatcher, tasks, clock, self.arrivals, settings)
         self.strays = Strays(self.table, store, peers, self.router.refresh, offers, clock, self.arrivals, settings)
@@ -107,10 +111,12 @@ class Replica:
             config = Config(1, ballot, (), (self._me.uid,))
             await self.members.found(ballot, SlotRegister(ballot, ballot, config))
         self.driver.start(found=founding)
+        self._tasks.start(self.calendar.run(), "clocks")
         await self.driver.joined()
         self._tasks.start(self.repair.run(), "repair")
         self._tasks.start(self.strays.run(), "strays")
         self._tasks.start(self.handover.run(), "handover")
+        self._tasks.start(self._ageing.run(), "ageing")
         self._tasks.start(self.healing.run(), "healing")
 
     async def sync(self) -> None:

@@ -35,7 +35,9 @@ from .registers import (
 from .replication import (
     BucketDigests,
     BucketDigestsReply,
+    ClockTold,
     Confirmed,
+    DropTombstones,
     FetchRecords,
     ListVersions,
     Offer,
@@ -46,6 +48,7 @@ from .replication import (
     SlotDigestsReply,
     SyncState,
     SyncStates,
+    TombstonesAgreed,
     VersionsPage,
 )
 from .ring import RingMessage
@@ -70,6 +73,7 @@ PeerMessage = (
     | Replicate | Replicated | SlotDigests | SlotDigestsReply | BucketDigests | BucketDigestsReply
     | ListVersions | VersionsPage | FetchRecords | RecordsPage | Offer | Confirmed | SyncState | SyncStates
     | RecoveryMessage
+    | ClockTold | DropTombstones | TombstonesAgreed
     | RingMessage | ChatMessage | AdminMessage
 )  # fmt: skip
 

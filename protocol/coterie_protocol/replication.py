@@ -132,3 +132,29 @@ class SyncStates(msgspec.Struct, array_like=True, frozen=True, tag=73):
     """The answers in the order asked for."""
 
     items: list[SyncStateItem]
+
+
+class ClockTold(msgspec.Struct, array_like=True, frozen=True, tag=74):
+    """What the sender's clock says (Unix ms). An event: at each new link, and every 20 s by default."""
+
+    wall_ms: int
+
+
+class DropTombstones(msgspec.Struct, array_like=True, frozen=True, tag=75):
+    """Ask a member which of these tombstones may go, or (`now`) have it drop those. Answered by TombstonesAgreed.
+
+    A member agrees to what it holds in exactly that version and takes for old enough by its own view of the time, and
+    only while its own register holds the plain configuration of this identity.
+    """
+
+    slot: int
+    epoch: int
+    cid: Ballot
+    versions: list[Version]
+    now: bool
+
+
+class TombstonesAgreed(msgspec.Struct, array_like=True, frozen=True, tag=76):
+    """Indexes of the versions to which the member agrees (or which it has dropped)."""
+
+    agreed: list[int]

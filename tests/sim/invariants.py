@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.records import Record, RecordKey, record_digest
+from coterie_protocol.records import Record, RecordKey, State, record_digest
 from coterie_protocol.registers import (
     ACCOUNT_ZERO,
     AccountBallot,
@@ -21,6 +21,8 @@ from coterie_protocol.registers import (
     KnownConfig,
     SlotRegister,
 )
+
+TOMBSTONES = (State.EXPIRED, State.DELETED)
 
 
 class Violation(AssertionError):
@@ -98,6 +100,8 @@ class Witness:
         self.copies: dict[RecordKey, dict[Uid, Record]] = {}
         self.promised: dict[RecordKey, Record] = {}
         """Acknowledged records, in the version that was acknowledged."""
+        self.forgotten: set[RecordKey] = set()
+        """Records whose tombstone has been dropped: all members had it, and nothing of before may come back."""
         self.losses: dict[RecordKey, list[Record]] = {}
         """Versions that lost disks held, since what was acknowledged was last on K disks."""
         self.broken: Violation | None = None
@@ -259,6 +263,10 @@ class Witness:
         self._require(
             before is None or before.state <= record.state, f"{told(record.key)} at {uid}: its state went back"
         )
+        self._require(
+            record.key not in self.forgotten or uid in held or record.state != State.ARCHIVED,
+            f"{told(record.key)} at {uid}: came back after its tombstone was dropped",
+        )
         held[uid] = record
         if record.key in self.losses:
             promised = self.promised.get(record.key)
@@ -267,8 +275,21 @@ class Witness:
 
     def record_gone(self, uid: Uid, key: RecordKey) -> None:
         """Note that a node deleted a record."""
-        self.copies.get(key, {}).pop(uid, None)
+        held = self.copies.get(key, {})
+        gone = held.get(uid)
+        newest = self.slots[key.slot].newest() if key.slot in self.slots else None
+        if gone is not None and gone.state in TOMBSTONES and newest is not None and uid in newest.config.new:
+            self._tombstone_gone(uid, key, newest.config, held)
+        held.pop(uid, None)
         self._enough_copies(key)
+
+    def _tombstone_gone(self, uid: Uid, key: RecordKey, config: Config, held: dict[Uid, Record]) -> None:
+        """Note that a member dropped a tombstone: the first may do so only while all members hold it."""
+        if key not in self.forgotten:
+            lacking = [one for one in config.new if one not in held or held[one].state not in TOMBSTONES]
+            self._require(not lacking, f"{told(key)}: its tombstone was dropped at {uid}, not yet at {lacking}")
+            self.forgotten.add(key)
+            self.promised.pop(key, None)
 
     def acknowledged_record(self, record: Record) -> None:
         """Note that an append of this version was acknowledged."""

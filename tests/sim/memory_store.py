@@ -194,9 +194,21 @@ class _Transaction:
         page = [record for at, record in found if record.part == 0 and (before is None or at < before)]
         return _page(page, limit, max_bytes)
 
-    def mailbox_size(self, slot: int, owner: str) -> tuple[int, int]:
-        held = self._owned(slot, owner, State.PENDING)
-        return len(held), sum(len(record.body) for _, record in held)
+    def mailbox_size(self, slot: int, owner: str, since_ms: int = 0) -> tuple[int, int]:
+        held = [record for at, record in self._owned(slot, owner, State.PENDING) if at[0] >= since_ms]
+        return len(held), sum(len(record.body) for record in held)
+
+    def pending_before(self, slot: int, before_ms: int, limit: int) -> list[Record]:
+        held = self._state.records.get(slot, {}).values()
+        found = [one for one in held if one.state == State.PENDING and one.stored_at < before_ms]
+        return sorted(found, key=lambda one: (one.owner, one.stored_at, key_hash(one.key)))[:limit]
+
+    def tombstones_before(self, slot: int, before_ms: int, limit: int) -> list[Version]:
+        held = self._state.records.get(slot, {}).values()
+        tombstones = (State.EXPIRED, State.DELETED)
+        found = [one for one in held if one.state in tombstones and one.changed_at < before_ms]
+        found.sort(key=lambda one: (one.changed_at, key_hash(one.key)))
+        return [version_of(one) for one in found[:limit]]
 
     def _settled(self, slot: int, settled_before_ms: int) -> Iterable[tuple[bytes, Record]]:
         for record in self._state.records.get(slot, {}).values():

@@ -383,7 +383,8 @@ class SimClock:
         self._network = network
         self._me = me
         self._loop = sim_loop()
-        self._skew_ms = skew_ms
+        self.skew_ms = skew_ms
+        """How far the wall clock is off; a script may change it."""
 
     def now(self) -> float:
         """Return monotonic seconds."""
@@ -391,7 +392,7 @@ class SimClock:
 
     def wall_ms(self) -> int:
         """Return Unix milliseconds."""
-        return 1_800_000_000_000 + self._skew_ms + int(self._loop.time() * 1000)
+        return 1_800_000_000_000 + self.skew_ms + int(self._loop.time() * 1000)
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -21,8 +21,10 @@ from tests.sim.network import SimClock, SimNetwork, SimPeers, Weather, process_c
 from tests.sim.watched import WatchedStore, whole_disk
 
 from coterie_node.replication.accounts import Accounts
+from coterie_node.replication.ageing import Ageing
 from coterie_node.replication.append import Appender
 from coterie_node.replication.arrivals import Arrivals
+from coterie_node.replication.calendar import Calendar
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.dispatch import Dispatcher, TaskGroup
 from coterie_node.replication.handover import Handover
@@ -106,6 +108,10 @@ class Process:
             self.clock,
             self.arrivals,
             settings,
+        )
+        self.calendar = Calendar(self.table, self.peers, self.dispatcher, self.clock, settings)
+        self.ageing = Ageing(
+            self.table, self.store, self.peers, self.dispatcher, self.clock, self.calendar, self.appender, settings
         )
         self.offers = Offers(self.table, self.store, self.peers, self.dispatcher, self.clock, self.arrivals, settings)
         self.repair = Repair(
@@ -266,6 +272,8 @@ class World:
             process.tasks.start(process.healing.run(), "healing")
             process.tasks.start(process.repair.run(), "repair")
             process.tasks.start(process.strays.run(), "strays")
+            process.tasks.start(process.calendar.run(), "clocks")
+            process.tasks.start(process.ageing.run(), "ageing")
 
     async def crash(self, uid: Uid) -> None:
         """Kill a process (SIGKILL, or the power): what was not synced is forgotten."""

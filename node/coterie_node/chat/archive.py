@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from coterie_node.replication.batches import append_all
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.ports import Clock, Handlers, Store, Tasks, Tx
+from coterie_node.replication.ports import Handlers, Store, Tasks, Tx
 from coterie_protocol.chat import (
     Archived,
     ArchiveWrite,
@@ -23,7 +24,7 @@ from coterie_protocol.records import MAX_BODY_BYTES, OUTGOING, Record, RecordKey
 from .current import Current, read_store
 from .mailbox import too_large
 from .membership import check
-from .ports import Appending, CatchingUp
+from .ports import Ages, Appending, CatchingUp
 from .receipts import Receipts
 from .settings import ChatSettings
 
@@ -43,8 +44,8 @@ class Archive:
         appender: Appending,
         repair: CatchingUp,
         receipts: Receipts,
+        ages: Ages,
         handlers: Handlers,
-        clock: Clock,
         tasks: Tasks,
         settings: ChatSettings,
     ) -> None:
@@ -54,7 +55,7 @@ class Archive:
         self._appender = appender
         self._repair = repair
         self._receipts = receipts
-        self._clock = clock
+        self._ages = ages
         self._tasks = tasks
         self._settings = settings
         self._reads: list[tuple[list[RecordKey], asyncio.Future[list[Record | None]]]] = []
@@ -76,7 +77,7 @@ class Archive:
         await self._settled(slot)
         items = {RecordKey(slot, name, sender, mid, part): copy for sender, mid, part, copy in request.items}
         held = await self._held(list(items))
-        at = self._clock.wall_ms()
+        at = self._ages.stamp_ms(slot)
         records = []
         delivered = []
         for (key, copy), found in zip(items.items(), held, strict=True):
@@ -93,7 +94,7 @@ class Archive:
             records.append(record)
             if key.sender != OUTGOING:
                 delivered.append((key.sender, name, key.id, int(State.ARCHIVED), at))
-        await append_all(self._appender, records)
+        await append_all(self._appender.append, records)
         self._receipts.route(delivered)
         return Archived()
 
@@ -143,10 +144,12 @@ class Archive:
         await self._settled(slot)
         ids = request.ids[:STATES_LIMIT]
         found = await self._held([RecordKey(slot, request.to, request.sender, one, 0) for one in ids])
-        items = [
-            (one, int(record.state), record.changed_at) if record is not None else (one, -1, 0)
-            for one, record in zip(ids, found, strict=True)
-        ]
+        before_ms = self._ages.expired_before(slot)
+        items = []
+        for one, record in zip(ids, found, strict=True):
+            if record is not None and record.state == State.PENDING and record.stored_at < before_ms:
+                record = self._ages.expired(record)
+            items.append((one, -1, 0) if record is None else (one, int(record.state), record.changed_at))
         return StatesAnswer(items)
 
     async def _settled(self, slot: int) -> None:
@@ -162,27 +165,6 @@ async def caught_up(repair: CatchingUp, slot: int, timeout: float) -> bool:
     except (TimeoutError, Unavailable):
         return False
     return True
-
-
-async def append_all(appender: Appending, records: Sequence[Record]) -> None:
-    """Store records and return once all are on a majority; raises the first error."""
-    if not records:
-        return
-    left = len(records)
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def done(part: Sequence[Record], _: int, error: CoterieError | None) -> None:
-        nonlocal left
-        left -= len(part)
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        elif not left:
-            future.set_result(None)
-
-    appender.append(records, done)
-    await future
 
 
 def mail_item(record: Record) -> MailItem:

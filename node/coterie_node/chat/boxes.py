@@ -13,7 +13,7 @@ from coterie_protocol.identifiers import slot_of_name
 
 from .accounts import no_such_user
 from .current import Current, read_store
-from .ports import AccountRegisters
+from .ports import AccountRegisters, Ages
 from .settings import ChatSettings
 
 MOST = 20_000
@@ -67,6 +67,7 @@ class Boxes:
         current: Current,
         store: Store,
         table: SlotTable,
+        ages: Ages,
         clock: Clock,
         tasks: Tasks,
         settings: ChatSettings,
@@ -75,6 +76,7 @@ class Boxes:
         self._current = current
         self._store = store
         self._table = table
+        self._ages = ages
         self._clock = clock
         self._tasks = tasks
         self._settings = settings
@@ -128,9 +130,13 @@ class Boxes:
     async def _open_all(self) -> None:
         names, self._to_open = self._to_open, []
         keys = [(slot_of_name(name, self._table.slots), name) for name in names]
+        ages = [self._ages.expired_before(slot) for slot, _ in keys]
         try:
             found = await read_store(
-                self._store, lambda tx: [(tx.account(*key), tx.mailbox_size(*key)) for key in keys]
+                self._store,
+                lambda tx: [
+                    (tx.account(*key), tx.mailbox_size(*key, since)) for key, since in zip(keys, ages, strict=True)
+                ],
             )
         except Unavailable as error:
             for name in names:
@@ -186,9 +192,10 @@ class Boxes:
 
     async def _recount_all(self) -> None:
         boxes = list(self._recounting.values())
+        counted = [(box.slot, box.name, self._ages.expired_before(box.slot)) for box in boxes]
         try:
             sizes: Sequence[tuple[int, int]] = await read_store(
-                self._store, lambda tx: [tx.mailbox_size(box.slot, box.name) for box in boxes]
+                self._store, lambda tx: [tx.mailbox_size(*one) for one in counted]
             )
             for box, (records, size) in zip(boxes, sizes, strict=True):
                 self._counted(box, records, size)

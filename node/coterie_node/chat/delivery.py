@@ -23,7 +23,7 @@ from coterie_protocol.records import OUTGOING, Record, State, key_hash
 from .archive import caught_up, mail_item
 from .courier import Courier
 from .current import read_store
-from .ports import CatchingUp
+from .ports import Ages, CatchingUp
 from .settings import ChatSettings
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ RETRY = 0.5
 LOOK = 0.2
 """Seconds between two looks at whether a slot is complete."""
 PUSH_OVERHEAD = 128
+_AFTER_ALL = b"\xff" * 32
+"""Greater than every key hash."""
 
 Key = tuple[str, bytes, int]
 
@@ -103,6 +105,7 @@ class Delivery:
         repair: CatchingUp,
         arrivals: Arrivals,
         courier: Courier,
+        ages: Ages,
         clock: Clock,
         tasks: Tasks,
         settings: ChatSettings,
@@ -110,6 +113,7 @@ class Delivery:
         self._store = store
         self._repair = repair
         self._courier = courier
+        self._ages = ages
         self._clock = clock
         self._tasks = tasks
         self._settings = settings
@@ -187,6 +191,8 @@ class Delivery:
             if subscription is None:
                 continue
             if record.state == State.PENDING:
+                if record.stored_at < self._ages.expired_before(record.slot):
+                    continue  # It came late from a node that was away.
                 self._came(subscription, record)
             elif self._done(subscription, (record.sender, record.id, record.part)):
                 if record.state == State.ARCHIVED:
@@ -232,7 +238,8 @@ class Delivery:
         for start in range(0, len(due), READS_TOGETHER):
             some = [one for one in due[start : start + READS_TOGETHER] if not one.closed]
             try:
-                pages = await read_store(self._store, partial(self._pages, some))
+                reads = [(one.slot, one.name, self._start(one)) for one in some]
+                pages = await read_store(self._store, partial(self._pages, reads))
             except Unavailable:
                 await self._clock.sleep(RETRY)
                 for one in some:
@@ -242,10 +249,15 @@ class Delivery:
             for one, page in zip(some, pages, strict=True):
                 self._take(one, page)
 
-    def _pages(self, subscriptions: Sequence[Subscription], tx: Tx) -> list[list[Record]]:
+    def _start(self, subscription: Subscription) -> tuple[int, bytes]:
+        """Return after which place to read: what counts as expired is passed over."""
+        before_ms = self._ages.expired_before(subscription.slot)
+        return max(subscription.cursor, (before_ms - 1, _AFTER_ALL)) if before_ms else subscription.cursor
+
+    def _pages(self, reads: Sequence[tuple[int, str, tuple[int, bytes]]], tx: Tx) -> list[list[Record]]:
         settings = self._settings
         records = settings.page_records if self._unacked < settings.windows_records else settings.window_least
-        return [tx.pending(one.slot, one.name, one.cursor, records, settings.page_bytes) for one in subscriptions]
+        return [tx.pending(*one, records, settings.page_bytes) for one in reads]
 
     def _take(self, subscription: Subscription, page: Sequence[Record]) -> None:
         subscription.reading = False

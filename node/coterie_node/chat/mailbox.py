@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.ports import Clock, Handlers, Peers, Tasks
+from coterie_node.replication.ports import Handlers, Peers, Tasks
 from coterie_protocol.chat import Forward, Forwarded, Post
 from coterie_protocol.client_api import MAX_MESSAGE_BODY_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch
@@ -21,7 +21,7 @@ from coterie_protocol.registers import KnownConfig
 from .boxes import Box, Boxes
 from .current import Current
 from .membership import refusal
-from .ports import Appending
+from .ports import Ages, Appending
 from .settings import ChatSettings
 
 Stored = tuple[int, int, int]
@@ -47,7 +47,7 @@ class Mailbox:
         appender: Appending,
         peers: Peers,
         handlers: Handlers,
-        clock: Clock,
+        ages: Ages,
         tasks: Tasks,
         settings: ChatSettings,
     ) -> None:
@@ -56,7 +56,7 @@ class Mailbox:
         self._current = current
         self._appender = appender
         self._peers = peers
-        self._clock = clock
+        self._ages = ages
         self._tasks = tasks
         self._vouching = 0
         self._most_vouching = settings.vouching_at_once
@@ -139,7 +139,7 @@ class Mailbox:
             answer([], refused, [])
 
     def _append(self, ready: Sequence[tuple[int, Post, Box]], answer: Answer, refused: list[Refused]) -> None:
-        wall_ms = self._clock.wall_ms()
+        stamp_ms = self._ages.stamp_ms
         records: list[Record] = []
         places: dict[tuple[str, str, bytes], list[int]] = {}
         bodies: dict[tuple[str, str, bytes], bytes] = {}
@@ -159,7 +159,7 @@ class Mailbox:
                 continue
             places[key] = [place]
             bodies[key] = post.body
-            at = box.next_stamp(wall_ms)
+            at = box.next_stamp(stamp_ms(post.slot))
             records.append(
                 Record(
                     post.slot, post.to, post.sender, post.id, 0, State.PENDING, post.body, size, post.prekey,

@@ -49,6 +49,22 @@ class Appending(Protocol):
         ...
 
 
+class Ages(Protocol):
+    """What is too old, by agreement (`replication.calendar.Calendar`)."""
+
+    def stamp_ms(self, slot: int) -> int:
+        """Return the time with which to stamp a record of a slot."""
+        ...
+
+    def expired_before(self, slot: int) -> int:
+        """Return below which stored_at a pending record counts as expired; 0 while that is not known."""
+        ...
+
+    def expired(self, record: Record) -> Record:
+        """Return the expired version of a pending record."""
+        ...
+
+
 class CatchingUp(Protocol):
     """The start-up sync of a slot (`replication.repair.Repair`)."""
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from coterie_node.replication.arrivals import Arrivals
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.dispatch import Dispatcher
 from coterie_node.replication.ports import Clock, Peers, Store, Tasks
+from coterie_protocol.records import OUTGOING, Record, State
 
 from .archive import Archive
 from .boxes import Boxes
@@ -20,7 +23,7 @@ from .forwarding import Forwarder
 from .gateway import Gateway, NodeFacts
 from .mailbox import Mailbox
 from .names import Names
-from .ports import AccountRegisters, Appending, CatchingUp, Routing
+from .ports import AccountRegisters, Ages, Appending, CatchingUp, Routing
 from .presence import Presence
 from .questions import Questions
 from .receipts import Receipts
@@ -53,6 +56,7 @@ class Chat:
         accounts: AccountRegisters,
         appender: Appending,
         repair: CatchingUp,
+        ages: Ages,
         arrivals: Arrivals,
         store: Store,
         peers: Peers,
@@ -69,13 +73,14 @@ class Chat:
         names = Names(table.slots)
         current = Current(accounts, store, table, clock, tasks, settings)
         AccountDesk(accounts, current, clock, dispatcher)
-        boxes = Boxes(accounts, current, store, table, clock, tasks, settings)
-        mailbox = Mailbox(table, boxes, current, appender, peers, dispatcher, clock, tasks, settings)
-        self._delivery = Delivery(store, repair, arrivals, courier, clock, tasks, settings)
+        boxes = Boxes(accounts, current, store, table, ages, clock, tasks, settings)
+        mailbox = Mailbox(table, boxes, current, appender, peers, dispatcher, ages, tasks, settings)
+        self._delivery = Delivery(store, repair, arrivals, courier, ages, clock, tasks, settings)
         self._presence = Presence(table, current, self._delivery, courier, peers, dispatcher, clock, settings)
         self._sessions = Sessions(table, router, courier, peers, dispatcher, clock, tasks, settings)
         receipts = Receipts(table, router, peers, dispatcher, self._presence.gateways, self._sessions.receipts)
-        Archive(table, current, store, appender, repair, receipts, dispatcher, clock, tasks, settings)
+        Archive(table, current, store, appender, repair, receipts, ages, dispatcher, tasks, settings)
+        arrivals.watch(partial(_tell_expired, table, receipts))
         self._forwarder = Forwarder(table, router, mailbox, peers, dispatcher, clock, tasks, settings)
         table.watch(self._forwarder.configured)
         self._registration = Registration(router, names, passwords, clock, settings)
@@ -120,3 +125,17 @@ class Chat:
         except TimeoutError:
             return False
         return True
+
+
+def _tell_expired(table: SlotTable, receipts: Receipts, records: Sequence[Record]) -> None:
+    """Tell the senders of messages that have expired here, if this node acts for them."""
+    receipts.route(
+        [
+            (record.sender, record.owner, record.id, int(State.EXPIRED), record.changed_at)
+            for record in records
+            if record.state == State.EXPIRED
+            and record.sender != OUTGOING
+            and not record.part
+            and table.acts(record.slot)
+        ]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from coterie_protocol.errors import CoterieError, Unavailable
@@ -122,3 +123,24 @@ def _parts(records: Sequence[Record]) -> list[tuple[int, list[Record]]]:
         part.append(record)
         last[record.slot] = (part, size + weight(record))
     return parts
+
+
+async def append_all(append: Callable[[Sequence[Record], Done], None], records: Sequence[Record]) -> None:
+    """Store records and return once all are on a majority; raises the first error."""
+    if not records:
+        return
+    left = len(records)
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(part: Sequence[Record], _: int, error: CoterieError | None) -> None:
+        nonlocal left
+        left -= len(part)
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        elif not left:
+            future.set_result(None)
+
+    append(records, done)
+    await future

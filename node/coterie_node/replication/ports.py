@@ -153,8 +153,16 @@ class Tx(Protocol):
         """Return an owner's archived records (part 0), newest first by (stored_at, key hash), before that cursor."""
         ...
 
-    def mailbox_size(self, slot: int, owner: str) -> tuple[int, int]:
-        """Return (number, bytes of bodies) of an owner's pending records."""
+    def mailbox_size(self, slot: int, owner: str, since_ms: int = 0) -> tuple[int, int]:
+        """Return (number, bytes of bodies) of an owner's pending records with stored_at of at least `since_ms`."""
+        ...
+
+    def pending_before(self, slot: int, before_ms: int, limit: int) -> list[Record]:
+        """Return pending records with stored_at below a time, of all owners; a bounded number of bytes."""
+        ...
+
+    def tombstones_before(self, slot: int, before_ms: int, limit: int) -> list[Version]:
+        """Return expired and deleted records with changed_at below a time, the oldest first."""
         ...
 
     def slot_digest(self, slot: int, settled_before_ms: int) -> int:

@@ -50,3 +50,11 @@ class ReplicationSettings:
     """Bytes a second that repair and hand-over send at most."""
     offer_retry: float = 2.0
     """How long a holder of strays waits before it offers again what was not confirmed."""
+    message_ttl: float = 30 * 86_400.0
+    """How long a message waits for its recipient before it counts as expired."""
+    tombstone_ttl: float = 45 * 86_400.0
+    """How long is remembered that a message expired or was deleted; above `message_ttl` (calendar.py says why)."""
+    clock_interval: float = 20.0
+    """How often a node tells the others its clock."""
+    ageing_interval: float = 60.0
+    """How often a node looks for what has become too old in the slots that it acts for."""

@@ -267,8 +267,8 @@ class RecordTx(BaseTx):
         finally:
             cursor.close()
 
-    def mailbox_size(self, slot: int, owner: str) -> tuple[int, int]:
-        """Return (number, bytes of bodies) of an owner's pending records."""
+    def mailbox_size(self, slot: int, owner: str, since_ms: int = 0) -> tuple[int, int]:
+        """Return (number, bytes of bodies) of an owner's pending records (`ages.AgeTx` leaves out the older ones)."""
         number, total = self._tally.box(slot, owner)
         change = self.changes.boxes.get((slot, owner), (0, 0))
         return (number + change[0], total + change[1])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .records import RecordTx
+from .ages import AgeTx
 from .registers import RegisterTx
 
 
-class Transaction(RegisterTx, RecordTx):
+class Transaction(RegisterTx, AgeTx):
     """Implements `replication.ports.Tx`."""
 
     def meta(self, key: str) -> bytes | None:

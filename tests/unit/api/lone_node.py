@@ -24,6 +24,7 @@ from coterie_node.node import SystemClock
 from coterie_node.replication.accounts import Accounts
 from coterie_node.replication.append import Appender
 from coterie_node.replication.arrivals import Arrivals
+from coterie_node.replication.calendar import Calendar
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.dispatch import Dispatcher, TaskGroup
 from coterie_node.replication.members import Members
@@ -138,6 +139,7 @@ async def lone_node(
         accounts=accounts,
         appender=appender,
         repair=repair,
+        ages=Calendar(table, peers, dispatcher, clock, replication),
         arrivals=arrivals,
         store=store,
         peers=peers,

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 from tests.sim.invariants import Witness
 from tests.sim.loop import run
 from tests.sim.walk import whole
-from tests.sim.world import Process, World
+from tests.sim.world import SETTINGS, Process, World
 
 from coterie_node.chat.gateway import Conversation, NodeFacts
 from coterie_node.chat.registration import Passwords
 from coterie_node.chat.service import Chat
 from coterie_node.chat.settings import ChatSettings
+from coterie_node.replication.settings import ReplicationSettings
 from coterie_protocol.client_api import (
     Archive,
     ClientFrame,
@@ -200,9 +201,16 @@ class RecordWitness(Witness):
 class ChatRing:
     """A whole ring whose nodes chat. Use it as `async with`."""
 
-    def __init__(self, nodes: int = 5, *, settings: ChatSettings | None = None, found: bool = True) -> None:
+    def __init__(
+        self,
+        nodes: int = 5,
+        *,
+        settings: ChatSettings | None = None,
+        found: bool = True,
+        replication: ReplicationSettings = SETTINGS,
+    ) -> None:
         self.settings = settings or ChatSettings()
-        self.world = World(slots=SLOTS)
+        self.world = World(slots=SLOTS, settings=replication)
         self.world.witness = RecordWitness(self.world.replication_factor)
         self.chats: dict[Uid, Chat] = {}
         self._nodes = nodes
@@ -233,6 +241,7 @@ class ChatRing:
             accounts=process.accounts,
             appender=process.appender,
             repair=process.repair,
+            ages=process.calendar,
             arrivals=process.arrivals,
             store=process.store,
             peers=process.peers,

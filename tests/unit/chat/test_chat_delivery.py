@@ -9,6 +9,8 @@ from tests.unit.replication.nodes import SLOT, A, B, C, Nodes, known, message, p
 from coterie_node.chat.courier import Courier
 from coterie_node.chat.delivery import Delivery
 from coterie_node.chat.settings import ChatSettings
+from coterie_node.replication.calendar import Calendar
+from coterie_node.replication.settings import ReplicationSettings
 from coterie_protocol.chat import Deliver, Push
 from coterie_protocol.identifiers import Uid
 
@@ -30,8 +32,11 @@ async def test_what_repair_brings_does_not_hide_what_was_here_before() -> None:
             pushed.extend(event.pushes)
 
         node.dispatcher.on_event(Deliver, deliver)
+        ages = Calendar(node.table, node.peers, node.dispatcher, node.clock, ReplicationSettings())
         courier = Courier(node.peers, node.dispatcher)
-        delivery = Delivery(node.disk, node.repair, node.arrivals, courier, node.clock, node.tasks, ChatSettings())
+        delivery = Delivery(
+            node.disk, node.repair, node.arrivals, courier, ages, node.clock, node.tasks, ChatSettings()
+        )
         delivery.subscribe("ann", SLOT, 1, A, 1)
         await until(lambda: any(push.drained for push in pushed), 20.0)
         assert {item.id for push in pushed for item in push.items} == {old.id, newer.id}

@@ -308,3 +308,51 @@ async def test_merging_in_any_order_ends_in_the_same_state(any_store: Store, see
         }
 
     assert await any_store.read(everything) == best
+
+
+async def test_what_is_pending_for_too_long_is_found_whoever_owns_it(any_store: Store) -> None:
+    old = [make_record(owner=owner, stored_at=1_000 + at) for owner in ("zoë", "alice", "bob") for at in range(3)]
+    others = [
+        make_record(stored_at=1_003),
+        make_record(slot=4, stored_at=1),
+        moved(make_record(stored_at=1), State.ARCHIVED, b"s"),
+    ]
+    await any_store.transact(lambda tx: tx.merge(old + others))
+    found = await any_store.read(lambda tx: tx.pending_before(3, 1_003, MANY))
+    assert sorted(record.id for record in found) == sorted(record.id for record in old)
+    assert await any_store.read(lambda tx: len(tx.pending_before(3, 1_003, 4))) == 4
+    assert await any_store.read(lambda tx: tx.pending_before(5, 1_003, 4)) == []
+    assert await any_store.read(lambda tx: tx.pending_before(3, 1_000, 4)) == []
+
+
+async def test_a_mailbox_is_counted_without_what_is_too_old(any_store: Store) -> None:
+    records = [make_record(stored_at=1_000 + at, body=b"x" * 10) for at in range(5)]
+
+    def insert_and_ask(tx: Tx) -> tuple[int, int]:
+        tx.insert_many(records)
+        return tx.mailbox_size(3, "alice", 1_002)
+
+    assert await any_store.transact(insert_and_ask) == (3, 30)
+    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice", 1_004)) == (1, 10)
+    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (5, 50)
+    assert await any_store.read(lambda tx: tx.mailbox_size(3, "bob", 1_000)) == (0, 0)
+
+
+async def test_tombstones_are_found_by_the_time_of_their_change(any_store: Store) -> None:
+    gone = [
+        moved(make_record(changed_at=at), state, later_ms=5) for at, state in ((30, State.DELETED), (10, State.EXPIRED))
+    ]
+    kept = [
+        make_record(changed_at=1),
+        moved(make_record(changed_at=1), State.ARCHIVED, b"s"),
+        moved(make_record(changed_at=50), State.DELETED),
+    ]
+    await any_store.transact(lambda tx: tx.merge([*gone, *kept]))
+    assert await any_store.read(lambda tx: tx.tombstones_before(3, 36, MANY)) == [
+        version_of(gone[1]),
+        version_of(gone[0]),
+    ]
+    assert await any_store.read(lambda tx: tx.tombstones_before(3, 36, 1)) == [version_of(gone[1])]
+    assert await any_store.read(lambda tx: tx.tombstones_before(3, 15, MANY)) == []
+    assert await any_store.transact(lambda tx: tx.give_up([version_of(one) for one in gone])) == 2
+    assert await any_store.read(lambda tx: tx.tombstones_before(3, 36, MANY)) == []

@@ -23,6 +23,8 @@ from coterie_node.store.errors import (
 from coterie_node.store.store import DATABASE_NAME, Store
 from coterie_protocol.registers import Ballot, SlotRegister
 
+NEXT = migrations.deltas()[-1][0] + 1
+
 
 async def _used(directory: Path) -> Path:
     store = await Store.open(directory)
@@ -60,14 +62,14 @@ async def test_a_newer_schema_is_refused_untouched(tmp_path: Path) -> None:
 
 async def test_an_older_store_runs_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await _used(tmp_path)
-    newer = (*migrations.deltas(), (2, "CREATE TABLE later (x);\nINSERT INTO later VALUES (7);\n"))
+    newer = (*migrations.deltas(), (NEXT, "CREATE TABLE later (x);\nINSERT INTO later VALUES (7);\n"))
     monkeypatch.setattr(migrations, "deltas", lambda: newer)
     store = await Store.open(tmp_path)
     assert await store.read(lambda tx: tx.record_count(3)) == 1
     await store.close()
     connection = sqlite3.connect(tmp_path / DATABASE_NAME)
     assert connection.execute("SELECT x FROM later").fetchall() == [(7,)]
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (NEXT,)
     connection.close()
 
 
@@ -75,13 +77,13 @@ async def test_a_schema_file_that_fails_leaves_the_store_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = await _used(tmp_path)
-    broken = (*migrations.deltas(), (2, "CREATE TABLE later (x);\nINSERT INTO nowhere VALUES (7);\n"))
+    broken = (*migrations.deltas(), (NEXT, "CREATE TABLE later (x);\nINSERT INTO nowhere VALUES (7);\n"))
     with monkeypatch.context() as patched:
         patched.setattr(migrations, "deltas", lambda: broken)
         with pytest.raises(StoreError, match="nowhere"):
             await Store.open(tmp_path)
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (NEXT - 1,)
     assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'later'").fetchone() == (0,)
     connection.close()
     await (await Store.open(tmp_path)).close()
