@@ -19,7 +19,7 @@ from tests.sim.loop import sim_loop
 from tests.sim.network import Weather, message
 from tests.sim.steps import SLOT, hint
 from tests.sim.storm import IMPATIENT
-from tests.sim.world import World
+from tests.sim.world import Process, World
 
 from coterie_protocol.errors import CoterieError
 from coterie_protocol.identifiers import Uid
@@ -30,6 +30,7 @@ from coterie_protocol.registers import (
     ConfigAccept,
     ConfigLearn,
     ConfigPrepare,
+    KnownConfig,
 )
 from coterie_protocol.replication import SyncState
 
@@ -67,7 +68,11 @@ class Siege:
         await self._propose(self._nodes[0], self._nodes[: rng.choice((1, 3, 3))])
         for _ in range(steps):
             what = rng.random()
-            if what < 0.25:
+            if what < 0.06:
+                await self._trap()
+            elif what < 0.09:
+                await self._doubt()
+            elif what < 0.25:
                 self._begin(self._propose(self._somebody(), self._wish()))
             elif what < 0.60:
                 self._operations += 1
@@ -136,10 +141,7 @@ class Siege:
 
     async def _change(self, uid: Uid, name: str, operation: str) -> None:
         with suppress(CoterieError):
-            if self._rng.random() < 0.2:
-                await self._world.read(uid, name)
-            else:
-                await self._world.add(uid, name, operation)
+            await self._world.add(uid, name, operation)
 
     async def _astray(self) -> None:
         """Hold back, or lose, one kind of message to one or two nodes for a while."""
@@ -151,11 +153,95 @@ class Siege:
         await asyncio.sleep(rng.choice((0.02, 0.1, 0.3)) * (0.2 + rng.random()))
         tap.release()
 
-    async def _restart(self, uid: Uid) -> None:
+    async def _trap(self) -> None:
+        """Hand over while some members lag or are not heard, and let a change under the old members arrive late."""
+        rng, network = self._rng, self._world.network
+        members = self._members()
+        writer = rng.choice(members)
+        others = [uid for uid in members if uid != writer]
+        taps = [network.hold(message(AccountAccept, sender=writer, to=others))]
+        for uid in members:
+            if rng.random() < 0.35:
+                taps.append(network.drop(message(ConfigAccept, ConfigLearn, to=uid)))
+            if rng.random() < 0.35:
+                taps.append(network.drop(message(SyncState, AccountList, to=uid)))
+        if others and rng.random() < 0.5:
+            taps.insert(0, network.drop(message(AccountAccept, to=rng.choice(others))))
+        self._operations += 1
+        name = f"{rng.randrange(1 + self._operations)}"
+        self._begin(self._change(writer, name, str(self._operations)))
+        await asyncio.sleep(0.02)
+        process = self._world.processes[rng.choice((*others, writer, rng.choice(self._nodes)))]
+        wish = self._wish()
+        moment = rng.randrange(4)
+        with suppress(CoterieError):
+            joints: list[KnownConfig] = []
+            for _ in range(3):
+                joints = joints or list((await process.call(lambda: process.proposer.join({SLOT: wish}))).values())
+            if moment == 0:
+                taps.pop(0).release()
+            synced = await process.call(lambda: process.sync.run(joints))
+            if moment == 1:
+                taps.pop(0).release()
+                await self._pause()
+            if synced:
+                await process.call(lambda: process.proposer.settle(joints))
+            if moment == 2:
+                taps.pop(0).release()
+                await self._pause()
+        for tap in taps:
+            tap.release()
+        await asyncio.sleep(0.02)
+        self._begin(self._read(rng.choice(self._members()), name))
+
+    async def _read(self, uid: Uid, name: str) -> None:
+        with suppress(CoterieError):
+            await self._world.read(uid, name)
+
+    async def _doubt(self) -> None:
+        """Damage a register that has just promised a ballot to somebody who is slow, and go on at lower ballots."""
+        rng, world = self._rng, self._world
+        if len(self._members()) < 3:
+            await self._propose(self._somebody(), tuple(rng.sample(self._nodes, 3)))
+        newest = world.witness.slots[SLOT].newest()
+        assert newest is not None
+        members = newest.config.members
+        outside = [world.processes[uid] for uid in self._nodes if uid not in members]
+        if newest.config.joint or len(members) < 3 or not outside:
+            return
+        slow = max(outside, key=self._patience)
+        fellow = min((world.processes[uid] for uid in members), key=self._patience)
+        reached, late = rng.sample([uid for uid in members if uid != fellow.uid], 2)
+        if not self._may_be_damaged(reached, world.witness):
+            return
+        slow.table.learn([newest])
+        slow.table.choose(newest)  # As it is told by whoever chose it.
+        slow.proposer._counter += rng.randrange(40)  # As after rounds that failed.
+        lost = world.network.drop(message(ConfigPrepare, sender=slow.uid, to=fellow.uid))
+        held = world.network.hold(message(ConfigPrepare, sender=slow.uid, to=late))
+        self._begin(self._propose(slow.uid, self._wish()))
+        await asyncio.sleep(0.02)
+        await self._restart(reached, damaged=True)
+        await asyncio.sleep(0.06)
+        with suppress(CoterieError):
+            for _ in range(2):
+                await fellow.call(lambda: fellow.proposer.confirm([SLOT]))
+            away = world.network.drop(message(ConfigPrepare, ConfigAccept, sender=fellow.uid, to=late))
+            wish = self._wish()
+            await fellow.call(lambda: fellow.proposer.join({SLOT: wish}))
+            away.remove()
+        held.release()
+        lost.remove()
+
+    @staticmethod
+    def _patience(process: Process) -> float:
+        return process.accounts._settings.round_timeout
+
+    async def _restart(self, uid: Uid, damaged: bool = False) -> None:
         """Restart a node; it may find its register damaged, if it is one of three and the last such one is whole."""
         world, rng = self._world, self._rng
         await world.crash(uid)
-        if rng.random() < 0.5 and self._may_be_damaged(uid, world.witness):
+        if (damaged or rng.random() < 0.3) and self._may_be_damaged(uid, world.witness):
             self._damaged = uid
             await world.damage(uid, SLOT)
         await self._start(uid)

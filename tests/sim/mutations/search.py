@@ -40,25 +40,25 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant(rules.promised_by_the_new_is_enough, "storm"),
-    Mutant(rules.plain_follows_any_joint, "storm"),
-    Mutant(rules.sync_is_skipped, "storm"),
-    Mutant(rules.found_plain_is_chosen, "storm"),
+    Mutant(rules.promised_by_the_new_is_enough, "siege"),
+    Mutant(rules.plain_follows_any_joint, "siege"),
+    Mutant(rules.sync_is_skipped, "siege"),
+    Mutant(rules.found_plain_is_chosen, "siege"),
     Mutant(rules.joint_is_replaced, "storm"),
     Mutant(rules.unknown_is_empty, "storm"),
     Mutant(rules.removed_member_forgets, "walk"),
-    Mutant(rules.healed_by_anything, "storm"),
+    Mutant(rules.healed_by_anything, "siege"),
     Mutant(rules.register_quorum_of_one, "storm"),
     Mutant(rules.epoch_is_a_number, "storm"),
-    Mutant(rules.accept_unfenced, "storm"),
-    Mutant(rules.ballots_without_epoch, "storm"),
-    Mutant(rules.list_unfenced, "storm"),
+    Mutant(rules.accept_unfenced, "siege"),
+    Mutant(rules.ballots_without_epoch, "siege"),
+    Mutant(rules.list_unfenced, "siege"),
     Mutant(rules.reads_need_no_agreement, "storm"),
     Mutant(rules.append_quorum_of_one, "walk"),
     Mutant(rules.give_up_by_slot, "walk"),
     Mutant(rules.held_before_fsync, "walk"),
-    Mutant(rules.answered_before_fsync, "storm"),
-    Mutant(rules.fsync_lies, "walk"),
+    Mutant(rules.answered_before_fsync, "siege"),
+    Mutant(rules.fsync_lies, "siege"),
 )
 
 
