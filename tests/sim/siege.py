@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.sim.invariants import Witness
 from tests.sim.loop import sim_loop
+from tests.sim.memory_store import MemoryStore
 from tests.sim.network import Weather, message
 from tests.sim.steps import SLOT, hint
 from tests.sim.storm import IMPATIENT
@@ -72,7 +73,11 @@ class Siege:
                 await self._trap()
             elif what < 0.09:
                 await self._doubt()
-            elif what < 0.25:
+            elif what < 0.12:
+                await self._rivals()
+            elif what < 0.13:
+                await self._blackout()
+            elif what < 0.27:
                 self._begin(self._propose(self._somebody(), self._wish()))
             elif what < 0.60:
                 self._operations += 1
@@ -160,15 +165,16 @@ class Siege:
         writer = rng.choice(members)
         others = [uid for uid in members if uid != writer]
         taps = [network.hold(message(AccountAccept, sender=writer, to=others))]
-        for uid in members:
-            if rng.random() < 0.35:
-                taps.append(network.drop(message(ConfigAccept, ConfigLearn, to=uid)))
-            if rng.random() < 0.35:
-                taps.append(network.drop(message(SyncState, AccountList, to=uid)))
+        lagging = {uid for uid in members if rng.random() < 0.35}
+        unheard = {uid for uid in members if rng.random() < 0.35}
+        if len(others) > 1 and rng.random() < 0.4:
+            lagging, unheard = {rng.choice(others)}, {writer}
+        taps.append(network.drop(message(ConfigAccept, ConfigLearn, to=lagging)))
+        taps.append(network.drop(message(SyncState, AccountList, to=unheard)))
         if others and rng.random() < 0.5:
             taps.insert(0, network.drop(message(AccountAccept, to=rng.choice(others))))
         self._operations += 1
-        name = f"{rng.randrange(1 + self._operations)}"
+        name = f"{rng.randrange(1 + self._operations)}" if rng.random() < 0.4 else f"new{self._operations}"
         self._begin(self._change(writer, name, str(self._operations)))
         await asyncio.sleep(0.02)
         process = self._world.processes[rng.choice((*others, writer, rng.choice(self._nodes)))]
@@ -192,11 +198,51 @@ class Siege:
         for tap in taps:
             tap.release()
         await asyncio.sleep(0.02)
+        if rng.random() < 0.5:
+            # Whoever wrote has been away, and comes back with what it has.
+            self._operations += 1
+            await self._change(rng.choice(self._members()), name, str(self._operations))
+            await self._propose(rng.choice(self._members()), (writer,))
         self._begin(self._read(rng.choice(self._members()), name))
 
     async def _read(self, uid: Uid, name: str) -> None:
         with suppress(CoterieError):
             await self._world.read(uid, name)
+
+    async def _rivals(self) -> None:
+        """Let one proposer reach only its new members, a second one go elsewhere, and the first one try again."""
+        rng, network = self._rng, self._world.network
+        members = self._members()
+        outside = [uid for uid in self._nodes if uid not in members]
+        if not outside:
+            return
+        one, two = rng.choice(outside), rng.choice(self._nodes)
+        process = self._world.processes[one]
+        wish = (one, *rng.sample(outside, rng.randrange(len(outside))))
+        wish = tuple(dict.fromkeys(wish))
+        lost = network.drop(message(ConfigAccept, sender=one, to=set(members)))
+        await self._propose(one, wish)
+        lost.remove()
+        away = network.drop(message(ConfigPrepare, ConfigAccept, ConfigLearn, sender=two, to=wish))
+        other = self._world.processes[two]
+        with suppress(CoterieError):
+            for _ in range(2):
+                await other.call(lambda: other.proposer.join({SLOT: self._wish()}))
+        away.remove()
+        unheard = network.drop(message(ConfigPrepare, sender=one, to=set(members)))
+        with suppress(CoterieError):
+            for _ in range(3):
+                await process.call(lambda: process.proposer.confirm([SLOT]))
+        unheard.remove()
+
+    async def _blackout(self) -> None:
+        """Cut everybody's power at once."""
+        for uid in self._nodes:
+            await self._world.crash(uid)
+        for uid in self._nodes:
+            await self._start(uid)
+        for uid in self._nodes:
+            self._tell(uid)
 
     async def _doubt(self) -> None:
         """Damage a register that has just promised a ballot to somebody who is slow, and go on at lower ballots."""
@@ -210,26 +256,39 @@ class Siege:
         if newest.config.joint or len(members) < 3 or not outside:
             return
         slow = max(outside, key=self._patience)
+        if self._patience(slow) < PATIENT.round_timeout:
+            await world.crash(slow.uid)
+            outside.remove(slow)
+            slow = await world.start(slow.uid, settings=PATIENT)
+            outside.append(slow)
+            await asyncio.sleep(0.06)
         fellow = min((world.processes[uid] for uid in members), key=self._patience)
         reached, late = rng.sample([uid for uid in members if uid != fellow.uid], 2)
         if not self._may_be_damaged(reached, world.witness):
+            with suppress(CoterieError):
+                await fellow.call(lambda: fellow.proposer.confirm([SLOT]))
+        if not self._may_be_damaged(reached, world.witness):
             return
+        others = [reached, *(one.uid for one in outside if one is not slow)]
+        with suppress(CoterieError):
+            for _ in range(2):
+                await fellow.call(lambda: fellow.proposer.confirm([SLOT]))
         slow.table.learn([newest])
         slow.table.choose(newest)  # As it is told by whoever chose it.
-        slow.proposer._counter += rng.randrange(40)  # As after rounds that failed.
+        slow.proposer._counter = fellow.proposer._counter + rng.randrange(40)  # As after rounds that failed.
         lost = world.network.drop(message(ConfigPrepare, sender=slow.uid, to=fellow.uid))
         held = world.network.hold(message(ConfigPrepare, sender=slow.uid, to=late))
         self._begin(self._propose(slow.uid, self._wish()))
         await asyncio.sleep(0.02)
         await self._restart(reached, damaged=True)
         await asyncio.sleep(0.06)
+        third = min((world.processes[uid] for uid in others), key=self._patience)
+        away = world.network.drop(message(ConfigPrepare, ConfigAccept, sender=third.uid, to=late))
         with suppress(CoterieError):
+            await fellow.call(lambda: fellow.proposer.confirm([SLOT]))
             for _ in range(2):
-                await fellow.call(lambda: fellow.proposer.confirm([SLOT]))
-            away = world.network.drop(message(ConfigPrepare, ConfigAccept, sender=fellow.uid, to=late))
-            wish = self._wish()
-            await fellow.call(lambda: fellow.proposer.join({SLOT: wish}))
-            away.remove()
+                await third.call(lambda: third.proposer.join({SLOT: self._wish()}))
+        away.remove()
         held.release()
         lost.remove()
 
@@ -272,5 +331,7 @@ async def siege(steps: int = 120) -> World:
     )
     nodes = tuple(Uid(f"n{number}") for number in range(rng.choice((4, 4, 5, 6))))
     async with World(replication_factor=1, loops=False, weather=weather, settings=IMPATIENT) as world:
+        slowest = rng.choice((0.003, 0.003, 0.01))
+        world.disks |= {uid: MemoryStore(rng, (0.0005, slowest)) for uid in nodes}
         await Siege(world, nodes).run(steps)
         return world

@@ -7,7 +7,7 @@ them row by row; `python -m tests.sim.mutations` lets the random walks look for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 from tests.sim.memory_store import MemoryStore
 from tests.sim.watched import NotingTx
 
+from coterie_client.history import History, Message
+from coterie_client.ordering import HoldBack
 from coterie_node.replication import acceptor
 from coterie_node.replication.accounts import Accounts, _Found
 from coterie_node.replication.append import Appender
@@ -25,6 +27,7 @@ from coterie_node.replication.ports import FIRST, NO_LIMIT_MS, RegisterDamaged, 
 from coterie_node.replication.proposer import Prepared, Proposer
 from coterie_node.replication.strays import Strays
 from coterie_node.replication.sync import Sync
+from coterie_protocol.client_api import MailItem
 from coterie_protocol.errors import StaleEpoch
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Version
@@ -310,3 +313,28 @@ async def _ahead(transact: Callable[[Callable[[Tx], Any]], Awaitable[Any]], func
     RUNNING.add(task)
     task.add_done_callback(RUNNING.discard)
     return await answer
+
+
+# --- what people see -------------------------------------------------------------------------------------------------
+
+
+def dedupe_left_out() -> AbstractContextManager[None]:
+    """Have a device take mail that it has saved already for new."""
+    real = History.save
+
+    def save(self: History, items: Iterable[MailItem]) -> list[Message]:
+        items = list(items)
+        real(self, items)
+        return [one for item in items if (one := self.get(item.sender, item.id)) is not None]
+
+    return replaced(History, "save", save)
+
+
+def shown_is_forgotten() -> AbstractContextManager[None]:
+    """Have a device not remember what it has shown when it starts again."""
+    return replaced(History, "mark_shown", lambda self, messages: None)
+
+
+def order_left_out() -> AbstractContextManager[None]:
+    """Have a device show mail as it comes."""
+    return replaced(HoldBack, "_gap", lambda self, sender, held, message: False)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.sim.inbox import inbox
 from tests.sim.loop import run
 from tests.sim.mutations import rules
 from tests.sim.mutations.rules import Mutation
@@ -23,7 +24,7 @@ from tests.sim.storm import storm
 from tests.sim.walk import walk
 
 Schedule = Callable[[], Coroutine[Any, Any, Any]]
-SCHEDULES: dict[str, Schedule] = {"walk": walk, "storm": storm, "siege": siege}
+SCHEDULES: dict[str, Schedule] = {"walk": walk, "storm": storm, "siege": siege, "inbox": inbox}
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,19 @@ MUTANTS = (
     Mutant(rules.removed_member_forgets, "walk"),
     Mutant(rules.healed_by_anything, "siege"),
     Mutant(rules.register_quorum_of_one, "storm"),
-    Mutant(rules.epoch_is_a_number, "storm"),
+    Mutant(rules.epoch_is_a_number, "siege"),
     Mutant(rules.accept_unfenced, "siege"),
     Mutant(rules.ballots_without_epoch, "siege"),
     Mutant(rules.list_unfenced, "siege"),
-    Mutant(rules.reads_need_no_agreement, "storm"),
+    Mutant(rules.reads_need_no_agreement, "siege"),
     Mutant(rules.append_quorum_of_one, "walk"),
     Mutant(rules.give_up_by_slot, "walk"),
     Mutant(rules.held_before_fsync, "walk"),
     Mutant(rules.answered_before_fsync, "siege"),
     Mutant(rules.fsync_lies, "siege"),
+    Mutant(rules.dedupe_left_out, "inbox"),
+    Mutant(rules.shown_is_forgotten, "inbox"),
+    Mutant(rules.order_left_out, "inbox"),
 )
 
 
