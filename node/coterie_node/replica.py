@@ -23,6 +23,7 @@ from .replication.offers import Offers
 from .replication.proposer import Proposer
 from .replication.recovery import Recovery
 from .replication.repair import Repair
+from .replication.returning import Returning
 from .replication.routing import Router
 from .replication.strays import Strays
 from .replication.sync import Sync
@@ -91,9 +92,10 @@ class Replica:
         )
         self.calendar = Calendar(self.table, peers, dispatcher, clock, settings)
         self._ageing = Ageing(self.table, store, peers, dispatcher, clock, self.calendar, self.appender, settings)
-        offers = Offers(self.table, store, peers, dispatcher, clock, self.arrivals, settings)
+        self.offers = offers = Offers(self.table, store, peers, dispatcher, clock, self.arrivals, settings)
         self.repair = Repair(self.table, store, peers, offers, dispatcher, tasks, clock, self.arrivals, settings)
         self.strays = Strays(self.table, store, peers, self.router.refresh, offers, clock, self.arrivals, settings)
+        self._returning = Returning(self.table, store, peers, self.strays, clock, candidates)
         proposer = Proposer(self._proposer_name, self.table, peers, self.members, settings.round_timeout)
         sync = Sync(self.table, self.members, self.accounts, self.repair, settings)
         self.handover = Handover(self.table, peers, self.driver, proposer, sync, clock, rng, settings)
@@ -102,9 +104,15 @@ class Replica:
         self.synced = False
         """The sync of the start is done, or had its time."""
 
-    async def start(self) -> None:
-        """Load what the disk says, take part in the ring, and begin the work that never ends."""
+    async def start(self, was_away: Callable[[str], None] | None = None) -> bool:
+        """Load what the disk says, take part in the ring, and begin the work that never ends.
+
+        After a long absence `was_away` is told what is waited for. False: the ring has gone on without this node, which
+        holds nothing any more and must return as a new one.
+        """
         self.table.load(await self._store.read(lambda tx: list(tx.slot_registers())))
+        if was_away is not None and await self._returning.run(was_away):
+            return False
         founding = self._membership.founded and self._me.position < 0
         if founding:
             ballot = Ballot(1, self._proposer_name)
@@ -118,6 +126,7 @@ class Replica:
         self._tasks.start(self.handover.run(), "handover")
         self._tasks.start(self._ageing.run(), "ageing")
         self._tasks.start(self.healing.run(), "healing")
+        return True
 
     async def sync(self) -> None:
         """Bring the own slots up to date after the start; returns after START_SYNC_SECONDS at the latest."""

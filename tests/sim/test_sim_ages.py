@@ -289,3 +289,105 @@ def test_a_member_whose_copy_differs_keeps_the_tombstone_everywhere(simulate: Si
             await until(lambda: held(world, record) == {})
 
     simulate(story())
+
+
+# --- a node that was away --------------------------------------------------------------------------------------------
+
+
+async def replaced_while_away(was_away: bool) -> None:
+    """n2 is replaced while it is away; a message that it has archived is deleted, and that is forgotten.
+
+    It also holds a message that only it has: the other that had acknowledged it is lost for good.
+    """
+    async with aged() as world:
+        await three(world)
+        await store(world, 1)
+        record = await store(world, 1, State.ARCHIVED)
+        await asyncio.sleep(1.0)
+        await world.crash(N2)
+        await world.start(N3)
+        await asyncio.sleep(SETTINGS.replace_after + 2.0)
+        await whole(world, 10.0)
+        await store(world, 1, State.DELETED)
+        await until(lambda: State.DELETED in held(world, record).values())
+        await asyncio.sleep(160.0)
+        assert held(world, record) == {N2: State.ARCHIVED}
+        own = world.message(N0, "ann", 2)
+        await world.disks[N2].transact(lambda tx: tx.merge([own]))
+        await world.start(N2, was_away=was_away)
+        await asyncio.sleep(5.0)
+        assert held(world, record) == {}
+        assert held(world, own) == dict.fromkeys((N0, N1, N3), State.PENDING)
+        assert N2 not in world.disks
+
+
+def test_a_node_that_was_replaced_brings_only_what_is_pending(simulate: Simulate) -> None:
+    """What is archived there may have been deleted and forgotten; what is pending cannot. Then it is empty."""
+    simulate(replaced_while_away(was_away=True))
+
+
+def test_a_node_that_does_not_ask_brings_deleted_messages_back(simulate: Simulate) -> None:
+    """The rule broken: it starts as after any restart."""
+    with pytest.raises(Violation, match="came back after its tombstone was dropped"):
+        simulate(replaced_while_away(was_away=False))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_ring_that_slept_a_winter_long_wakes_up_with_all_it_had(simulate: Simulate, seed: int) -> None:
+    """All nodes were away, so nothing was forgotten: they find that out from each other, and keep everything."""
+
+    async def story() -> None:
+        async with aged(slots=4) as world:
+            await three(world)
+            await world.start(N3)
+            await asyncio.sleep(2.0)
+            await whole(world, 10.0)
+            for number in range(8):
+                written = world.message(N0, f"user{number}", number, State.ARCHIVED)
+                await world.append(N0, written)
+            for uid in (N0, N1, N2, N3):
+                await world.crash(uid)
+            await asyncio.sleep(400.0)
+            await asyncio.gather(*(world.start(uid, was_away=True) for uid in (N3, N1, N0, N2)))
+            assert sorted(world.disks) == [N0, N1, N2, N3]
+            await whole(world, 10.0)
+
+    simulate(story(), seed)
+
+
+def test_a_node_that_wakes_up_alone_waits(simulate: Simulate) -> None:
+    """It cannot know whether the others went on: it takes no part and keeps what it has, until one of them is there."""
+
+    async def story() -> None:
+        async with aged() as world:
+            await three(world)
+            record = await store(world, 1, State.ARCHIVED)
+            for uid in (N0, N1, N2):
+                await world.crash(uid)
+            waking = asyncio.ensure_future(world.start(N2, was_away=True))
+            await asyncio.sleep(100.0)
+            assert not waking.done()
+            assert any("asks whether the ring went on" in line for line in world.log)
+            await world.start(N1)
+            await waking
+            assert held(world, record) == everywhere(State.ARCHIVED)
+
+    simulate(story())
+
+
+def test_a_member_that_could_not_be_replaced_goes_on_as_it_is(simulate: Simulate) -> None:
+    """There were only three nodes: the ring was awake, but its slots name n2 still, and nothing was forgotten."""
+
+    async def story() -> None:
+        async with aged() as world:
+            await three(world)
+            record = await store(world, 1, State.ARCHIVED)
+            await world.crash(N2)
+            await asyncio.sleep(1.0)
+            await store(world, 1, State.DELETED)
+            await asyncio.sleep(300.0)
+            await world.start(N2, was_away=True)
+            assert N2 in world.disks
+            await until(lambda: held(world, record) == {})
+
+    simulate(story())

@@ -34,6 +34,7 @@ from coterie_node.replication.offers import Offers
 from coterie_node.replication.ports import StoreError
 from coterie_node.replication.proposer import Proposer
 from coterie_node.replication.repair import Repair
+from coterie_node.replication.returning import Returning
 from coterie_node.replication.routing import Router
 from coterie_node.replication.settings import ReplicationSettings
 from coterie_node.replication.strays import Strays
@@ -134,6 +135,9 @@ class Process:
             self.clock,
             self.arrivals,
             settings,
+        )
+        self.returning = Returning(
+            self.table, self.store, self.peers, self.strays, self.clock, lambda: world.network.refs.values()
         )
         self.sync = Sync(self.table, self.members, self.accounts, self.repair, settings)
         self.handover = Handover(
@@ -246,8 +250,18 @@ class World:
 
     # --- nodes ---
 
-    async def start(self, uid: Uid, *, found: bool = False, settings: ReplicationSettings | None = None) -> Process:
-        """Start a node: on its disk if it has one, otherwise as a new one."""
+    async def start(
+        self,
+        uid: Uid,
+        *,
+        found: bool = False,
+        settings: ReplicationSettings | None = None,
+        was_away: bool = False,
+    ) -> Process:
+        """Start a node: on its disk if it has one, otherwise as a new one.
+
+        One that `was_away` for long asks first whether the ring went on without it; if so, its disk is emptied.
+        """
         assert uid not in self.processes
         disk = self.disks.setdefault(uid, MemoryStore(sim_loop().rng))
         self.positions.setdefault(uid, self._free_position(uid))
@@ -263,6 +277,9 @@ class World:
             ballot = Ballot(1, process.name)
             register = SlotRegister(ballot, ballot, Config(1, ballot, (), (uid,)))
             await process.call(lambda: process.members.found(ballot, register))
+        if was_away and await process.call(lambda: process.returning.run(self.log.append)):
+            await self.lose_disk(uid)
+            return process
         process.context.copy().run(self._start_loops, process)
         return process
 

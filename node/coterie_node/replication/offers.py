@@ -39,6 +39,8 @@ class Offers:
         self._arrivals = arrivals
         self.throttle = Throttle(clock, settings.bulk_bytes_per_second)
         """Everything in bulk that this node sends goes through it."""
+        self.closed = ""
+        """Why nothing may be offered any more; empty while it may."""
         self.bytes_sent = 0
         """Bytes of records offered since the start, for metrics."""
         handlers.on_request(Offer, self._take)
@@ -49,6 +51,8 @@ class Offers:
         Return the slot's configuration at that node, None when it knows none or when it changed between its answers.
         Raises Unavailable, or what the node answered.
         """
+        if self.closed:
+            raise Unavailable(self.closed)
         reply = await self._ask(uid, Offer(slot, [], tuple(versions)))
         known = reply.known
         lacking = [versions[index] for index in reply.lacking if index < len(versions)]

@@ -16,7 +16,7 @@ import structlog
 
 from coterie_protocol.errors import CoterieError
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.records import Record, Version
+from coterie_protocol.records import Record, State, Version
 from coterie_protocol.registers import Config, KnownConfig
 
 from .arrivals import Arrivals
@@ -75,6 +75,8 @@ class Strays:
         self._look_at = clock.now()
         self._looked = False
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self.only_pending: set[int] = set()
+        """Slots that went on while this node was away for too long: what is not pending goes without being offered."""
         self.given_up = 0
         """Records given up since the start, for metrics."""
         table.watch(self._changed)
@@ -196,7 +198,7 @@ class Strays:
                 lambda tx, after=after: tx.versions(slot, None, after, PAGE, NO_LIMIT_MS)  # type: ignore[misc]
             )
             if versions:
-                answers = await self._offer(slot, live, versions)
+                answers = await self._offer(slot, live, self._offered(slot, versions))
                 confirmed &= answers.keys()
                 if self._moved(known):
                     self._soon(slot)
@@ -206,6 +208,12 @@ class Strays:
             more = len(versions) == PAGE
         stray.told = (known.config.identity, frozenset(confirmed))
         return whole
+
+    def _offered(self, slot: int, versions: Sequence[Version]) -> Sequence[Version]:
+        """Leave out what must not come back: the members may have forgotten that it was deleted."""
+        if slot not in self.only_pending:
+            return versions
+        return [version for version in versions if version.state == State.PENDING]
 
     def _moved(self, known: KnownConfig) -> bool:
         newest = self._table.known(known.slot)
