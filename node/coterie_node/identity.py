@@ -6,7 +6,7 @@ The rules of founding (design: a ring is founded once, on purpose) are pure func
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -106,6 +106,16 @@ def put_membership(tx: Meta, membership: Membership | None) -> None:
     tx.put_meta("ring", None if membership is None else msgspec.msgpack.encode(membership))
     if membership is None:
         tx.put_meta("position", None)
+
+
+def become_new(tx: Meta) -> None:
+    """Give up uid and position, and keep the ring and where its nodes are: the next start makes a new node of it."""
+    ring = tx.meta("ring")
+    if ring is not None:
+        membership = msgspec.msgpack.decode(ring, type=Membership)
+        put_membership(tx, replace(membership, founded=False))
+    for key in ("uid", "position", "alive"):
+        tx.put_meta(key, None)
 
 
 def put_position(tx: Meta, position: int) -> None:

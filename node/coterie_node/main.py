@@ -20,7 +20,7 @@ from . import recover as recovering
 from .config import ConfigError, NodeConfig
 from .identity import WrongRing
 from .listening import ListenError
-from .node import Node, without_founding
+from .node import Ending, Node, begin_anew, without_founding
 from .store.errors import StoreError
 from .version import VERSION
 
@@ -68,19 +68,22 @@ def run(config: NodeConfig) -> int:
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             try:
-                again = uvloop.run(_serve(config))
+                ending = uvloop.run(_serve(config))
+                if ending is Ending.OUTLIVED:
+                    asyncio.run(begin_anew(config))
             except (ConfigError, StoreError, ListenError, WrongRing, OSError) as error:
                 print(f"coterie-node: {error}", file=sys.stderr, flush=True)
                 return FAILED
-            if not again:
+            if ending is None:
                 return 0
             config = without_founding(config)
-            _forget(config)
+            if ending is Ending.GAVE_UP:
+                _forget(config)
     return 0
 
 
-async def _serve(config: NodeConfig) -> bool:
-    """Run one node; return whether another is to start in its place, on an emptied data directory."""
+async def _serve(config: NodeConfig) -> Ending | None:
+    """Run one node until it is told to stop; otherwise return why another is to start in its place."""
     node = Node(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -99,7 +102,7 @@ async def _serve(config: NodeConfig) -> bool:
             task.cancel()
         await asyncio.gather(told, starting, return_exceptions=True)
         await node.stop()
-    return node.gave_up and not stop.is_set()
+    return None if stop.is_set() else node.ending
 
 
 async def _run(node: Node) -> None:

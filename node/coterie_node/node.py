@@ -13,6 +13,8 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +26,7 @@ from coterie_protocol.frames import PEER_VERSION_HIGH, PEER_VERSION_LOW
 from coterie_protocol.identifiers import DEFAULT_SLOTS, Uid, uid_of
 from coterie_protocol.nodes import NodeRef, PeerHello
 
+from . import absence
 from . import identity as identities
 from .admin_view import LateView
 from .api.admin import admin_app
@@ -46,6 +49,7 @@ from .version import VERSION
 if TYPE_CHECKING:
     from .config import Address, NodeConfig
     from .replication.ports import Tx
+    from .store.tx import Transaction
 
 log = structlog.get_logger()
 
@@ -74,14 +78,27 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+class Ending(Enum):
+    """Why a node wants to stop."""
+
+    GAVE_UP = "gave up"
+    """It gave its empty ring up, to start anew and join another."""
+    OUTLIVED = "outlived"
+    """The ring went on without it: it is to return as a new node."""
+    CUT_OFF = "cut off"
+    """It was cut off from its ring for too long: it is to start again, and to ask what became of the ring."""
+
+
 class Node:
-    """Starts and stops everything. `gave_up` says that the node gave its empty ring up and should start anew.
+    """Starts and stops everything. `ending` says why it wants to stop, if it does.
 
     Raises ConfigError when the ring's secret is needed and cannot be read.
     """
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
+        self._safe = config.tombstone_ttl - config.message_ttl
+        """Seconds that the node may be away and go on as if nothing had been."""
         self._clock = SystemClock()
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311  (jitter, not secrets)
         self._boot = secrets.token_hex(16)
@@ -102,7 +119,11 @@ class Node:
         self._store: Store
         self.stopped = asyncio.Event()
         """Set when the node itself wants to stop."""
-        self.gave_up = False
+        self.ending: Ending | None = None
+        self._away = ""
+        """How long the node was away, if that was too long."""
+        self._returning = ""
+        """What it still has to find out because of that."""
 
     async def start(self) -> None:
         """Start the node; returns when it takes clients. Raises StoreError, ListenError, WrongRing."""
@@ -144,12 +165,13 @@ class Node:
     async def _identify(self) -> None:
         config = self._config
 
-        def load(tx: Tx) -> tuple[Identity, list[NodeRef], int]:
+        def load(tx: Tx) -> tuple[Identity, list[NodeRef], int, str]:
             found = identities.load(tx, lambda: uid_of(secrets.token_bytes(16)))
-            incarnation = identities.next_incarnation(tx, self._clock.wall_ms())
-            return found, identities.remembered(tx), incarnation
+            wall_ms = self._clock.wall_ms()
+            incarnation = identities.next_incarnation(tx, wall_ms)
+            return found, identities.remembered(tx), incarnation, absence.long_away(tx, wall_ms, self._safe)
 
-        identity, self._remembered, incarnation = await self._store.transact(load)
+        identity, self._remembered, incarnation, self._away = await self._store.transact(load)
         beginning = identities.begin(
             identity,
             found=config.founds,
@@ -294,6 +316,7 @@ class Node:
             synced=lambda: replica.synced,
             store_fault=lambda: str(self._store.failure or ""),
             waiting_for=lambda: self._waiting,
+            returning=lambda: self._returning,
         )
         full = View(
             replica.driver,
@@ -308,11 +331,29 @@ class Node:
         )
         full.register(self._dispatcher)
         view.become(full)
-        await replica.start()
+        if not await replica.start(self._say_returning if self._away else None):
+            log.warning("the ring went on without this node: it empties itself and returns as a new one")
+            self._end(Ending.OUTLIVED)
+            return
+        self._returning = ""
+        watch = absence.Watch(replica, self._store, self._clock, self._safe, partial(self._end, Ending.CUT_OFF))
+        self._links.watch(lambda _, alive: watch.peer(alive))
+        self._tasks.start(watch.run(), "stay in touch")
         edge.begin()
         await self._listen(edge.app, config.listen_client, "client")
         await replica.sync()
         log.info("ready", name=self._me.name, position=replica.driver.me.position)
+
+    def _say_returning(self, what: str) -> None:
+        """Say what a node that was away for too long waits for; in the log when that has changed."""
+        returning = f"was away {self._away}: {what}"
+        if returning != self._returning:
+            self._returning = returning
+            log.warning("was away for too long", what=returning)
+
+    def _end(self, ending: Ending) -> None:
+        self.ending = ending
+        self.stopped.set()
 
     # --- What the rooms ask ---
 
@@ -375,8 +416,7 @@ class Node:
                 log.error("another ring", what=identities.stranger(ring, hello))
         elif decided is Meeting.GIVE_UP:
             log.warning("gives its empty ring up to join another", ring_uid=hello.ring_uid)
-            self.gave_up = True
-            self.stopped.set()
+            self._end(Ending.GAVE_UP)
 
     async def _listen(self, app: web.Application, address: Address, what: str) -> int:
         port = Port(app, address, f"the {what} API", f"--listen-{what}")
@@ -395,3 +435,17 @@ class Node:
 def without_founding(config: NodeConfig) -> NodeConfig:
     """Return the settings for a node that has given its ring up: it founds no other."""
     return replace(config, found=False, founder="")
+
+
+async def begin_anew(config: NodeConfig) -> None:
+    """Make a new node of the data directory of one that the ring has outlived. It must not run. Raises StoreError."""
+
+    def begin(tx: Transaction) -> None:
+        tx.forget_everything()
+        identities.become_new(tx)
+
+    store = await Store.open(config.data_dir)
+    try:
+        await store.transact(begin)
+    finally:
+        await store.close()

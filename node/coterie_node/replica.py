@@ -128,6 +128,11 @@ class Replica:
         self._tasks.start(self.healing.run(), "healing")
         return True
 
+    def in_touch(self) -> bool:
+        """Say whether this node hears a majority of some slot's members, or is a member of none."""
+        own = [slot for slot in self.table.own_slots() if self.table.member_of(slot)]
+        return not own or any(self.calendar.time_ms(slot) is not None for slot in own)
+
     async def sync(self) -> None:
         """Bring the own slots up to date after the start; returns after START_SYNC_SECONDS at the latest."""
         try:

@@ -68,4 +68,6 @@ class Facts:
     store_fault: Callable[[], str]
     """Why the store cannot be written; empty while it can."""
     waiting_for: Callable[[], str]
+    returning: Callable[[], str] = str
+    """Return what a node that was away for too long still has to find out; empty otherwise."""
     """What a node that has joined no circle yet waits for."""

@@ -77,6 +77,8 @@ class View:
 
     def _state(self) -> tuple[str, list[str]]:
         me, factor = self._ring.me, self._table.replication_factor
+        if returning := self._facts.returning():
+            return "joining", [returning]
         members = self._own_configs()
         if me.leaving:
             if members:

@@ -23,3 +23,17 @@ class Transaction(RegisterTx, AgeTx):
             self._connection.execute(
                 "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
             )
+
+    def forget_everything(self) -> None:
+        """Delete all registers, accounts and records; meta values and the mark stay.
+
+        Only for a node that takes another uid with it: as the same one it would break its promises.
+        """
+        self._write()
+        for table in ("slot_registers", "accounts", "records", "damaged_records"):
+            self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - no data in it
+        for slot, count in self._tally.counts().items():
+            self.changes.counts[slot] = self.changes.counts.get(slot, 0) - count
+            self.changes.stale.add(slot)
+        for slot, count in self._tally.accounts().items():
+            self.changes.accounts[slot] = self.changes.accounts.get(slot, 0) - count
