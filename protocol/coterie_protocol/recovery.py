@@ -31,6 +31,8 @@ class SlotFact(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """It holds a sound register of the slot."""
     accounts: int
     records: int
+    damaged: bool
+    """Its own register fails its checksum: it abstains (rule 15)."""
 
 
 class RecoveryFacts(msgspec.Struct, array_like=True, frozen=True, tag=131):

@@ -52,6 +52,23 @@ async def log_in(ring: Ring, one: Person, patience: float = 30.0) -> None:
     save_session(one.settings.session_file, one.session)
 
 
+async def doomed(
+    ring: Ring, people: list[Person], slots: dict[int, set[str]]
+) -> tuple[tuple[Node, Node], set[str], list[Person], list[Person]]:
+    """Choose two nodes that are the majority of somebody's slot, and not of somebody else's.
+
+    Return them, their uids, whose slot loses its majority with them, and whose does not.
+    """
+    uids = {node.name: await asyncio.to_thread(uid_of, node) for node in ring.nodes}
+    for one in ring.nodes:
+        for two in ring.nodes:
+            gone = {uids[one.name], uids[two.name]}
+            struck = [who for who in people if len(slots[slot_of_name(who.name, DEFAULT_SLOTS)] & gone) == 2]
+            if one is not two and struck and len(struck) < len(people):
+                return (one, two), gone, struck, [who for who in people if who not in struck]
+    raise AssertionError("no two nodes hold somebody's majority; register more people")
+
+
 @pytest.mark.timeout(240)
 async def test_two_of_three_disks_are_lost_for_good(make_ring: MakeRing, tmp_path: Path) -> None:
     ring = make_ring(5, COTERIE_NODE_REPLACE_AFTER="30")
@@ -59,21 +76,7 @@ async def test_two_of_three_disks_are_lost_for_good(make_ring: MakeRing, tmp_pat
     before = await ring.ready()
     people = [await person(ring, tmp_path, f"user{number}") for number in range(PEOPLE)]
     slots = await asyncio.to_thread(members_by_slot, ring)
-
-    # Two nodes whose loss takes the majority of somebody's slot, and leaves somebody else's slot alone.
-    def fate(name: str, gone: set[str]) -> int:
-        return len(slots[slot_of_name(name, DEFAULT_SLOTS)] & gone)
-
-    uids = {node.name: await asyncio.to_thread(uid_of, node) for node in ring.nodes}
-    pairs = [(one, two) for one in ring.nodes for two in ring.nodes if one.name < two.name]
-    lost = next(
-        pair
-        for pair in pairs
-        if {1, 2} <= {min(fate(one.name, {uids[node.name] for node in pair}), 2) or 1 for one in people}
-    )
-    gone = {uids[node.name] for node in lost}
-    struck = [one for one in people if fate(one.name, gone) == 2]
-    spared = [one for one in people if fate(one.name, gone) < 2]
+    lost, gone, struck, spared = await doomed(ring, people, slots)
     sender, reader = spared[0], struck[0]
 
     assert "nothing to recover" in await asyncio.to_thread(recover, ring)
@@ -117,3 +120,48 @@ async def test_two_of_three_disks_are_lost_for_good(make_ring: MakeRing, tmp_pat
     for one in people:
         if one is not reader:
             assert await read_all(one, 1, 30.0) == ["kept"]
+
+
+@pytest.mark.timeout(240)
+async def test_who_was_given_up_and_comes_back_brings_its_messages_and_no_second_history(
+    make_ring: MakeRing, tmp_path: Path
+) -> None:
+    ring = make_ring(5, COTERIE_NODE_REPLACE_AFTER="20")
+    ring.start()
+    await ring.ready()
+    people = [await person(ring, tmp_path, f"user{number}") for number in range(PEOPLE)]
+    slots = await asyncio.to_thread(members_by_slot, ring)
+    lost, gone, struck, spared = await doomed(ring, people, slots)
+    reader = struck[0]
+    uids = {await asyncio.to_thread(uid_of, node): node for node in ring.nodes}
+    third = uids[(slots[slot_of_name(reader.name, DEFAULT_SLOTS)] - gone).pop()]
+
+    # What only the two that are going to be lost have confirmed: a login, and a message.
+    async with spared[0].online() as client:
+        await client.sender.send(reader.name, "everywhere")
+        third.kill()
+        await log_in(ring, reader)
+        await client.sender.send(reader.name, "with the lost")
+        third.start()
+        for node in lost:
+            node.kill()
+    at_the_lost = reader.session.epoch
+    everyone, ring.nodes = ring.nodes, [node for node in ring.nodes if node not in lost]
+    # The third one started alone: it has nobody to compare with, and says `syncing` until the loss is accepted.
+    await ring.until(lambda found: sum(member.state in ("ready", "syncing") for member in found.members) == 3, 20.0)
+    await asyncio.to_thread(lambda: recover(ring, "--accept-loss", "--yes"))
+    await ring.until(lambda found: not found.slots_unowned and not found.slots_forming, 30.0)
+    await log_in(ring, reader)
+    after = reader.session.epoch
+
+    ring.nodes = everyone
+    for node in lost:
+        node.start()
+    for node in lost:
+        await node.logs("begun anew without this node", 20.0)
+    await ring.until(whole(5), 90.0)
+    await log_in(ring, reader)
+    # The history that went on goes on, whoever acts now; the login of the lost is passed over, or was known before.
+    assert at_the_lost <= after + 1
+    assert reader.session.epoch == after + 1
+    assert sorted(await read_all(reader, 2, 30.0)) == ["everywhere", "with the lost"]

@@ -148,6 +148,9 @@ class _Transaction:
         self._write(write)
         return count
 
+    def scrub(self, after: int, limit: int) -> int:
+        return 0  # Nothing here decays by itself.
+
     def insert(self, record: Record) -> Record | None:
         held = self.record(record.key)
         if held is None:

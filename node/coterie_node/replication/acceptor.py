@@ -92,12 +92,24 @@ def config_learn(tx: Tx, items: Sequence[KnownConfig]) -> list[KnownConfig]:
         held, floor = _held(tx, item.slot)
         if item.ballot < floor:
             continue
-        if item.ballot > held.accepted and (held.config is None or item.config.epoch >= held.config.epoch):
+        if _is_news(item, held):
             promised = max(held.promised, item.ballot)
             _leave_generation(tx, item.slot, held, item)
             tx.put_slot_register(item.slot, SlotRegister(promised, item.ballot, item.config))
             news.append(item)
     return news
+
+
+def _is_news(item: KnownConfig, held: SlotRegister) -> bool:
+    """Say whether a chosen configuration goes beyond a register.
+
+    A later generation does at any ballot: two lost members that returned together may have gone on counting.
+    """
+    if held.config is None:
+        return item.ballot > held.accepted
+    if item.config.generation > held.config.generation:
+        return True
+    return item.ballot > held.accepted and item.config.epoch >= held.config.epoch
 
 
 def register_of(known: KnownConfig) -> SlotRegister:

@@ -120,6 +120,13 @@ class Tx(Protocol):
         ...
 
     # --- mailbox records ---
+    def scrub(self, after: int, limit: int) -> int:
+        """Read some records after a cursor, so that damage is found which nobody asks for; return the next cursor.
+
+        0 is the beginning, and what is returned at the end. A damaged record counts as not held from then on.
+        """
+        ...
+
     def insert(self, record: Record) -> Record | None:
         """Write a record unless its key is held: then change nothing and return the held one."""
         ...

@@ -33,7 +33,7 @@ from coterie_protocol.recovery import (
     RecoveryQuery,
     SlotFact,
 )
-from coterie_protocol.registers import AccountPromise, AccountPromises, ConfigLearn
+from coterie_protocol.registers import AccountPromise, AccountPromises, Ballot, Config, ConfigLearn, KnownConfig
 
 from . import acceptor
 from .configuration import SlotTable
@@ -201,14 +201,14 @@ class Recovery:
             self._reserve(message.run)
         slots = range(message.first, min(message.first + PAGE, self._table.slots))
 
-        def look(tx: Tx) -> list[tuple[int, bool, int, int]]:
+        def look(tx: Tx) -> list[tuple[int, bool, int, int, bool]]:
             return [(slot, *_held(tx, slot)) for slot in slots]
 
         found = await self._read(look)
         items = [
-            SlotFact(slot, known, own, accounts, records)
-            for slot, own, accounts, records in found
-            if (known := self._table.known(slot)) is not None or own or accounts or records
+            SlotFact(slot, known, own, accounts, records, damaged)
+            for slot, own, accounts, records, damaged in found
+            if (known := self._table.known(slot)) is not None or own or accounts or records or damaged
         ]
         return RecoveryFacts(items, slots.stop if slots.stop < self._table.slots else -1)
 
@@ -224,8 +224,7 @@ class Recovery:
     async def _keep(self, _: Uid, message: RecoveryKeep) -> RecoveryKept:
         self._reserve(message.run)
         results = [await self._keep_one(item) for item in message.items]
-        done = {kept.slot for kept in results if not kept.error}
-        news = [item.known for item in message.items if item.known.slot in done]
+        news = [known for _, known in results if known is not None]
         for known in news:
             self._table.stored(known)
             self._table.choose(known)
@@ -239,18 +238,18 @@ class Recovery:
             for uid in message.tell:
                 if uid != self._peers.me:
                     self._peers.send(uid, ConfigLearn(news))
-        return RecoveryKept(results)
+        return RecoveryKept([kept for kept, _ in results])
 
-    async def _keep_one(self, item: Keep) -> Kept:
+    async def _keep_one(self, item: Keep) -> tuple[Kept, KnownConfig | None]:
         slot = item.known.slot
         try:
             others: dict[str, AccountPromise] = {}
             for uid in item.sources:
                 await self._collect(slot, uid, others)
-            accounts, records, damaged = await self._store.transact(lambda tx: _begin(tx, item, others))
+            known, kept = await self._store.transact(lambda tx: _begin(tx, item, dict(others)))
         except (CoterieError, StoreError) as error:
-            return Kept(slot, 0, 0, [], error.detail if isinstance(error, CoterieError) else str(error))
-        return Kept(slot, accounts, records, damaged, "")
+            return Kept(slot, 0, 0, [], error.detail if isinstance(error, CoterieError) else str(error)), None
+        return kept, known
 
     async def _collect(self, slot: int, uid: Uid, others: dict[str, AccountPromise]) -> None:
         """Add what another survivor has accepted of a slot's accounts, where it is further."""
@@ -273,13 +272,14 @@ class Recovery:
             raise CoterieError(f"the store cannot be read: {error}", code=ErrorCode.UNAVAILABLE) from error
 
 
-def _held(tx: Tx, slot: int) -> tuple[bool, int, int]:
-    """Return (whether the own register is sound, accounts, records)."""
+def _held(tx: Tx, slot: int) -> tuple[bool, int, int, bool]:
+    """Return (whether the own register holds a configuration, accounts, records, whether it is damaged)."""
+    accounts, records = tx.account_count(slot), tx.record_count(slot)
     try:
         register = tx.slot_register(slot)
     except RegisterDamaged:
-        register = None
-    return (register is not None and register.config is not None, tx.account_count(slot), tx.record_count(slot))
+        return False, accounts, records, True
+    return register is not None and register.config is not None, accounts, records, False
 
 
 def _promise(tx: Tx, slot: int, name: str) -> AccountPromise | None:
@@ -290,8 +290,8 @@ def _promise(tx: Tx, slot: int, name: str) -> AccountPromise | None:
     return None if held is None else AccountPromise(name, held.promised, held.accepted, held.value)
 
 
-def _begin(tx: Tx, item: Keep, others: dict[str, AccountPromise]) -> tuple[int, int, list[str]]:
-    """Begin a slot anew, all at once; return (accounts, records, names that were damaged and are given up).
+def _begin(tx: Tx, item: Keep, others: dict[str, AccountPromise]) -> tuple[KnownConfig, Kept]:
+    """Begin a slot anew, all at once; return the configuration with which it has begun, and what is kept.
 
     Raises CoterieError when this node knows a newer configuration than the one that was judged.
     """
@@ -304,8 +304,11 @@ def _begin(tx: Tx, item: Keep, others: dict[str, AccountPromise]) -> tuple[int, 
     if register is not None and register.config is not None:
         newest = item.newest
         ahead = newest is None or (register.config.epoch, register.accepted) > (newest.config.epoch, newest.ballot)
-        if ahead or register.promised >= known.ballot:
+        if ahead:
             raise CoterieError("the slot has moved on meanwhile; look again", code=ErrorCode.BUSY)
+        if register.promised >= known.ballot:
+            # Proposers that know of a slot of this generation already count from there for all slots.
+            known = _above(known, register.promised.counter)
     # First the configuration: a damaged account's floor is reckoned from a readable one.
     tx.put_slot_register(slot, acceptor.register_of(known))
     damaged = []
@@ -319,7 +322,13 @@ def _begin(tx: Tx, item: Keep, others: dict[str, AccountPromise]) -> tuple[int, 
             tx.put_account(slot, name, acceptor.account_of(other))
     for name, other in others.items():
         tx.put_account(slot, name, acceptor.account_of(other))
-    return tx.account_count(slot), tx.record_count(slot), damaged
+    return known, Kept(slot, tx.account_count(slot), tx.record_count(slot), damaged, "")
+
+
+def _above(known: KnownConfig, counter: int) -> KnownConfig:
+    """Return the same beginning at a ballot above a counter."""
+    ballot = Ballot(counter + 1, known.ballot.proposer)
+    return KnownConfig(known.slot, ballot, Config(known.config.epoch, ballot, (), known.config.new))
 
 
 def _names(tx: Tx, slot: int) -> list[str]:

@@ -23,7 +23,7 @@ class SlotPlan:
     newest: KnownConfig | None
     """The newest configuration that anybody alive knows."""
     lost: tuple[Uid, ...]
-    """Its members that are not alive."""
+    """Its members that are not alive, or whose register of it is damaged."""
     keeper: Uid
     """Who begins it anew."""
     sources: tuple[Uid, ...]
@@ -34,14 +34,20 @@ class SlotPlan:
 
 
 def stuck_slots(facts: Facts, slots: int) -> list[int]:
-    """Return the slots whose newest known configuration has no quorum among the living, or that nobody knows."""
-    alive = frozenset(facts)
+    """Return the slots whose newest known configuration has no quorum among the living, or that nobody knows.
+
+    Whose register is damaged is alive and yet no voter: where the others are no quorum without it, it cannot be healed.
+    """
     found = []
     for slot in range(slots):
         newest = _newest(facts, slot)
-        if newest is None or not newest.config.quorum(alive):
+        if newest is None or not newest.config.quorum(_voters(facts, slot)):
             found.append(slot)
     return found
+
+
+def _voters(facts: Facts, slot: int) -> frozenset[Uid]:
+    return frozenset(uid for uid, held in facts.items() if slot not in held or not held[slot].damaged)
 
 
 def plan(facts: Facts, stuck: Sequence[int], suggested: Mapping[int, tuple[Uid, ...]]) -> list[SlotPlan]:
@@ -69,7 +75,7 @@ def _plan(facts: Facts, slot: int, suggested: tuple[Uid, ...]) -> SlotPlan:
     return SlotPlan(
         slot,
         newest,
-        tuple(uid for uid in members if uid not in facts),
+        tuple(uid for uid in members if uid not in _voters(facts, slot)),
         keeper,
         tuple(sources),
         0 if held is None else held.accounts,

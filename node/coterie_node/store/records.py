@@ -1,8 +1,8 @@
 """Mailbox records: the one rule by which they merge, on disk.
 
-Which functions read bodies, and so find a record that fails its checksum: insert, record, pending, archive_page. Such
-a record is put aside (`damaged_records`) and counts as not held from then on, so that the digests differ and repair
-brings it back.
+Which functions read bodies, and so find a record that fails its checksum: insert, record, pending, archive_page and
+scrub. Such a record is put aside (`damaged_records`) and counts as not held from then on, so that the digests differ
+and repair brings it back.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from .rows import (
 from .tally import add_counts
 
 _RECORD = f"SELECT {CHECKED_COLUMNS} FROM records WHERE slot = ? AND hash = ?"  # noqa: S608 - no data in it
+_SCRUB = f"SELECT seq, {CHECKED_COLUMNS} FROM records WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no data in it
 _PENDING = (
     f"SELECT {CHECKED_COLUMNS} FROM records INDEXED BY records_pending"  # noqa: S608 - no data in it
     " WHERE slot = ? AND owner = ? AND state = 0 AND (stored_at, hash) > (?, ?) ORDER BY stored_at, hash"
@@ -202,6 +203,12 @@ class RecordTx(BaseTx):
                 self.put_aside(place)
             else:
                 self._damaged(place)
+
+    def scrub(self, after: int, limit: int) -> int:
+        """Read some rows after a row's number, and put damaged ones aside; return the last one's, 0 at the end."""
+        rows = self._connection.execute(_SCRUB, (after, limit)).fetchall()
+        self._found_damaged([(row[1], row[-2]) for row in rows if checked(row[1:]) is None])
+        return int(rows[-1][0]) if len(rows) == limit else 0
 
     # --- reading ---
     def record(self, key: RecordKey) -> Record | None:

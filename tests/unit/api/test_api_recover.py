@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.unit.api.town import SLOTS, Place, mail
 
-from coterie_node.replication.acceptor import account_read, config_learn
+from coterie_node.replication.acceptor import account_read, config_accept, config_learn, config_prepare
 from coterie_node.store.store import DATABASE_NAME
 from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch
 from coterie_protocol.identifiers import Uid
@@ -21,6 +21,7 @@ from coterie_protocol.registers import (
     AccountRegister,
     Ballot,
     Config,
+    KnownConfig,
     SlotRegister,
 )
 
@@ -83,10 +84,17 @@ async def test_a_lost_majority_is_gone_on_without_once_it_is_accepted(town: list
 async def test_who_comes_back_too_late_puts_its_accounts_aside(town: list[Place]) -> None:
     await registered(town)
     town[2].up = town[3].up = False
+    # A proposer may be counting from there already, and so may those that were lost.
+    high = Ballot((1 << 32) + 5, "z")
+    await town[1].store.transact(lambda tx: config_prepare(tx, [(3, high)]))
+    await town[2].store.transact(lambda tx: config_prepare(tx, [(3, high)]))
+    await town[2].store.transact(lambda tx: config_accept(tx, [KnownConfig(3, high, _state(town[2], 3)[2])]))
     await town[1].view.recover(town[1].ring_uid)
     known = town[1].table.own(3)
     assert known is not None
+    assert known.config.generation == 1
     lost = town[2]
+    known = KnownConfig(3, Ballot(high.counter - 1, "a"), known.config)
     assert await lost.store.transact(lambda tx: config_learn(tx, [known])) == [known]
     assert await lost.store.read(lambda tx: tx.account(3, "bob")) is None
     aside = await lost.store.read(lambda tx: tx.meta("aside/3/3"))
@@ -130,6 +138,42 @@ async def test_a_damaged_only_copy_is_named(town: list[Place], tmp_path: Path) -
     damaged = next(one for one in report.slots if one.slot == 3)
     assert (damaged.keeper, damaged.state, damaged.given_up) == (town[1].uid, "recovered", ["bob"])
     assert await town[1].store.read(lambda tx: tx.damaged_registers([3])) == []
+
+
+async def test_a_joint_configuration_whose_new_members_died_is_gone_back_from(town: list[Place]) -> None:
+    await registered(town)
+    old, new = tuple(Uid(one.uid) for one in town[:2]), tuple(Uid(one.uid) for one in town[2:])
+    ballot = Ballot(7, "x")
+    joint = KnownConfig(0, ballot, Config(4, ballot, old, new))
+    for place in town[:2]:
+        await place.store.transact(lambda tx: tx.put_slot_register(0, SlotRegister(ballot, ballot, joint.config)))
+        place.table.stored(joint)
+    newer = AccountRegister(ACCOUNT_ZERO, AccountBallot(4, 2, "x"), b"under the joint one")
+    await town[1].store.transact(lambda tx: tx.put_account(0, "bob", newer))
+    town[2].up = town[3].up = False
+    report = await town[1].view.recover(town[1].ring_uid)
+    one = next(one for one in report.slots if one.slot == 0)
+    assert (one.keeper, one.state, one.epoch, one.lost) == (town[0].uid, "recovered", 4, list(new))
+    # The keeper has what the other old member had accepted since.
+    assert await town[0].store.read(lambda tx: tx.account(0, "bob")) == newer
+
+
+async def test_two_damaged_registers_of_three_are_a_lost_majority(town: list[Place], tmp_path: Path) -> None:
+    await registered(town)
+    for number in (1, 2):
+        connection = sqlite3.connect(tmp_path / f"node-{number}" / DATABASE_NAME, timeout=10)
+        with connection:
+            connection.execute("UPDATE slot_registers SET register = x'00' WHERE slot = 1")
+        connection.close()
+    report = await town[3].view.recover(town[3].ring_uid)
+    assert [(one.slot, one.keeper, one.lost) for one in report.slots] == [
+        (1, town[0].uid, [town[1].uid, town[2].uid]),
+    ]
+    known = town[0].table.own(1)
+    assert known is not None
+    # Told of it, a damaged register is whole again: the new ballot is above every mark.
+    await town[1].store.transact(lambda tx: config_learn(tx, [known]))
+    assert await town[1].store.read(lambda tx: tx.damaged_registers([1])) == []
 
 
 def _state(place: Place, slot: int) -> tuple[Ballot, Ballot, Config]:

@@ -168,3 +168,18 @@ async def test_damaged_registers_are_listed_once_found_until_they_are_written_ag
     await again.transact(lambda tx: tx.put_slot_register(3, SLOT_REGISTER))
     assert await again.read(lambda tx: tx.damaged_registers()) == []
     await again.close()
+
+
+async def test_a_scrub_finds_damage_that_nobody_asks_for(held: Store, damage: Damage) -> None:
+    reported = asyncio.Event()
+    held.watchers.damage.append(lambda _: reported.set())
+    damage(_body("body = CAST('Precious' AS BLOB)"))
+    assert await held.read(lambda tx: tx.record_count(3)) == 2
+    after, rounds = 0, 0
+    while not rounds or after:
+        after = await held.read(lambda tx, after=after: tx.scrub(after, 1))  # type: ignore[misc]
+        rounds += 1
+    assert rounds == 3
+    await asyncio.wait_for(reported.wait(), 10)
+    assert await held.read(lambda tx: tx.record_count(3)) == 1
+    assert await held.read(lambda tx: tx.record(OTHER.key)) == OTHER
