@@ -3,16 +3,18 @@
 What is added while a request is under way goes into the next one, so many messages cost few requests. A copy that
 cannot be written now stays known as unarchived on this device and pending in the mailbox, so nothing is lost by giving
 up: it is offered again later.
+
+A full archive takes no copies, but must not block mail: the messages are saved here, so they are acknowledged without.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from coterie_protocol.client_api import Archive
-from coterie_protocol.errors import CoterieError
+from coterie_protocol.client_api import Archive, Discard
+from coterie_protocol.errors import CoterieError, ErrorCode
 
 from .errors import ClientError, Unavailable, translate
 
@@ -36,6 +38,9 @@ class Archiver:
         self._task: asyncio.Task[None] | None = None
         self.failure: ClientError | None = None
         """Why the last write did not succeed; None after one that did."""
+        self.on_full: Callable[[ClientError], None] | None = None
+        """Hears once that the archive is full: what comes is acknowledged without a copy."""
+        self._full = False
 
     def add(self, items: Iterable[Item]) -> None:
         """Archive these; they must be saved on this device already."""
@@ -60,7 +65,7 @@ class Archiver:
         while self._queue:
             batch = _first_batch(self._queue)
             try:
-                await self._connection.call(Archive(batch))
+                await self._write(batch)
             except Unavailable as error:
                 self.failure = error
                 await asyncio.sleep(1.0)
@@ -74,6 +79,18 @@ class Archiver:
                 self.failure = None
                 self._history.mark_archived((sender, message_id) for sender, message_id, _, _ in batch)
             del self._queue[: len(batch)]
+
+    async def _write(self, batch: list[Item]) -> None:
+        """Archive a batch; when the archive is full acknowledge it without copies, so that mail goes on."""
+        try:
+            await self._connection.call(Archive(batch))
+        except CoterieError as error:
+            if error.wire_code is not ErrorCode.ARCHIVE_FULL:
+                raise
+            await self._connection.call(Discard([(sender, message_id, part) for sender, message_id, part, _ in batch]))
+            if not self._full and self.on_full is not None:
+                self.on_full(translate(error))
+            self._full = True
 
 
 def _first_batch(queue: list[Item]) -> list[Item]:

@@ -147,6 +147,11 @@ def translate(error: CoterieError, name: str = "") -> ClientError:
             return UsageError(f"the message is too large for the server{limit}: {detail}; send less at once")
         case ErrorCode.MAILBOX_FULL:
             return ClientError(f"{shown}'s mailbox is full, so the message was not sent; try again later")
+        case ErrorCode.ARCHIVE_FULL:
+            return ClientError(
+                "your archive on the ring is full: messages still come and go, and are saved on this device, but new "
+                "ones are not kept for your other devices; ask who runs the ring for more room (--archive-bytes)"
+            )
         case ErrorCode.FORMING:
             return Unavailable(
                 "the ring is still forming: it takes nothing before it has as many nodes as its replication factor; "

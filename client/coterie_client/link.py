@@ -26,6 +26,7 @@ from coterie_protocol.client_api import (
     Archive,
     ClientFrame,
     Closing,
+    Discard,
     Error,
     Event,
     Hello,
@@ -276,6 +277,8 @@ def _size(request: Request) -> int:
             return 256 + len(request.body)
         case Archive():
             return 256 + sum(128 + len(copy) for _, _, _, copy in request.items)
+        case Discard():
+            return 256 + 128 * len(request.items)
         case _:
             return 256
 

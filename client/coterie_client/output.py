@@ -30,6 +30,11 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def complain(error: Exception) -> None:
+    """Write an error that ends nothing to standard error, as those that end a command are."""
+    note(f"coterie: {error}")
+
+
 def json_line(value: Mapping[str, Any]) -> str:
     """Write an object as one line of JSON."""
     return msgspec.json.encode(value).decode() + "\n"

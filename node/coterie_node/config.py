@@ -142,7 +142,11 @@ class NodeConfig:
     pending_records: int = _setting(100_000, read.positive, "messages that may wait for one user", "N")
     """Bounds what strangers can make a node keep for somebody who never collects it."""
     pending_bytes: int = _setting(512 * 1024 * 1024, read.positive, "bytes that may wait for one user", "N")
-    """The same in bytes of bodies. The archive does not count."""
+    """The same in bytes of bodies. The archive has a quota of its own, so that a full one never blocks mail."""
+    archive_records: int = _setting(1_000_000, read.positive, "archived messages of one user", "N")
+    """Beyond it messages are still delivered, but no copies are kept for the user's other devices."""
+    archive_bytes: int = _setting(2 * 1024 * 1024 * 1024, read.positive, "archived bytes of one user", "N")
+    """The same in bytes of bodies."""
     logins_per_account: int = _setting(10, read.positive, "failed logins to one account at once", "N")
     """Then one more every six seconds: guessing passwords is hopeless, mistyping them is not punished."""
     logins_per_address: int = _setting(200, read.positive, "logins at once from one address", "N")

@@ -51,6 +51,8 @@ class Edge:
         settings = ChatSettings(
             pending_records=config.pending_records,
             pending_bytes=config.pending_bytes,
+            archive_records=config.archive_records,
+            archive_bytes=config.archive_bytes,
             sends_per_second=config.sends_per_second,
             logins_per_account=config.logins_per_account,
             logins_per_address=config.logins_per_address,

@@ -92,11 +92,15 @@ class Forwarded(msgspec.Struct, array_like=True, frozen=True, tag=86):
 
 
 class ArchiveWrite(msgspec.Struct, array_like=True, frozen=True, tag=87):
-    """Store archive copies in a user's own mailbox: (sender, id, part, copy). Answered by Archived."""
+    """Store archive copies in a user's own mailbox: (sender, id, part, copy). Answered by Archived, or ARCHIVE_FULL.
+
+    With `discard` no copies are kept: only that these messages were delivered.
+    """
 
     name: str
     epoch: int
     items: list[tuple[str, bytes, int, bytes]]
+    discard: bool = False
 
 
 class Archived(msgspec.Struct, array_like=True, frozen=True, tag=88):

@@ -102,7 +102,8 @@ class Keep(msgspec.Struct, array_like=True, frozen=True, tag=9):
 
 
 class Archive(msgspec.Struct, array_like=True, frozen=True, tag=10):
-    """Acknowledge: these records are saved; each item is (sender, id, part, archive copy). -> Done once on a majority.
+    """Acknowledge: these records are saved; each item is (sender, id, part, archive copy). -> Done once on a majority,
+    or ARCHIVE_FULL, and nothing has changed.
 
     A record that was never pending may be archived too. The sender of own copies is "" (records.OUTGOING).
     """
@@ -134,6 +135,15 @@ class Lookup(msgspec.Struct, array_like=True, frozen=True, tag=14):
     """Ask for a user's public account. -> LookupReply or NO_SUCH_USER."""
 
     name: str
+
+
+class Discard(msgspec.Struct, array_like=True, frozen=True, tag=15):
+    """Acknowledge without keeping a copy: (sender, id, part). For messages that are saved, while the archive is full.
+
+    Their senders see them as delivered all the same. -> Done once on a majority.
+    """
+
+    items: list[tuple[str, bytes, int]]
 
 
 # --- Replies ----------------------------------------------------------------------------------------------------
@@ -283,7 +293,7 @@ class Closing(msgspec.Struct, array_like=True, frozen=True, tag=55):
 
 Request = (
     Hello | Register | LoginParams | Login | Resume | Logout | Subscribe | Send | Keep | Archive | Page | States
-    | PresenceQuery | Lookup
+    | PresenceQuery | Lookup | Discard
 )  # fmt: skip
 Reply = (
     Welcome | LoginParamsReply | SessionGranted | Done | Stored | PageReply | StatesReply | PresenceReply

@@ -63,6 +63,8 @@ class ErrorCode(IntEnum):
     """A request whose contents make no sense; the detail says why."""
     SHUTTING_DOWN = 22
     """The node is going away; reconnect to another."""
+    ARCHIVE_FULL = 23
+    """The user's own archive has reached its quota: no more copies are kept, mail goes on (Discard)."""
 
 
 class CoterieError(Exception):

@@ -201,6 +201,10 @@ class _Transaction:
         held = [record for at, record in self._owned(slot, owner, State.PENDING) if at[0] >= since_ms]
         return len(held), sum(len(record.body) for record in held)
 
+    def archive_size(self, slot: int, owner: str) -> tuple[int, int]:
+        held = self._owned(slot, owner, State.ARCHIVED)
+        return len(held), sum(len(record.body) for _, record in held)
+
     def pending_before(self, slot: int, before_ms: int, limit: int) -> list[Record]:
         held = self._state.records.get(slot, {}).values()
         found = [one for one in held if one.state == State.PENDING and one.stored_at < before_ms]

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from coterie_client.output import clean, dim, has_color, message_line, note, out
+from coterie_client.output import clean, complain, dim, has_color, message_line, note, out
 
 from .common import FOLLOW_PATIENCE, add_command, settings_of, user_name_of
 
@@ -76,6 +76,7 @@ class Conversation:
         out(self._prompt)
         sender.on_change = self._on_change
         sender.on_failure = self._on_failure
+        self._client.archiver.on_full = complain
         mailbox.start()
         outbox = self._client.account.outbox
         tasks: list[asyncio.Task[None]] = [

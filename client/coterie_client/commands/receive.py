@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from coterie_client.output import json_line, message_json, message_line, out
+from coterie_client.output import complain, json_line, message_json, message_line, out
 
 from .common import FOLLOW_PATIENCE, add_command, seconds, settings_of
 
@@ -41,6 +41,7 @@ async def receive(options: argparse.Namespace) -> int:
 
     patience = FOLLOW_PATIENCE if options.follow else PATIENCE
     async with Client.open(settings_of(options), receive=True, patience=patience) as client:
+        client.archiver.on_full = complain
         await client.catch_up()
         client.mailbox.start()
         states = asyncio.create_task(client.sender.refresh(client.account.outbox.undelivered(200)))

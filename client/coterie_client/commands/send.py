@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from coterie_client.output import json_line, message_json, note, out
+from coterie_client.output import complain, json_line, message_json, note, out
 
 from .common import add_command, seconds, settings_of, user_name_of
 
@@ -53,6 +53,7 @@ async def send(options: argparse.Namespace) -> int:
     patience = PATIENCE if options.timeout is None else max(options.timeout, 1.0)
     async with Client.open(settings, wait=False, patience=patience) as client:
         client.sender.on_failure = _tell_leftover
+        client.archiver.on_full = complain
         client.sender.resend()
         message, task = client.sender.submit(name, text)
         try:

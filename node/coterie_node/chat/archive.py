@@ -66,7 +66,9 @@ class Archive:
     # --- writing ---
 
     async def _write(self, _: Uid, request: ArchiveWrite) -> Archived:
-        """Raises SUPERSEDED for a session before the last, TOO_LARGE, UNKNOWN_SLOT, StaleEpoch, Unavailable."""
+        """Raises SUPERSEDED for a session before the last, TOO_LARGE, ARCHIVE_FULL, UNKNOWN_SLOT, StaleEpoch,
+        Unavailable.
+        """
         name = request.name
         slot = slot_of_name(name, self._table.slots)
         check(self._table, slot)
@@ -77,26 +79,36 @@ class Archive:
         await self._settled(slot)
         items = {RecordKey(slot, name, sender, mid, part): copy for sender, mid, part, copy in request.items}
         held = await self._held(list(items))
+        final = State.DELETED if request.discard else State.ARCHIVED
+        if not request.discard and any(found is None or found.state < final for found in held):
+            await self._room(slot, name)
         at = self._ages.stamp_ms(slot)
         records = []
         delivered = []
         for (key, copy), found in zip(items.items(), held, strict=True):
-            if found is not None and found.state >= State.ARCHIVED:
+            if found is not None and found.state >= final:
                 # Not written anew, which would make another version of it; but it may be on this disk alone.
                 records.append(found)
                 continue
             if found is None:
-                record = Record(*key, State.ARCHIVED, copy, len(copy), b"", request.epoch, at, at)
+                record = Record(*key, final, copy, len(copy), b"", request.epoch, at, at)
             else:
-                record = Record(
-                    *key, State.ARCHIVED, copy, found.size, found.prekey, request.epoch, found.stored_at, at
-                )
+                record = Record(*key, final, copy, found.size, found.prekey, request.epoch, found.stored_at, at)
             records.append(record)
-            if key.sender != OUTGOING:
+            if key.sender != OUTGOING and (found is None or found.state < State.ARCHIVED):
                 delivered.append((key.sender, name, key.id, int(State.ARCHIVED), at))
         await append_all(self._appender.append, records)
         self._receipts.route(delivered)
         return Archived()
+
+    async def _room(self, slot: int, name: str) -> None:
+        """Raise ARCHIVE_FULL when the archive has reached its quota; the last copies may go a little beyond it."""
+        records, size = await read_store(self._store, lambda tx: tx.archive_size(slot, name))
+        if records >= self._settings.archive_records or size >= self._settings.archive_bytes:
+            raise CoterieError(
+                f"the archive of {name!r} is full: it holds {records} records and {size} bytes",
+                code=ErrorCode.ARCHIVE_FULL,
+            )
 
     async def _held(self, keys: list[RecordKey]) -> list[Record | None]:
         """Read records; what is asked for in one turn of the loop is one read of the store."""

@@ -17,6 +17,7 @@ from coterie_protocol.chat import (
 )
 from coterie_protocol.client_api import (
     Archive,
+    Discard,
     Done,
     Page,
     PageReply,
@@ -57,7 +58,10 @@ class Questions:
         """Answer a request. Raises CoterieError."""
         match request:
             case Archive():
-                return await self._archive(session, request)
+                return await self._archive(session, request.items, discard=False)
+            case Discard():
+                copies = [(sender, mid, part, b"") for sender, mid, part in request.items]
+                return await self._archive(session, copies, discard=True)
             case Page():
                 ask = PageAsk(session.name, session.epoch, request.before, request.limit)
                 page = await self._router.call(session.slot, ask, self._timeout)
@@ -70,21 +74,23 @@ class Questions:
             case _:
                 raise CoterieError(f"no request: {type(request).__name__}", code=ErrorCode.BAD_REQUEST)
 
-    async def _archive(self, session: Session, request: Archive) -> Done:
-        if len(request.items) > ARCHIVE_LIMIT:
+    async def _archive(
+        self, session: Session, copies: Sequence[tuple[str, bytes, int, bytes]], *, discard: bool
+    ) -> Done:
+        if len(copies) > ARCHIVE_LIMIT:
             raise CoterieError(
-                f"{len(request.items)} archive copies at once; the limit is {ARCHIVE_LIMIT}",
+                f"{len(copies)} archive copies at once; the limit is {ARCHIVE_LIMIT}",
                 code=ErrorCode.TOO_LARGE,
                 value=ARCHIVE_LIMIT,
             )
         items = []
-        for sender, mid, part, copy in request.items:
+        for sender, mid, part, copy in copies:
             if len(mid) != ID_BYTES or part < 0:
                 raise CoterieError("an archive copy without a proper message id", code=ErrorCode.BAD_REQUEST)
             name = OUTGOING if sender == OUTGOING else self._names.get(sender)[0]
             items.append((name, mid, part, copy))
         if items:
-            write = ArchiveWrite(session.name, session.epoch, items)
+            write = ArchiveWrite(session.name, session.epoch, items, discard)
             await self._router.call(session.slot, write, self._timeout)
         return Done()
 

@@ -12,7 +12,11 @@ class ChatSettings:
     pending_records: int = 100_000
     """How many pending records a mailbox takes before it is full."""
     pending_bytes: int = 512 * 1024 * 1024
-    """Bytes of bodies of pending records that a mailbox takes. The archive does not count."""
+    """Bytes of bodies of pending records that a mailbox takes. The archive has a quota of its own."""
+    archive_records: int = 1_000_000
+    """How many archived records of one user are kept; mail goes on beyond it, copies do not ..."""
+    archive_bytes: int = 2 * 1024 * 1024 * 1024
+    """... and the bytes of their bodies."""
     sends_per_second: float = 1000.0
     """Messages a second of one session at one gateway; twice as many may come at once."""
     logins_per_account: int = 10

@@ -164,6 +164,10 @@ class Tx(Protocol):
         """Return (number, bytes of bodies) of an owner's pending records with stored_at of at least `since_ms`."""
         ...
 
+    def archive_size(self, slot: int, owner: str) -> tuple[int, int]:
+        """Return (number, bytes of bodies) of an owner's archived records, attachments included."""
+        ...
+
     def pending_before(self, slot: int, before_ms: int, limit: int) -> list[Record]:
         """Return pending records with stored_at below a time, of all owners; a bounded number of bytes."""
         ...

@@ -276,8 +276,15 @@ class RecordTx(BaseTx):
 
     def mailbox_size(self, slot: int, owner: str, since_ms: int = 0) -> tuple[int, int]:
         """Return (number, bytes of bodies) of an owner's pending records (`ages.AgeTx` leaves out the older ones)."""
-        number, total = self._tally.box(slot, owner)
-        change = self.changes.boxes.get((slot, owner), (0, 0))
+        return self._counted(slot, owner, State.PENDING)
+
+    def archive_size(self, slot: int, owner: str) -> tuple[int, int]:
+        """Return (number, bytes of bodies) of an owner's archived records, attachments included."""
+        return self._counted(slot, owner, State.ARCHIVED)
+
+    def _counted(self, slot: int, owner: str, state: State) -> tuple[int, int]:
+        number, total = self._tally.box(slot, owner, state)
+        change = self.changes.boxes.get((slot, owner, state), (0, 0))
         return (number + change[0], total + change[1])
 
     def record_count(self, slot: int) -> int:

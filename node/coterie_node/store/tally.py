@@ -18,7 +18,10 @@ from .digests import EMPTY_BUCKETS, SlotDigest, entry_digest
 MAX_BOXES = 65_536
 """Mailboxes whose size is remembered; the longest unused one goes first."""
 
-Box = tuple[int, str]
+Box = tuple[int, str, int]
+"""(slot, owner, state): the mailbox (pending) or the archive of a user."""
+COUNTED = {0: "records_pending", 2: "records_archive"}
+"""The states whose records are counted by owner, with the index that finds them."""
 
 
 class Changes:
@@ -32,7 +35,7 @@ class Changes:
         self.accounts: dict[int, int] = {}
         """Accounts with a value by slot, relative."""
         self.boxes: dict[Box, tuple[int, int]] = {}
-        """(number, bytes) of pending records by (slot, owner), relative."""
+        """(number, bytes) of pending and of archived records, relative."""
         self.entries: dict[int, list[tuple[int, int, int]]] = {}
         """(bucket, entry, stored_at) by slot, to be toggled."""
         self.stale: set[int] = set()
@@ -42,9 +45,9 @@ class Changes:
         """Note a version that is now held; `size` is its body's length."""
         self._toggle(slot, key_hash, state, digest, stored_at)
         self.counts[slot] = self.counts.get(slot, 0) + 1
-        if state == 0:
-            number, total = self.boxes.get((slot, owner), (0, 0))
-            self.boxes[slot, owner] = (number + 1, total + size)
+        if state in COUNTED:
+            number, total = self.boxes.get((slot, owner, state), (0, 0))
+            self.boxes[slot, owner, state] = (number + 1, total + size)
 
     def remove(
         self, slot: int, owner: str, key_hash: bytes, state: int, digest: bytes, stored_at: int, size: int
@@ -52,9 +55,9 @@ class Changes:
         """Note a version that is held no more."""
         self._toggle(slot, key_hash, state, digest, stored_at)
         self.counts[slot] = self.counts.get(slot, 0) - 1
-        if state == 0:
-            number, total = self.boxes.get((slot, owner), (0, 0))
-            self.boxes[slot, owner] = (number - 1, total - size)
+        if state in COUNTED:
+            number, total = self.boxes.get((slot, owner, state), (0, 0))
+            self.boxes[slot, owner, state] = (number - 1, total - size)
 
     def _toggle(self, slot: int, key_hash: bytes, state: int, digest: bytes, stored_at: int) -> None:
         entry = (key_hash[0], entry_digest(key_hash, state, digest), stored_at)
@@ -149,17 +152,18 @@ class Tally:
                     return array("Q", EMPTY_BUCKETS)
             self._load_digest(slot)
 
-    def box(self, slot: int, owner: str) -> tuple[int, int]:
-        """Return (number, bytes) of an owner's pending records."""
+    def box(self, slot: int, owner: str, state: int) -> tuple[int, int]:
+        """Return (number, bytes) of an owner's records in one of the states COUNTED."""
+        box = (slot, owner, state)
         while True:
             with self._memory:
-                held = self._boxes.pop((slot, owner), None)
+                held = self._boxes.pop(box, None)
                 if held is not None:
-                    self._boxes[slot, owner] = held  # Now the most recently used one.
+                    self._boxes[box] = held  # Now the most recently used one.
                     return held
                 if slot not in self._counts:
                     return (0, 0)
-            self._load_box(slot, owner)
+            self._load_box(box)
 
     def _snapshot(self) -> None:
         """Open a snapshot of which it is known what is committed after it."""
@@ -198,26 +202,27 @@ class Tally:
             finally:
                 self._release()
 
-    def _load_box(self, slot: int, owner: str) -> None:
+    def _load_box(self, box: Box) -> None:
+        slot, _, state = box
         with self._loading:
-            if (slot, owner) in self._boxes:
+            if box in self._boxes:
                 return
             try:
                 self._snapshot()
                 number, total = self._loader.execute(
-                    "SELECT count(*), coalesce(sum(length(body)), 0) FROM records INDEXED BY records_pending"
-                    " WHERE slot = ? AND owner = ? AND state = 0",
-                    (slot, owner),
+                    f"SELECT count(*), coalesce(sum(length(body)), 0) FROM records INDEXED BY {COUNTED[state]}"  # noqa: S608
+                    f" WHERE slot = ? AND owner = ? AND state = {state}",
+                    box[:2],
                 ).fetchone()
                 with self.order, self._memory:
                     backlog = self._backlog or []
                     if any(slot in changes.stale for changes in backlog):
                         return
                     for changes in backlog:
-                        change = changes.boxes.get((slot, owner), (0, 0))
+                        change = changes.boxes.get(box, (0, 0))
                         number, total = number + change[0], total + change[1]
                     if len(self._boxes) >= MAX_BOXES:
                         del self._boxes[next(iter(self._boxes))]
-                    self._boxes[slot, owner] = (number, total)
+                    self._boxes[box] = (number, total)
             finally:
                 self._release()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from aiohttp import WSMsgType, web
@@ -20,6 +20,7 @@ from coterie_protocol.client_api import (
     Archive,
     ClientFrame,
     Closing,
+    Discard,
     Done,
     Drained,
     Error,
@@ -96,6 +97,8 @@ class World:
     """The requests of each WebSocket message."""
     faults: Callable[[Gateway, Request], None] = lambda gateway, request: None
     """May raise Refusal, or ConnectionError to break the connection."""
+    archive_records: int = 1_000_000
+    """Archived messages that each user may have."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
 
@@ -256,7 +259,12 @@ class Gateway:
                 me = self._me
                 return Stored(world.put(me, MailItem("", request.id, 0, 0, request.body, b"", me.epoch, now())), 2)
             case Archive():
-                self._archive(request)
+                if len(world.archived(self._me.name)) >= world.archive_records:
+                    raise Refusal(ErrorCode.ARCHIVE_FULL, "the archive is full")
+                self._archive(request.items, 2)
+                return Done()
+            case Discard():
+                self._archive([(*item, b"") for item in request.items], 3)
                 return Done()
             case Page():
                 return self._page(request)
@@ -272,15 +280,15 @@ class Gateway:
             case Lookup():
                 return LookupReply(world.account(request.name).name, b"", now())
 
-    def _archive(self, request: Archive) -> None:
+    def _archive(self, items: Iterable[tuple[str, bytes, int, bytes]], state: int) -> None:
         me = self._me
-        for sender, message_id, part, copy in request.items:
+        for sender, message_id, part, copy in items:
             held = me.mailbox.get((sender, message_id))
             stored_at = held.stored_at if held else now()
-            me.mailbox[sender, message_id] = MailItem(sender, message_id, part, 2, copy, b"", me.epoch, stored_at)
+            me.mailbox[sender, message_id] = MailItem(sender, message_id, part, state, copy, b"", me.epoch, stored_at)
             if sender in self.world.accounts and (held is None or held.state == 0):
                 for link in self.world.accounts[sender].links:
-                    link.push(Receipt([(me.name, message_id, 2, now())]))
+                    link.push(Receipt([(me.name, message_id, state, now())]))
 
     def _page(self, request: Page) -> PageReply:
         items = sorted(self.world.archived(self._me.name), key=lambda item: (item.stored_at, item.id), reverse=True)

@@ -348,6 +348,26 @@ async def test_a_takeover_ends_a_receiver_with_its_own_error(enter: Enter, alice
             await client.mailbox.next_batch()
 
 
+async def test_a_full_archive_blocks_no_mail_and_is_told_once(world: World, alice: Settings, bob: Settings) -> None:
+    """Messages are acknowledged without copies: they leave the mailbox, and their sender sees them as delivered."""
+    world.archive_records = 0
+    said: list[str] = []
+    async with opened(alice) as sender, Client.open(bob, receive=True) as receiver:
+        receiver.archiver.on_full = lambda error: said.append(str(error))
+        receiver.mailbox.start()
+        sent = [await sender.sender.send("bob", f"message {number}") for number in range(3)]
+        assert texts(await receive_all(receiver, lambda got: len(got) == 3)) == [f"message {n}" for n in range(3)]
+        assert receiver.archiver.failure is None
+        assert (await sender.sender.wait_delivered(sent[-1], 10.0)).state == "delivered"
+        assert await sender.archiver.flush(10)
+        await sender.sender.send("bob", "one more")
+        assert texts(await receive_all(receiver, lambda got: len(got) == 1)) == ["one more"]
+    assert len(said) == 1
+    assert "your archive on the ring is full" in said[0]
+    assert world.pending("alice") == world.pending("bob") == world.archived("alice") == world.archived("bob") == []
+    assert await waiting(bob) == []
+
+
 async def test_acknowledgements_that_fail_are_made_again(world: World, alice: Settings, bob: Settings) -> None:
     async with opened(alice) as client:
         await client.sender.send("bob", "x")

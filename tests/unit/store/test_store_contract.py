@@ -190,6 +190,25 @@ async def test_mailbox_size_follows_every_change(any_store: Store) -> None:
     assert await any_store.read(lambda tx: tx.mailbox_size(3, "nobody")) == (0, 0)
 
 
+async def test_archive_size_follows_every_change_and_counts_attachments(any_store: Store) -> None:
+    records = [make_record(body=b"x" * size, part=part) for part, size in enumerate((1, 10, 100))]
+    archived = [moved(record, State.ARCHIVED, b"s" * (record.part + 1)) for record in records]
+
+    def merge_and_ask(tx: Tx) -> tuple[int, int]:
+        tx.merge(archived[:2])
+        return tx.archive_size(3, "alice")
+
+    await any_store.transact(lambda tx: tx.merge(records))
+    assert await any_store.read(lambda tx: tx.archive_size(3, "alice")) == (0, 0)
+    assert await any_store.transact(merge_and_ask) == (2, 3)
+    await any_store.transact(lambda tx: tx.merge([archived[2], moved(make_record(owner="bob"), State.ARCHIVED, b"s")]))
+    assert await any_store.read(lambda tx: tx.archive_size(3, "alice")) == (3, 6)
+    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (0, 0)
+    await any_store.transact(lambda tx: tx.merge([moved(archived[0], State.DELETED)]))
+    await any_store.transact(lambda tx: tx.give_up([version_of(archived[1])]))
+    assert await any_store.read(lambda tx: tx.archive_size(3, "alice")) == (1, 3)
+
+
 async def test_versions_are_paged_by_bucket_and_key_hash(any_store: Store) -> None:
     records = [make_record(stored_at=1_000 + number) for number in range(300)]
     await any_store.transact(lambda tx: tx.merge(records))
