@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.sim.aged import aged
 from tests.sim.inbox import inbox
 from tests.sim.mutations import rules
 from tests.sim.mutations.search import MUTANTS, Mutant, search
@@ -27,6 +28,7 @@ OFTEN = (
     "append-quorum-of-one",
     "held-before-fsync",
     "fsync-lies",
+    "tombstone-dropped",
     "dedupe-left-out",
     "shown-is-forgotten",
     "order-left-out",
@@ -55,6 +57,12 @@ def test_sieges_fork_nothing(simulate: Callable[..., Any], batch: int) -> None:
     """The sharpest schedule, with the real code."""
     for seed in range(batch * 5, (batch + 1) * 5):
         simulate(siege(), seed)
+
+
+def test_what_was_deleted_does_not_come_back(simulate: Callable[..., Any]) -> None:
+    """Nodes go away and come back while tombstones go: with the real code."""
+    for seed in range(8):
+        simulate(aged(), seed)
 
 
 def test_devices_show_each_message_once_and_in_order(simulate: Callable[..., Any]) -> None:

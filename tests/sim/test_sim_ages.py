@@ -12,15 +12,13 @@ from typing import Any
 
 import pytest
 from tests.sim.invariants import Violation
-from tests.sim.mutations.rules import replaced
+from tests.sim.mutations.rules import own_clock_is_believed, replaced, tombstone_dropped
 from tests.sim.network import Envelope
 from tests.sim.steps import N0, N1, N2, N3, SLOT, at, until
 from tests.sim.walk import whole
 from tests.sim.world import SETTINGS, World
 
 from coterie_node.replication import ageing
-from coterie_node.replication.ageing import Ageing
-from coterie_node.replication.calendar import Calendar
 from coterie_node.replication.ports import Tx
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, State
@@ -116,10 +114,7 @@ def test_one_clock_that_leaps_by_years_expires_nothing(simulate: Simulate, who: 
 def test_by_its_own_clock_a_node_would_eat_every_message(simulate: Simulate) -> None:
     """The rule broken: the acting owner believes itself, and what was acknowledged a minute ago is expired."""
 
-    def own_clock(calendar: Calendar, members: Any) -> int:
-        return calendar._clock.wall_ms()
-
-    with replaced(Calendar, "agreed_ms", own_clock), pytest.raises(AssertionError, match="EXPIRED"):
+    with own_clock_is_believed(), pytest.raises(AssertionError, match="EXPIRED"):
         simulate(one_clock_leaps(N0, False))
 
 
@@ -233,18 +228,7 @@ def test_a_member_that_was_away_brings_no_deleted_message_back(simulate: Simulat
 def test_without_all_members_a_deleted_message_comes_back(simulate: Simulate) -> None:
     """The rule broken: those who are there drop the tombstone, and the one that was away has it archived."""
 
-    async def whoever_is_there(self: Ageing, slot: int, config: Any, versions: Any, *, now: bool) -> Any:
-        ask = DropTombstones(slot, config.epoch, config.cid, list(versions), now)
-        for uid in config.new:
-            if self._table.live(uid):
-                await self._ask(uid, ask)
-        return versions
-
-    with (
-        replaced(Ageing, "_everywhere", whoever_is_there),
-        replaced(Ageing, "_settled", lambda self, config: not config.joint),
-        pytest.raises(Violation, match="dropped at n0, not yet at"),
-    ):
+    with tombstone_dropped(), pytest.raises(Violation, match="dropped at n0, not yet at"):
         simulate(a_member_is_away())
 
 

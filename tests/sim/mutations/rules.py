@@ -19,7 +19,9 @@ from coterie_client.history import History, Message
 from coterie_client.ordering import HoldBack
 from coterie_node.replication import acceptor
 from coterie_node.replication.accounts import Accounts, _Found
+from coterie_node.replication.ageing import Ageing
 from coterie_node.replication.append import Appender
+from coterie_node.replication.calendar import Calendar
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.hold import Holder
 from coterie_node.replication.members import Members
@@ -44,7 +46,7 @@ from coterie_protocol.registers import (
     SlotRegister,
     majority,
 )
-from coterie_protocol.replication import SyncState, SyncStates
+from coterie_protocol.replication import DropTombstones, SyncState, SyncStates
 
 RUNNING: set[asyncio.Task[None]] = set()
 """Transactions whose results have been returned ahead of them."""
@@ -313,6 +315,31 @@ async def _ahead(transact: Callable[[Callable[[Tx], Any]], Awaitable[Any]], func
     RUNNING.add(task)
     task.add_done_callback(RUNNING.discard)
     return await answer
+
+
+@contextmanager
+def tombstone_dropped() -> Iterator[None]:
+    """Let those members that are there drop a tombstone, whatever the others hold."""
+
+    async def whoever_is_there(
+        self: Ageing, slot: int, config: Config, versions: Sequence[Version], *, now: bool
+    ) -> list[Version]:
+        ask = DropTombstones(slot, config.epoch, config.cid, list(versions), now)
+        for uid in config.new:
+            if self._table.live(uid):
+                await self._ask(uid, ask)
+        return list(versions)
+
+    with (
+        replaced(Ageing, "_everywhere", whoever_is_there),
+        replaced(Ageing, "_settled", lambda self, config: not config.joint),
+    ):
+        yield
+
+
+def own_clock_is_believed() -> AbstractContextManager[None]:
+    """Let a node tell the age of messages by its own clock."""
+    return replaced(Calendar, "agreed_ms", lambda self, members: self._clock.wall_ms())
 
 
 # --- what people see -------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.sim.aged import aged
 from tests.sim.inbox import inbox
 from tests.sim.loop import run
 from tests.sim.mutations import rules
@@ -24,7 +25,7 @@ from tests.sim.storm import storm
 from tests.sim.walk import walk
 
 Schedule = Callable[[], Coroutine[Any, Any, Any]]
-SCHEDULES: dict[str, Schedule] = {"walk": walk, "storm": storm, "siege": siege, "inbox": inbox}
+SCHEDULES: dict[str, Schedule] = {"walk": walk, "storm": storm, "siege": siege, "inbox": inbox, "aged": aged}
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ MUTANTS = (
     Mutant(rules.held_before_fsync, "walk"),
     Mutant(rules.answered_before_fsync, "siege"),
     Mutant(rules.fsync_lies, "siege"),
+    Mutant(rules.tombstone_dropped, "aged"),
     Mutant(rules.dedupe_left_out, "inbox"),
     Mutant(rules.shown_is_forgotten, "inbox"),
     Mutant(rules.order_left_out, "inbox"),
