@@ -290,6 +290,9 @@ class Witness:
             self._require(not lacking, f"{told(key)}: its tombstone was dropped at {uid}, not yet at {lacking}")
             self.forgotten.add(key)
             self.promised.pop(key, None)
+        elif (promised := self.promised.get(key)) is not None and promised.state in TOMBSTONES:
+            # Written once more, because its writer had not heard that it was stored, and gone once more.
+            del self.promised[key]
 
     def acknowledged_record(self, record: Record) -> None:
         """Note that an append of this version was acknowledged."""
