@@ -72,6 +72,9 @@ class Pointers:
         Who is held to be dead stays in a list that somebody else told: it may have come back, and to leave it out would
         skip it. It is dropped when it becomes the head, or when the list's source has noticed too.
         """
+        refs = tuple(refs)
+        if refs[: self.length] == self.successors and (len(self.successors) == self.length or refs == self.successors):
+            return self.successors  # nothing new, as almost always
         me, slots = self.me, self.slots
         held = {ref.uid: ref for ref in self.neighbours()}
         found: list[NodeRef] = []
@@ -108,6 +111,8 @@ class Pointers:
 
     def refresh(self, ref: NodeRef, since: int) -> None:
         """Take a node's own newest reference. One that has begun another life is not where it was pointed to."""
+        if not self._holds_older(ref):
+            return  # Almost every message comes through here, and almost none says anything new.
 
         def renewed(held: NodeRef) -> NodeRef | None:
             if held.uid != ref.uid or held.incarnation >= ref.incarnation:
@@ -124,6 +129,15 @@ class Pointers:
                 del self.fingers[exponent]
             else:
                 self.fingers[exponent] = now
+
+    def _holds_older(self, ref: NodeRef) -> bool:
+        uid, before = ref.uid, self.predecessor
+        if before is not None and before.uid == uid and before.incarnation < ref.incarnation:
+            return True
+        for held in (*self.successors, *self.fingers.values()):
+            if held.uid == uid and held.incarnation < ref.incarnation:
+                return True
+        return False
 
     # --- the dead ---
 

@@ -18,8 +18,11 @@ the network in which a node has joined; a node that forms a circle of its own is
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
+from collections.abc import Iterable
+
+from tests.sim.ring.spans import Span, Spans
 
 from coterie_protocol.nodes import NodeRef
 
@@ -49,6 +52,8 @@ class Invariant:
         self._refs: dict[str, NodeRef] = {}
         self._lists: dict[str, List] = {}
         self._holders: dict[str, set[str]] = {}
+        self._spans: dict[int, Spans] = {}
+        """By network: what lies between adjacent entries of its members' extended lists."""
         self._skipped: Counter[str] = Counter()
         self._sizes: Counter[int] = Counter()
         self._principals: Counter[int] = Counter()
@@ -99,7 +104,7 @@ class Invariant:
             self._principals[network] -= 1
         self._principal_since.pop(uid, None)
         del self._skipped[uid]
-        self._places.remove((self._refs.pop(uid).position, uid))
+        del self._places[bisect_left(self._places, (self._refs.pop(uid).position, uid))]
         self._left[uid] = self._network.pop(uid)
         self._sizes[network] -= 1
         for holder in list(self._holders.get(uid, ())):
@@ -120,13 +125,26 @@ class Invariant:
         for uid in lists:
             self._check(uid)
 
+    def owner(self, slot: int) -> str:
+        """Return the uid of the node that owns a slot in the largest network."""
+        network = max(self._sizes, key=self._sizes.__getitem__)
+        first = bisect_left(self._places, (slot, ""))
+        for step in range(len(self._places)):
+            _, uid = self._places[(first + step) % len(self._places)]
+            if self._network[uid] == network:
+                return uid
+        raise AssertionError("no node is in a network")
+
     # --- the checks ---
 
     def whole(self) -> None:
         """Assert everything anew, from nothing but the nodes' pointers."""
         skipped: Counter[str] = Counter()
+        by_network: dict[int, list[tuple[int, str]]] = {}
+        for place in self._places:
+            by_network.setdefault(self._network[place[1]], []).append(place)
         for uid, successors in self._lists.items():
-            skipped.update(self._skips(uid, successors))
+            skipped.update(_between(by_network[self._network[uid]], self._spans_of(uid, successors)))
             self._in_order(self._refs[uid], successors)
         for uid in self._network:
             assert skipped[uid] == self._skipped[uid], f"{self._name(uid)}: kept {self._skipped[uid]} skips wrongly"
@@ -197,10 +215,8 @@ class Invariant:
         self._refs[uid] = me
         self._lists[uid] = ()
         insort(self._places, (me.position, uid))
-        skips = 0
-        for other, successors in self._lists.items():
-            if self._network[other] == network:
-                skips += sum(1 for name in self._skips(other, successors) if name == uid)
+        spans = self._spans.get(network)
+        skips = spans.around(me.position) if spans is not None else 0
         self._skipped[uid] = skips
         self._since[uid] = self.now
         if not skips:
@@ -221,9 +237,16 @@ class Invariant:
         old = self._lists[uid]
         if old == successors:
             return
-        before, after = self._skips(uid, old), self._skips(uid, successors)
-        change = Counter(after)
-        change.subtract(before)
+        network = self._network[uid]
+        spans = self._spans.setdefault(network, Spans(self._slots))
+        before, after = set(self._spans_of(uid, old)), set(self._spans_of(uid, successors))
+        change: Counter[str] = Counter()
+        for gone in before - after:
+            spans.add(gone, -1)
+            change.subtract(name for name in _between(self._places, [gone]) if self._network[name] == network)
+        for new in after - before:
+            spans.add(new)
+            change.update(name for name in _between(self._places, [new]) if self._network[name] == network)
         for name, count in change.items():
             was = self._skipped[name]
             self._skipped[name] = was + count
@@ -237,21 +260,28 @@ class Invariant:
             self._holders.setdefault(ref.uid, set()).add(uid)
         self._lists[uid] = successors
 
-    def _skips(self, uid: str, successors: List) -> list[str]:
-        """Return the members of the node's network that its extended list skips."""
-        network, found = self._network[uid], []
+    def _spans_of(self, uid: str, successors: List) -> list[Span]:
+        """Return the spans between adjacent entries of a node's extended list: who stands there is skipped."""
         here = self._refs[uid].position
+        found = []
         for ref in successors:
-            there = ref.position
-            for low, high in [(here, there)] if here < there else [(here, self._slots), (-1, there)]:
-                for position, name in self._places[bisect_right(self._places, (low, "~")) :]:
-                    if position >= high:
-                        break
-                    if self._network[name] == network:
-                        found.append(name)
-            here = there
+            found.append((here, ref.position))
+            here = ref.position
         return found
 
     def _name(self, uid: str) -> str:
         ref = self._refs.get(uid)
         return ref.name if ref is not None else uid
+
+
+def _between(places: list[tuple[int, str]], spans: Iterable[Span]) -> list[str]:
+    """Return who stands in these spans, from places in order."""
+    found: list[str] = []
+    for start, end in spans:
+        first, last = bisect_right(places, (start, "~")), bisect_left(places, (end, ""))
+        if start >= end:
+            found += [uid for _, uid in places[first:]]
+            first = 0
+        if first < last:
+            found += [uid for _, uid in places[first:last]]
+    return found

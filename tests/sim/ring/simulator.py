@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,9 @@ from coterie_node.ring import (
 )
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
+
+Event = tuple[float, int, Callable[[], None]]
+"""When, and what; the number in between gives events of one moment their order."""
 
 
 @dataclass
@@ -79,8 +83,6 @@ class Simulator:
         self.by_uid: dict[str, Node] = {}
         self.groups: dict[str, int] = {}
         """By uid: which side of a partition a node is on (all on side 0)."""
-        self.resolved: dict[tuple[str, int], Owner | None] = {}
-        self.moved: dict[tuple[str, int], str] = {}
         self.steps = 0
         self.invariant = (
             Invariant(
@@ -92,10 +94,15 @@ class Simulator:
             if check
             else None
         )
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._heap: list[Event] = []
+        self._timeouts: deque[Event] = deque()
+        """Those of questions, in order of their times by themselves: most find the answer there, and only wait."""
         self._sequence = 0
         self._whole_at = 1.0
         self._watching: dict[str, dict[str, None]] = {}
+        self._numbered: list[Node] = []
+        self._finished: dict[tuple[str, int], Callable[[Any], None]] = {}
+        """By uid and token: who waits for the end of a lookup or a move."""
 
     # --- nodes ---
 
@@ -104,24 +111,34 @@ class Simulator:
 
         `beside` puts it on another node's side of a partition.
         """
+        node = self.enrol(position, uid)
+        if beside is not None:
+            self.groups[node.uid] = self.groups.get(beside.uid, 0)
+        self.start(node, found)
+        return node
+
+    def enrol(self, position: int = -1, uid: str | None = None) -> Node:
+        """Make a new node that does not run yet."""
         number = len(self.nodes) + 1
         uid = uid or f"{self.rng.getrandbits(128):032x}"
         node = Node(f"n{number}", uid, number, position)
         self.nodes[node.name] = self.by_uid[uid] = node
-        if beside is not None:
-            self.groups[uid] = self.groups.get(beside.uid, 0)
-        self.start(node, found)
+        self._numbered.append(node)
         return node
 
     def start(self, node: Node, found: bool = False) -> None:
         """Start a process on what its disk holds."""
+        self.carry_out(node, self.boot(node).start(self.now, found))
+
+    def boot(self, node: Node) -> Ring:
+        """Give a node its ring, which is not started yet, and some addresses, as its disk and discovery would."""
         node.boot += 1
         node.timers = {}
         incarnation = 1 + int(self.now * 1000) + node.boot
         ref = NodeRef(Uid(node.uid), node.name, node.position, "127.0.0.1", 7401, 7400, 7402, incarnation)
         node.ring = Ring(ref, self.settings, self.replication_factor, self.slots, self.rng)
-        self._remember(node)
-        self._run(node, node.ring.start(self.now, found))
+        self._remember(node, node.ring)
+        return node.ring
 
     def crash(self, node: Node) -> None:
         """Kill a process. Those with a link to it notice after a while."""
@@ -158,32 +175,64 @@ class Simulator:
 
     def lookup(self, node: Node, slot: int, timeout: float = 30.0) -> Owner | None:
         """Look a slot up from a node and run until it is answered."""
+        ended: list[Owner | None] = []
+        self.begin_lookup(node, slot, ended.append)
+        self.run_until(lambda: bool(ended), timeout)
+        return ended[0]
+
+    def begin_lookup(self, node: Node, slot: int, then: Callable[[Owner | None], None]) -> None:
+        """Look a slot up from a node; `then` is never called if the node dies in the meantime."""
         assert node.ring is not None
         token, effects = node.ring.lookup(self.now, slot)
-        self._run(node, effects)
-        self.run_until(lambda: (node.uid, token) in self.resolved, timeout)
-        return self.resolved.pop((node.uid, token))
+        self._finished[node.uid, token] = then
+        self.carry_out(node, effects)
 
     def move(self, node: Node, position: int, timeout: float = 30.0) -> str:
         """Move a node and run until that is done; return the refusal."""
+        ended: list[str] = []
+        self.begin_move(node, position, ended.append)
+        self.run_until(lambda: bool(ended), timeout)
+        return ended[0]
+
+    def begin_move(self, node: Node, position: int, then: Callable[[str], None]) -> None:
+        """Move a node; `then` gets the refusal, and is never called if the node dies in the meantime."""
         assert node.ring is not None
         token, effects = node.ring.move(self.now, position)
-        self._run(node, effects)
-        self.run_until(lambda: (node.uid, token) in self.moved, timeout)
-        return self.moved.pop((node.uid, token))
+        self._finished[node.uid, token] = then
+        self.carry_out(node, effects)
 
     def leave(self, node: Node, leaving: bool = True) -> None:
         """Have a node ask to leave, or take it back."""
         assert node.ring is not None
-        self._run(node, node.ring.leave(self.now, leaving))
+        self.carry_out(node, node.ring.leave(self.now, leaving))
 
     # --- time ---
 
     def run(self, seconds: float) -> None:
         """Run for so many simulated seconds."""
         end = self.now + seconds
-        while self._heap and self._heap[0][0] <= end:
-            self._step()
+        heap, timeouts, invariant = self._heap, self._timeouts, self.invariant
+        while heap or timeouts:
+            if timeouts and (not heap or timeouts[0] < heap[0]):
+                if timeouts[0][0] > end:
+                    break
+                self.now, _, event = timeouts.popleft()
+            else:
+                if heap[0][0] > end:
+                    break
+                self.now, _, event = heapq.heappop(heap)
+            self.steps += 1
+            if invariant is None:
+                event()
+                continue
+            invariant.now = self.now
+            event()
+            if self.now >= self._whole_at:
+                self._whole_at = float(int(self.now) + 1)
+                try:
+                    invariant.whole()
+                except AssertionError as error:
+                    raise self._failure(error) from None
         self.now = end
 
     def run_until(self, condition: Callable[[], bool], timeout: float, every: float = 0.01) -> float:
@@ -194,19 +243,6 @@ class Simulator:
                 raise AssertionError(f"seed {self.seed}: not within {timeout} s\n{self.drawing()}")
             self.run(every)
         return self.now - start
-
-    def _step(self) -> None:
-        self.now, _, event = heapq.heappop(self._heap)
-        self.steps += 1
-        if self.invariant is not None:
-            self.invariant.now = self.now
-        event()
-        if self.invariant is not None and self.now >= self._whole_at:
-            self._whole_at = float(int(self.now) + 1)
-            try:
-                self.invariant.whole()
-            except AssertionError as error:
-                raise self._failure(error) from None
 
     def _failure(self, error: AssertionError) -> AssertionError:
         where = f"seed {self.seed}, t={self.now:.3f} s, step {self.steps}"
@@ -219,7 +255,7 @@ class Simulator:
 
     # --- effects ---
 
-    def _run(self, node: Node, effects: list[Effect], answer: Callable[[Any], None] | None = None) -> None:
+    def carry_out(self, node: Node, effects: list[Effect], answer: Callable[[Any], None] | None = None) -> None:
         ring = node.ring
         assert ring is not None
         for effect in effects:
@@ -240,13 +276,14 @@ class Simulator:
                 if self.invariant is not None:
                     self.invariant.joined(node.uid, effect.successor)
             elif isinstance(effect, Changed):
-                self._changed(node, ring)
+                self.changed(node, ring)
             elif isinstance(effect, Resolve):
-                self.resolved[node.uid, effect.token] = effect.owner
+                self._finished.pop((node.uid, effect.token))(effect.owner)
             elif isinstance(effect, Moved):
-                self.moved[node.uid, effect.token] = effect.refusal
+                self._finished.pop((node.uid, effect.token))(effect.refusal)
 
-    def _changed(self, node: Node, ring: Ring) -> None:
+    def changed(self, node: Node, ring: Ring) -> None:
+        """Note a node's pointers: it has links to whom it points to."""
         for ref in (*ring.successors, *([ring.predecessor] if ring.predecessor else [])):
             self._watching.setdefault(ref.uid, {})[node.uid] = None
         if self.invariant is not None:
@@ -262,7 +299,7 @@ class Simulator:
         return bool(self.network.loss) and self.rng.random() < self.network.loss
 
     def _connected(self, one: str, two: str) -> bool:
-        return self.groups.get(one, 0) == self.groups.get(two, 0)
+        return not self.groups or self.groups.get(one, 0) == self.groups.get(two, 0)
 
     def _send(self, node: Node, to: str, message: Any) -> None:
         if self._lost():
@@ -271,7 +308,7 @@ class Simulator:
         def deliver() -> None:
             other = self.by_uid.get(to)
             if other is not None and other.ring is not None and self._connected(node.uid, to):
-                self._run(other, other.ring.on_message(self.now, node.uid, message))
+                self.carry_out(other, other.ring.on_message(self.now, node.uid, message))
 
         self.after(self._delay(), deliver)
 
@@ -283,7 +320,7 @@ class Simulator:
             nonlocal done
             if not done and node.boot == boot and node.ring is not None:
                 done = True
-                self._run(node, node.ring.on_answer(self.now, effect.token, answer))
+                self.carry_out(node, node.ring.on_answer(self.now, effect.token, answer))
 
         def answered(message: Any) -> None:
             if not self._lost():
@@ -297,11 +334,16 @@ class Simulator:
                 # The connection is refused.
                 self.after(self._delay(), lambda: finish(None))
             else:
-                self._run(other, other.ring.on_message(self.now, node.uid, effect.message), answered)
+                self.carry_out(other, other.ring.on_message(self.now, node.uid, effect.message), answered)
 
         if not self._lost():
             self.after(self._delay(), deliver)
-        self.after(effect.timeout, lambda: finish(None))
+        self._sequence += 1
+        timeout = self.now + effect.timeout, self._sequence, lambda: finish(None)
+        if self._timeouts and self._timeouts[-1] > timeout:
+            heapq.heappush(self._heap, timeout)
+        else:
+            self._timeouts.append(timeout)
 
     def _timer(self, node: Node, effect: StartTimer) -> None:
         boot = node.boot
@@ -310,7 +352,7 @@ class Simulator:
 
         def fire() -> None:
             if node.boot == boot and node.ring is not None and node.timers[effect.timer] == generation:
-                self._run(node, node.ring.on_timer(self.now, effect.timer))
+                self.carry_out(node, node.ring.on_timer(self.now, effect.timer))
 
         self.after(effect.after, fire)
 
@@ -321,7 +363,7 @@ class Simulator:
             if node.boot == boot and node.ring is not None:
                 other = self.by_uid.get(uid)
                 alive = other is not None and other.ring is not None and self._connected(node.uid, uid)
-                self._run(node, node.ring.on_confirmed(self.now, uid, alive))
+                self.carry_out(node, node.ring.on_confirmed(self.now, uid, alive))
 
         self.after(2 * self._delay(), probed)
 
@@ -331,7 +373,7 @@ class Simulator:
         def synced() -> None:
             if node.boot == boot and node.ring is not None:
                 node.position = position
-                self._run(node, node.ring.on_persisted(self.now))
+                self.carry_out(node, node.ring.on_persisted(self.now))
 
         self.after(self._delay(), synced)
 
@@ -340,17 +382,16 @@ class Simulator:
             other = self.by_uid[watcher]
             gone = node.boot != boot or node.ring is None or not self._connected(watcher, node.uid)
             if other.ring is not None and gone:
-                self._run(other, other.ring.on_unreachable(self.now, node.uid))
+                self.carry_out(other, other.ring.on_unreachable(self.now, node.uid))
 
         self.after(self.network.detect * self.rng.uniform(0.5, 1.0), broken)
 
-    def _remember(self, node: Node) -> None:
-        """Give a starting node some addresses, as its disk and discovery would."""
-        assert node.ring is not None
-        others = [other for other in self.nodes.values() if other is not node]
-        for other in self.rng.sample(others, min(8, len(others))):
+    def _remember(self, node: Node, ring: Ring) -> None:
+        others = len(self._numbered) - 1
+        for index in self.rng.sample(range(others), min(8, others)):
+            other = self._numbered[index if index < node.number - 1 else index + 1]
             ref = NodeRef(Uid(other.uid), other.name, other.position, "127.0.0.1", 7401, 7400, 7402, 0)
-            node.ring.learn((ref if other.ring is None else msgspec.structs.replace(other.ring.me, incarnation=0),))
+            ring.learn((ref if other.ring is None else msgspec.structs.replace(other.ring.me, incarnation=0),))
 
     # --- looking at it ---
 
