@@ -108,6 +108,7 @@ def test_an_account_that_was_only_promised_heals_too(simulate: Simulate, seed: i
             config = process.table.known(slot)
             assert config is not None
             await process.call(lambda: process.accounts._prepare(config, ["nobody"]))
+            await asyncio.sleep(0.5)  # A quorum is enough for that round: let the third one's promise be written, too.
             world.disks[N1].damage_account(slot, "nobody")
             await heals(world, N1, slot, "nobody")
             assert await world.read(N2, "nobody") == b""
