@@ -17,6 +17,7 @@ import msgspec
 from .cli_args import bare_command
 from .config import ENVIRONMENT
 from .identity import Membership
+from .replication.acceptor import ASIDE
 from .store.directory import DirectoryLock
 from .store.errors import DirectoryLocked, StoreError
 from .store.inspection import Finding, Inspection, Severity, inspect
@@ -173,6 +174,8 @@ def _as_text(found: Inspection, after: Inspection, repaired: Repaired | None) ->
         )
     if after.put_aside:
         lines.append(f"put aside by the node itself: {after.put_aside} damaged records")
+    if passed_over := sum(key.startswith(ASIDE) for key in after.meta):
+        lines.append(f"put aside when a loss was accepted: the accounts of {passed_over} slots")
     for finding in found.findings[:SHOWN]:
         lines.append(_line(finding))
     if len(found.findings) > SHOWN:
@@ -207,6 +210,7 @@ def _as_json(found: Inspection, after: Inspection, repaired: Repaired | None, re
         "highest_promise": after.highest,
         "configurations": after.registers,
         "put_aside": after.put_aside,
+        "passed_over": sorted(key.removeprefix(ASIDE) for key in after.meta if key.startswith(ASIDE)),
         "roles": _roles(after),
         "slots": {slot: asdict(one) for slot, one in sorted(after.slots.items())},
         "findings": [

@@ -163,9 +163,18 @@ def _show(report: RecoveryReport, as_json: bool) -> None:
 def _text(report: RecoveryReport) -> str:
     if not report.slots:
         return f"ring {report.ring_uid}: nothing to recover, every slot has a majority of its members"
-    lines = [_line(report, one) for one in report.slots[:SHOWN]]
-    if len(report.slots) > SHOWN:
-        lines.append(f"and {len(report.slots) - SHOWN} more slots; --json has them all")
+    telling = [one for one in report.slots if _tells(one)]
+    lines = [_line(report, one) for one in telling[:SHOWN]]
+    if len(telling) > SHOWN:
+        lines.append(f"and {len(telling) - SHOWN} more slots; --json has them all")
+    by_keeper: dict[str, list[int]] = {}
+    for one in report.slots:
+        if not _tells(one):
+            by_keeper.setdefault(one.keeper, []).append(one.slot)
+    for keeper, slots in sorted(by_keeper.items()):
+        lines.append(f"slots {_ranges(slots)}: {_verb(report.accepted)} {_named(report, keeper)}: empty there")
+    if any(one.state != "failed" for one in report.slots):
+        lines.append("may be lost of all these: what only the lost had confirmed, changes of accounts and messages")
     lost = sorted({uid for one in report.slots for uid in one.lost})
     kept = [one for one in report.slots if one.state != "failed"]
     lines.append(f"ring {report.ring_uid}: {len(report.slots)} slots without a majority")
@@ -180,12 +189,32 @@ def _text(report: RecoveryReport) -> str:
 def _line(report: RecoveryReport, one: RecoveredSlot) -> str:
     if one.state == "failed":
         return f"slot {one.slot}: failed: {one.error}"
-    verb = "kept at" if one.state == "recovered" else "would be kept at"
-    line = (
-        f"slot {one.slot}: {verb} {_named(report, one.keeper)}: {one.accounts} accounts, {one.records} records;"
-        f" may be lost: {one.may_be_lost}"
-    )
+    verb = _verb(one.state == "recovered")
+    line = f"slot {one.slot}: {verb} {_named(report, one.keeper)}: {one.accounts} accounts, {one.records} records"
+    if one.keeper not in one.members:
+        line += f"; lost: {one.may_be_lost}"
     return line + (f"; given up, damaged: {', '.join(one.given_up)}" if one.given_up else "")
+
+
+def _tells(one: RecoveredSlot) -> bool:
+    """Say whether a slot has a line of its own."""
+    anything = one.accounts or one.records or one.given_up
+    return bool(anything or one.state == "failed" or one.keeper not in one.members)
+
+
+def _verb(done: bool) -> str:
+    return "kept at" if done else "would be kept at"
+
+
+def _ranges(slots: list[int]) -> str:
+    """Write ascending numbers as 1-3, 7."""
+    parts: list[list[int]] = []
+    for slot in slots:
+        if parts and parts[-1][1] == slot - 1:
+            parts[-1][1] = slot
+        else:
+            parts.append([slot, slot])
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in parts)
 
 
 def _named(report: RecoveryReport, uid: str) -> str:

@@ -25,8 +25,12 @@ from .registers import decoded_account, read_mark
 from .rows import CHECKED_COLUMNS, checked, insert_sql, insert_values, item_of
 
 _SUFFIXES = ("", "-wal", "-shm")
-KEPT_META = ("peers",)
-"""What a new node takes over from the old one, besides its ring: the peers by which it finds that again."""
+KEPT_META = {"peers": None, "alive": b"0"}
+"""What a new node takes over from the old one, besides its ring, and what takes the place of what cannot be read.
+
+The peers by which it finds the ring again; and when it was last in touch with it (`absence`; 0 is long ago), on which
+depends what of its messages it may still bring.
+"""
 MAX_HOLES = 5_000_000
 """Row numbers that are tried one by one between two parts that can be read."""
 
@@ -101,7 +105,7 @@ def _fill(fresh: Path, found: Inspection, ring: bytes | None, progress: Progress
         migrate(target, fresh)
         target.execute("BEGIN IMMEDIATE")
         read_mark(target, fresh)
-        meta = {key: found.meta[key] for key in KEPT_META if key in found.meta}
+        meta = {key: value for key, other in KEPT_META.items() if (value := found.meta.get(key, other)) is not None}
         if ring is not None:
             meta["ring"] = ring
         target.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())

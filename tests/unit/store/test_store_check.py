@@ -45,6 +45,7 @@ async def directory(tmp_path: Path) -> Path:
         identity.load(tx, lambda: ME)
         identity.put_membership(tx, RING)
         identity.put_position(tx, 2)
+        tx.put_meta("alive", b"1700000000000")
         for slot, members in ((3, (ME, OTHER)), (4, (OTHER, ME)), (5, (OTHER,))):
             tx.put_slot_register(slot, SlotRegister(BALLOT, BALLOT, Config(3, BALLOT, (), members)))
         tx.put_account(3, "alice", ACCOUNT)
@@ -231,6 +232,7 @@ async def test_who_lost_its_promises_returns_as_a_new_node_with_its_messages(
     assert content(said["kept"]) == before
     assert sorted(await held(directory), key=repr) == sorted(records(), key=repr)
     store = await Store.open(directory)
+    assert await store.read(lambda tx: tx.meta("alive")) == b"1700000000000"
     found = await store.transact(lambda tx: identity.load(tx, lambda: OTHER))
     assert found == identity.Identity(OTHER, Membership(RING.ring_uid, 3, 8, founded=False), -1)
     assert await store.read(lambda tx: (list(tx.slot_registers()), tx.slots_with_accounts())) == ([], {})
