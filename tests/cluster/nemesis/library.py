@@ -83,6 +83,7 @@ class Reader:
         client.sender.on_change = self._moved
         client.mailbox.start()
         self._client = client
+        self._look(client)
         life = self._dice.expovariate(1 / LIFE)
         async with contextlib.AsyncExitStack() as stack:
             sending = asyncio.create_task(self._send(client))
@@ -106,6 +107,7 @@ class Reader:
             if not self._sending or len(self._unacknowledged) > 50:
                 client.sender.resend()
                 await asyncio.sleep(1.0)
+                self._look(client)
                 continue
             to = self._dice.choice(self._others)
             number = self._numbers[to]
@@ -115,6 +117,18 @@ class Reader:
             self._unacknowledged[message.id] = (to, number)
             self._settled.clear()
             task.add_done_callback(_seen)
+
+    def _look(self, client: Client) -> None:
+        """Look in the outbox for what has got on unnoticed: between two lives, receipts come before anyone listens."""
+        for message_id, (to, number) in list(self._unacknowledged.items()):
+            message = client.account.outbox.get(message_id)
+            if message is not None:
+                self._moved(message)
+            else:
+                self._books.complain(
+                    f"number {number} from {self.name!r} to {to!r} was withdrawn, as if it were refused"
+                )
+                del self._unacknowledged[message_id]
 
     def _moved(self, message: Message) -> None:
         if message.state in ("stored", "delivered", "read") and message.id in self._unacknowledged:

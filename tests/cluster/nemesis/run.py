@@ -240,7 +240,7 @@ class Run:
     async def _settle(self, talking: list[asyncio.Task[None]]) -> None:
         """Bring everything to rest, and compare what is there with what should be."""
         books = self.books
-        self._tell("the last fault is over; waiting until all is acknowledged and shown")
+        self._tell("the last fault is over; waiting until all is acknowledged")
         self._mend()
         if talking:
             _, late = await asyncio.wait(talking, timeout=SETTLE_SECONDS)
@@ -248,10 +248,13 @@ class Run:
                 books.complain(f"{len(late)} conversations have no answer {SETTLE_SECONDS:.0f} s after the last fault")
         for reader in self.readers:
             await self._within(f"the outbox of {reader.name} did not get empty", reader.acknowledged())
+        self._tell("waiting until the ring is whole")
         if said := await self.cluster.whole(SETTLE_SECONDS):
             books.complain(f"the ring is not whole {SETTLE_SECONDS:.0f} s after the last fault: {said}")
+        self._tell("waiting until all is shown")
         everybody: list[Person | Reader] = [*self.people, *self.readers]
         await asyncio.gather(*(self._drain(who) for who in everybody))
+        self._tell("reading the archives")
         await self._within("the archive was not read", self._archives())
 
     async def _drain(self, who: Person | Reader) -> None:

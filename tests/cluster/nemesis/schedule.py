@@ -23,7 +23,7 @@ WEIGHTS = {
     "power cut of all": 14,
     "kill all": 12,
     "rolling restart": 6,
-    "freeze for a minute": 5,
+    "freeze for a minute": 3,
     "disk deleted": 14,
     "record corrupted": 12,
     "log truncated": 10,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.history.events import End, History, Kind, Operation, Value
+from tests.history.events import UNSEEN, End, History, Kind, Operation, Value
 from tests.history.linearize import check_accounts, linearizable
 from tests.unit.history.sequential import account_history, by_force
 
@@ -72,8 +72,25 @@ GOOD: dict[str, list[Line]] = {
     ],
     "what touches may have overlapped": [("register", 0, 1, "a", None), ("read", 1, 2, None, None)],
     "a refused login says nothing": [("login", 0, 1, None, "no")],
+    "whose it is, seen by who cannot see the epoch": [
+        ("register", 0, None, "a", "?"),
+        ("login", 1, 2, None, 2),
+        ("read", 3, 4, None, ["a", UNSEEN]),
+        ("read", 5, 6, None, ["a", 2]),
+    ],
 }
 BAD: dict[str, list[Line]] = {
+    "two owners, seen by who cannot see the epoch": [
+        ("register", 0, None, "a", "?"),
+        ("register", 0, None, "b", "?"),
+        ("read", 3, 4, None, ["a", UNSEEN]),
+        ("read", 5, 6, None, ["b", UNSEEN]),
+    ],
+    "gone again, for who cannot see the epoch": [
+        ("register", 0, 1, "a", None),
+        ("read", 3, 4, None, ["a", UNSEEN]),
+        ("read", 5, 6, None, None),
+    ],
     "two have the name": [("register", 0, 9, "a", None), ("register", 1, 8, "b", None)],
     "taken, but by nobody": [("register", 0, 1, "a", "no")],
     "taken before anybody asked": [("register", 0, 1, "b", "no"), ("register", 2, 3, "a", None)],
