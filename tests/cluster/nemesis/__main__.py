@@ -1,6 +1,10 @@
 """The nemesis as a command: real node processes, people, faults; exit code 1 if anything acknowledged came to harm.
 
 Example: python -m tests.cluster.nemesis --messages 1000000 --faults 1000 --seed 1 --report nemesis.txt
+
+The seed gives the schedule of faults and what each of them decides by lot; what nodes and people do in the meantime is
+theirs. Ctrl-C ends it early, with checks and report. Nodes run from the source that is there when they are started:
+leave it alone meanwhile.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=100, help="faults (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="of the faults' schedule (default: a random one, which is printed)")
     parser.add_argument("--nodes", type=int, default=5)
-    parser.add_argument("--minutes", type=float, help="how long the faults should take (default: 2.4 s each)")
+    parser.add_argument("--minutes", type=float, help="how long the faults should take (default: 2 s each)")
     parser.add_argument("--only", action="append", default=[], metavar="KIND", help="only this kind; may be repeated")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the report there too")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")

@@ -63,6 +63,7 @@ class Actors:
 
     async def _contests(self) -> None:
         while not self._over():
+            await self._books.accounts_change.wait()
             name = self._new_name("name")
             # Alone each through one node, so that in a partition they may be in two halves.
             servers = self._dice.sample(self._servers, 3)
@@ -110,6 +111,7 @@ class Actors:
                 await asyncio.sleep(0.5)
                 continue
             for number in range(LOGINS // 2):
+                await self._books.accounts_change.wait()
                 if self._over():
                     return
                 servers = self._dice.sample(self._servers, 2)

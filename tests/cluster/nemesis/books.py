@@ -77,6 +77,9 @@ class Books:
         self.history = History()
         """Of names and sessions only."""
         self.pace = Pace(wanted)
+        self.accounts_change = asyncio.Event()
+        """Cleared while names and sessions should stay as they are."""
+        self.accounts_change.set()
         self.complaints: list[str] = []
         """Violations that the checkers do not see."""
         self.notes: list[str] = []

@@ -42,7 +42,7 @@ class Victim(Node):
     ) -> None:
         super().__init__(place, command, environment)
         self.number = number
-        self.disk = disk.Disk(library, place.data) if library is not None else None
+        self.disk = disk.Disk(library, place.data, network.listen_host(number)) if library is not None else None
         self.starts = 0
         self.expected = False
         """Whether it should be running as far as the nemesis knows."""

@@ -49,8 +49,12 @@ class _Change:
 class Disk:
     """What one node's processes see of disk and clock, one after the other."""
 
-    def __init__(self, library: Path, data: Path) -> None:
-        """`data` is the node's data directory; logs go beside it, onto the same file system."""
+    def __init__(self, library: Path, data: Path, source: str) -> None:
+        """`data` is the node's data directory; logs go beside it, onto the same file system.
+
+        `source` is the address from which its processes dial others.
+        """
+        self._source = source
         self._library = library
         self._data = data
         self._undo = data.with_suffix(".undo")
@@ -71,6 +75,7 @@ class Disk:
             "COTERIE_SHIM_UNDO": str(self._undo),
             "COTERIE_SHIM_CONTROL": str(self._control),
             "COTERIE_SHIM_PARENT": str(os.getpid()),
+            "COTERIE_SHIM_SOURCE": self._source,
         }
 
     # --- While the node runs ---

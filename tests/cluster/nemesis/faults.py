@@ -46,19 +46,19 @@ async def victim_of(siege: Siege, dice: random.Random, kind: str) -> AsyncIterat
     if kind.endswith("the owner"):
         name = dice.choice(siege.people).name
         owner = await siege.cluster.acting_for(slot_of_name(name, DEFAULT_SLOTS), siege.free)
-        choose = wanted(lambda node: node is owner)
+        choose = wanted(owner)
     elif kind.endswith("a gateway"):
         url = dice.choice(siege.people).connection.url
-        choose = wanted(lambda node: node.url == url)
+        choose = wanted(next((node for node in siege.cluster.nodes if node.url == url), None))
     else:
         choose = any_of(dice)
     async with siege.seized(choose) as victim:
         yield victim
 
 
-def wanted(which: Callable[[Victim], bool]) -> Callable[[Sequence[Victim]], Victim | None]:
+def wanted(node: Victim | None) -> Callable[[Sequence[Victim]], Victim | None]:
     """Return what chooses a certain node, if it is among them."""
-    return lambda nodes: next((node for node in nodes if which(node)), None)
+    return lambda nodes: node if node in nodes else None
 
 
 async def started_again(siege: Siege, nodes: Sequence[Victim]) -> None:
@@ -153,7 +153,11 @@ async def power_cut(siege: Siege, dice: random.Random, kind: str) -> None:
 
 @fault("kill all", "power cut of all")
 async def all_at_once(siege: Siege, dice: random.Random, kind: str) -> None:
-    async with siege.calm(), siege.seized_all() as nodes:
+    """A power cut is one of all nodes; `kill all` takes those that no other fault has in its hands just then."""
+    async with contextlib.AsyncExitStack() as stack:
+        if kind == "power cut of all":
+            await stack.enter_async_context(siege.calm())
+        nodes = await stack.enter_async_context(siege.seized_all())
         with episode(siege, kind):
             for node in nodes:
                 node.expected = False
@@ -168,10 +172,10 @@ async def all_at_once(siege: Siege, dice: random.Random, kind: str) -> None:
 
 @fault("rolling restart")
 async def rolling_restart(siege: Siege, dice: random.Random, kind: str) -> None:
-    async with siege.calm(), siege.seized_all() as nodes:
-        with episode(siege, kind):
-            for node in nodes:
-                code = await node.terminate_now()
+    with episode(siege, kind):
+        for node in [node for node in siege.cluster.nodes if node.expected]:
+            async with siege.seized(wanted(node)) as victim:
+                code = await victim.terminate_now()
                 if code != 0:
-                    siege.books.complain(f"{node.name} ended with exit code {code} on SIGTERM: {node.last_words}")
-                await started_again(siege, [node])
+                    siege.books.note(f"{victim.name} ended with exit code {code} on SIGTERM: {victim.last_words}")
+                await started_again(siege, [victim])

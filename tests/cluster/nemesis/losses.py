@@ -23,6 +23,8 @@ MOST_EXTRA = 2
 """Nodes beyond those that the ring began with."""
 _FRAME = 24 + 4096
 _LOG_HEADER = 32
+QUIET = 3.0
+"""Seconds without a change of any account before a log is cut, so that what is cut off is messages."""
 CUTS = 24
 """Places at which a cut of the log is tried."""
 
@@ -33,8 +35,12 @@ async def lose(
     kind: str,
     damage: Callable[[Victim], None],
     back: Callable[[Victim], Awaitable[None]],
+    quiet: float = 0.0,
 ) -> None:
-    """Take one disk of a ring that is whole, let other faults go on, and wait until the ring is whole again."""
+    """Take one disk of a ring that is whole, let other faults go on, and wait until the ring is whole again.
+
+    For `quiet` seconds before it is taken accounts are left alone.
+    """
     async with siege.queued(siege.disk):
         async with contextlib.AsyncExitStack() as calm:
             await calm.enter_async_context(siege.calm())
@@ -42,6 +48,10 @@ async def lose(
                 return
             async with siege.seized(any_of(dice)) as victim:
                 with episode(siege, kind):
+                    if quiet:
+                        siege.books.accounts_change.clear()
+                        calm.callback(siege.books.accounts_change.set)
+                        await asyncio.sleep(quiet)
                     await victim.kill_now()
                     await asyncio.to_thread(damage, victim)
                     await calm.aclose()
@@ -100,7 +110,7 @@ async def log_truncated(siege: Siege, dice: random.Random, kind: str) -> None:
         if victim.disk is not None:
             victim.disk.forget()
 
-    await lose(siege, dice, kind, damage, lambda victim: _back(siege, victim))
+    await lose(siege, dice, kind, damage, lambda victim: _back(siege, victim), QUIET)
 
 
 def _harmless_cut(database: Path) -> int | None:

@@ -1,7 +1,8 @@
 """The network between the nodes, in the nemesis' hands: a TCP proxy in front of each node's peer port.
 
-Node number i listens on 127.0.1.i and says that it is at 127.0.2.i, where the proxy is. Who dials is found out from the
-kernel (whose process holds the other end of the socket), so each pair, and each direction of it, can be cut alone.
+Node number i listens on 127.0.1.i and says that it is at 127.0.2.i, where the proxy is. Who dials is
+told by the address it comes from, which the shim sees to, or else asked of the kernel (whose process holds the other
+end of the socket): so each pair, and each direction of it, can be cut alone.
 What is cut is silent, as on a real network: bytes wait in sockets, nothing is closed, new connections hang.
 """
 
@@ -13,6 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
 
@@ -55,6 +57,8 @@ class Network:
     def __init__(self, pids: Callable[[], Mapping[int, str]]) -> None:
         self._pids = pids
         self._servers: list[asyncio.Server] = []
+        self._names: dict[str, str] = {}
+        self._asking = ThreadPoolExecutor(2, "who dials")
         self.pipes: set[Pipe] = set()
         self._cuts: dict[object, frozenset[tuple[str, str]]] = {}
         self.blocked: frozenset[tuple[str, str]] = frozenset()
@@ -66,11 +70,13 @@ class Network:
     async def add(self, place: Place) -> None:
         """Stand in front of a node."""
         loop = asyncio.get_running_loop()
+        self._names[listen_host(place.number)] = place.name
         server = await loop.create_server(lambda: Front(self, place), public_host(place.number), place.port)
         self._servers.append(server)
 
     async def close(self) -> None:
         """Stop, and close all connections."""
+        self._asking.shutdown(wait=False, cancel_futures=True)
         for server in self._servers:
             server.close()
         for pipe in list(self.pipes):
@@ -100,8 +106,14 @@ class Network:
         for pipe in list(self.pipes):
             pipe.refresh()
 
-    def who(self, host: str, port: int) -> str:
-        """Return whose socket has this local address, "" if no node's has; blocks for some milliseconds."""
+    async def who(self, host: str, port: int) -> str:
+        """Return which node dials from this address, "" if none does."""
+        if host in self._names:
+            return self._names[host]
+        # In threads of its own: others may all be waiting for nodes.
+        return await asyncio.get_running_loop().run_in_executor(self._asking, self._ask, host, port)
+
+    def _ask(self, host: str, port: int) -> str:
         inode = _inode(host, port)
         if inode:
             for pid, name in self._pids().items():
@@ -250,7 +262,7 @@ class Front(Side):
     async def _open(self, transport: asyncio.Transport) -> None:
         loop = asyncio.get_running_loop()
         host, port = transport.get_extra_info("peername")[:2]
-        source = await loop.run_in_executor(None, self._network.who, host, port)
+        source = await self._network.who(host, port)
         if not source:
             self._network.unknown += 1
         pipe = Pipe(self._network, source, self._place.name)

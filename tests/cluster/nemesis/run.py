@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,19 @@ assert losses  # it adds its faults to FAULTS
 PEOPLE = 32
 EACH_WRITES_TO = 4
 READERS = 3
-MEAN_PAUSE = 2.4
+MEAN_PAUSE = 2.0
 """Seconds between two faults, unless it is said how long the run should take."""
 AT_ONCE = 5
 """Faults under way at most."""
-FAULT_SECONDS = 300.0
+FAULT_SECONDS = 900.0
 """After so long a fault is given up: then the test is at fault, or the ring."""
-SETTLE_SECONDS = 180.0
+SETTLE_SECONDS = 240.0
 """How long, after the last fault, everything may take to be acknowledged, and then to be shown."""
 SHORT_RUN = 300.0
 """Seconds; a run that is planned to be shorter leaves out what takes long by itself."""
 PROGRESS = 5.0
+MOST_TOLD = 10
+"""Complaints that are told at once; the report has more."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class Run:
     async def go(self) -> Report:
         """Run it all."""
         options = self._options
+        # Many threads wait for nodes that do not answer.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))
         options.directory.mkdir(parents=True, exist_ok=True)
         library = None if disk.why_not() else await asyncio.to_thread(disk.build, options.directory)
         self.cluster = Cluster(options.directory / "ring", options.nodes, library, careless=options.careless)
@@ -278,7 +283,8 @@ class Run:
     # --- Telling ---
 
     async def _progress(self) -> None:
-        before, then = 0, time.monotonic()
+        told = before = 0
+        then = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), PROGRESS)
@@ -294,6 +300,9 @@ class Run:
                 f"{self.siege.under_way} under way: {', '.join(self.books.availability.sending()) or 'none'}"
                 + (f"; {wrong} COMPLAINTS" if wrong else "")
             )
+            for text in [*self.books.complaints, *boxes.complaints()][told : told + MOST_TOLD]:
+                self._tell(f"         {text}")
+            told = max(told, wrong)
             if self._stop.is_set():
                 return
 

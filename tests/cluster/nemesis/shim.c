@@ -7,14 +7,16 @@
  * written and not synced is not safe because another has opened it since.
  *
  * COTERIE_SHIM_CONTROL is a page shared with the nemesis: how far the wall clock is off, how slow fsync is, whether the
- * disk is full, whether fsync lies.
+ * disk is full, whether fsync lies. COTERIE_SHIM_SOURCE is the address from which the node dials its peers.
  *
  * -shm files are left out: SQLite maps them, and rebuilds them from the log.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -24,6 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -52,11 +55,12 @@ struct file {
     dev_t device;
     ino_t inode;
     int log;
+    int reader; /* for those who opened it only for writing; never closed, for that would let go of SQLite's locks */
     pthread_mutex_t lock;
 };
 
 static struct control none, *control = &none;
-static const char *data, *undo;
+static const char *data, *undo, *source;
 static size_t data_length;
 static struct file files[FILES];
 static int file_count, names_log = -1;
@@ -70,6 +74,7 @@ __attribute__((constructor)) static void begin(void) {
     const char *path = getenv("COTERIE_SHIM_CONTROL"), *parent = getenv("COTERIE_SHIM_PARENT");
     data = getenv("COTERIE_SHIM_DATA");
     undo = getenv("COTERIE_SHIM_UNDO");
+    source = getenv("COTERIE_SHIM_SOURCE");
     data_length = data ? strlen(data) : 0;
     if (path) {
         int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
@@ -149,6 +154,15 @@ static void keep(struct file *file, int fd, int64_t at, int64_t length, int64_t 
     struct record record = {MAGIC, 1, at, kept, size, length};
     char *bytes = kept ? malloc((size_t)kept) : NULL;
     must(!kept || bytes, "allocating");
+    if (kept && ((int)syscall(SYS_fcntl, fd, F_GETFL) & O_ACCMODE) == O_WRONLY) {
+        if (!file->reader) {
+            char same[64];
+            snprintf(same, sizeof same, "/proc/self/fd/%d", fd);
+            file->reader = raw_open(same, O_RDONLY);
+            must(file->reader > 0, "opening for reading");
+        }
+        fd = file->reader;
+    }
     for (int64_t done = 0; done < kept;) {
         long count = syscall(SYS_pread64, fd, bytes + done, (size_t)(kept - done), at + done);
         must(count > 0, "reading what is overwritten");
@@ -311,6 +325,21 @@ static int synced(int fd, int whole) {
 
 int fsync(int fd) { return synced(fd, 1); }
 int fdatasync(int fd) { return synced(fd, 0); }
+
+/* --- the network --------------------------------------------------------------------------------------------- */
+
+/* Dial the nemesis' proxies (127.0.2.x) from an address of this node's own, so that they know who it is. */
+int connect(int fd, const struct sockaddr *to, socklen_t length) {
+    const struct sockaddr_in *peer = (const struct sockaddr_in *)to;
+    if (source && to->sa_family == AF_INET && ntohl(peer->sin_addr.s_addr) >> 8 == 0x7f0002) {
+        struct sockaddr_in own = {.sin_family = AF_INET};
+        int yes = 1;
+        inet_pton(AF_INET, source, &own.sin_addr);
+        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
+        bind(fd, (struct sockaddr *)&own, sizeof own);
+    }
+    return REAL(connect)(fd, to, length);
+}
 
 /* --- the clock ----------------------------------------------------------------------------------------------- */
 
