@@ -161,7 +161,7 @@ class Pipe:
     def bytes(self, side: int, data: bytes) -> None:
         """Pass on what came from one side."""
         other = self._sides[1 - side]
-        if other is not None:
+        if other is not None and not other.is_closing():
             other.write(data)
 
     def choke(self, side: int, yes: bool) -> None:
