@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 from tests.cluster.harness import person
-from tests.cluster.nemesis import disk
+from tests.cluster.nemesis import disk, losses
 from tests.cluster.nemesis.cluster import Cluster
 from tests.cluster.nemesis.run import Options, Run
 from tests.cluster.nemesis.schedule import LONG, WEIGHTS, schedule
 from tests.history.mailboxes import Mailboxes
 
+from coterie_node.store import schema
+
 MESSAGES = 200
+SCHEMA = Path(schema.__file__).with_name("0001_start.sql")
 needs_shim = pytest.mark.skipif(bool(disk.why_not()), reason=disk.why_not())
 
 
@@ -40,6 +46,29 @@ def test_a_seed_gives_one_schedule() -> None:
     assert {event.kind for event in one} == set(WEIGHTS)
     assert 1.0 < sum(event.pause for event in one) / 200 < 3.0
     assert not LONG & {event.kind for event in schedule(1, 500, 2.0, without=LONG)}
+
+
+def test_a_cut_of_the_log_takes_records_and_spares_registers(tmp_path: Path) -> None:
+    """A register is written after the tenth of thirty commits of records."""
+    (tmp_path / "live").mkdir()
+    live = tmp_path / "live" / "coterie.db"
+    record = "INSERT INTO records VALUES (?, 1, ?, 'bob', 'ann', x'00', 0, 0, x'00', 1, x'', 1, 1, 1, zeroblob(2000))"
+    with contextlib.closing(sqlite3.connect(live)) as connection:
+        connection.executescript(f"PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; {SCHEMA.read_text()}")
+        for number in range(30):
+            connection.execute(record, (number, b"%d" % number))
+            if number == 10:
+                connection.execute("INSERT INTO slot_registers VALUES (1, x'01', x'02')")
+            connection.commit()
+        shutil.copytree(live.parent, tmp_path / "dead", ignore=shutil.ignore_patterns("*-shm"))
+    dead = tmp_path / "dead" / live.name
+    size = losses.harmless_cut(dead)
+    assert size is not None
+    os.truncate(f"{dead}-wal", size)
+    with contextlib.closing(sqlite3.connect(dead)) as connection:
+        (newest,) = connection.execute("SELECT max(seq) FROM records").fetchone()
+        assert 10 <= newest < 29
+        assert connection.execute("SELECT count(*) FROM slot_registers").fetchone() == (1,)
 
 
 @needs_shim

@@ -9,6 +9,7 @@ import random
 import shutil
 import sqlite3
 import time
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -25,8 +26,6 @@ _FRAME = 24 + 4096
 _LOG_HEADER = 32
 QUIET = 3.0
 """Seconds without a change of any account before a log is cut, so that what is cut off is messages."""
-CUTS = 24
-"""Places at which a cut of the log is tried."""
 
 
 async def lose(
@@ -99,7 +98,7 @@ async def log_truncated(siege: Siege, dice: random.Random, kind: str) -> None:
     """
 
     def damage(victim: Victim) -> None:
-        size = _harmless_cut(victim.database)
+        size = harmless_cut(victim.database)
         if size is None:
             siege.books.note(f"{victim.name}: no cut of the log spares the registers; all of the disk went")
             victim.wipe()
@@ -113,7 +112,7 @@ async def log_truncated(siege: Siege, dice: random.Random, kind: str) -> None:
     await lose(siege, dice, kind, damage, lambda victim: _back(siege, victim), QUIET)
 
 
-def _harmless_cut(database: Path) -> int | None:
+def harmless_cut(database: Path) -> int | None:
     """Return to which length the log can be cut so that records are lost and no register is; None: to none."""
     log = Path(f"{database}-wal")
     if not log.exists() or log.stat().st_size <= _LOG_HEADER:
@@ -125,25 +124,28 @@ def _harmless_cut(database: Path) -> int | None:
         os.link(database, aside / database.name)
         frames = (log.stat().st_size - _LOG_HEADER) // _FRAME
 
-        def left(size: int) -> tuple[list[object], int]:
+        def left(count: int) -> tuple[list[object], int]:
+            """Return the registers and the newest record of a log of so many frames."""
             for name in aside.glob("*-*"):
                 name.unlink()
             shutil.copy(log, aside / log.name)
-            os.truncate(aside / log.name, size)
+            os.truncate(aside / log.name, _LOG_HEADER + count * _FRAME)
             uri = f"file:{aside / database.name}?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
                 (last,) = connection.execute("SELECT max(seq) FROM records").fetchone()
             return registers(aside / database.name, read_only=True), last or 0
 
-        have, newest = left(log.stat().st_size)
-        best = None
-        for cut in range(1, CUTS):
-            size = _LOG_HEADER + (frames - frames * cut // CUTS) * _FRAME
-            with_registers, last = left(size)
+        have, newest = all_of_it = left(frames)
+        # Behind the newest commit lies what an earlier turn of the log has left.
+        used = bisect_left(range(frames), True, key=lambda count: left(count) == all_of_it)
+        best, step = None, 1
+        while step < used:
+            with_registers, last = left(used - step)
             if with_registers != have:
                 break
             if last < newest:
-                best = size
+                best = _LOG_HEADER + (used - step) * _FRAME
+            step *= 2
         return best
     finally:
         shutil.rmtree(aside, ignore_errors=True)
