@@ -57,6 +57,9 @@ _ASIDE = (
 _NEWEST = ((1 << 63) - 1, b"\xff" * 32)
 _AFTER_LAST_HASH = b"\xff" * 32
 _FETCH = 128
+SCRUB_ROWS = 16
+SCRUB_BYTES = 4 * 1024 * 1024
+"""What a scrub reads at once, and in one go."""
 
 
 class Sequence64:
@@ -205,10 +208,23 @@ class RecordTx(BaseTx):
                 self._damaged(place)
 
     def scrub(self, after: int, limit: int) -> int:
-        """Read some rows after a row's number, and put damaged ones aside; return the last one's, 0 at the end."""
-        rows = self._connection.execute(_SCRUB, (after, limit)).fetchall()
-        self._found_damaged([(row[1], row[-2]) for row in rows if checked(row[1:]) is None])
-        return int(rows[-1][0]) if len(rows) == limit else 0
+        """Read some rows after a row's number, and put damaged ones aside; return the last one's, 0 at the end.
+
+        Attachments are large: it ends after SCRUB_BYTES of bodies, too.
+        """
+        damaged: list[Place] = []
+        last = count = total = 0
+        for row in self._iterate(_SCRUB, (after, limit), SCRUB_ROWS):
+            last, count = int(row[0]), count + 1
+            record = checked(row[1:])
+            if record is None:
+                damaged.append((row[1], row[-2]))
+            else:
+                total += len(record.body)
+            if total >= SCRUB_BYTES:
+                break
+        self._found_damaged(damaged)
+        return last if count == limit or total >= SCRUB_BYTES else 0
 
     # --- reading ---
     def record(self, key: RecordKey) -> Record | None:
@@ -266,10 +282,10 @@ class RecordTx(BaseTx):
         self._found_damaged(damaged)
         return page
 
-    def _iterate(self, sql: str, values: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    def _iterate(self, sql: str, values: tuple[Any, ...], at_once: int = _FETCH) -> Iterator[tuple[Any, ...]]:
         cursor = self._connection.execute(sql, values)
         try:
-            while rows := cursor.fetchmany(_FETCH):
+            while rows := cursor.fetchmany(at_once):
                 yield from rows
         finally:
             cursor.close()
