@@ -228,6 +228,14 @@ class Siege:
         with suppress(CoterieError):
             for _ in range(2):
                 await other.call(lambda: other.proposer.join({SLOT: self._wish()}))
+        if rng.random() < 0.4:
+            # It goes on without telling the old members, and the first one changes something under what it holds.
+            untold = network.drop(message(ConfigLearn, to=members))
+            await self._propose(two, self._wish())
+            self._operations += 1
+            await self._change(one, f"new{self._operations}", str(self._operations))
+            untold.remove()
+            self._begin(self._read(rng.choice(self._members()), f"new{self._operations}"))
         away.remove()
         unheard = network.drop(message(ConfigPrepare, sender=one, to=set(members)))
         with suppress(CoterieError):
