@@ -50,7 +50,7 @@ def held(world: World, record: Record) -> dict[Uid, State]:
 async def store(world: World, number: int, state: State = State.PENDING, by: Uid = N0) -> Record:
     """Store a message, or a further state of it, stamped as the chat does."""
     written = world.message(by, "ann", number, state)
-    stamp = world.processes[by].calendar.stamp_ms(SLOT)
+    stamp = world.processes[by].calendar.stamp_ms()
     before = next((one for one in world.witness.promised.values() if one.key == written.key), None)
     record = Record(
         *written.key, written.state, written.body, written.size, b"", 1, before.stored_at if before else stamp, stamp

@@ -82,7 +82,7 @@ class Archive:
         final = State.DELETED if request.discard else State.ARCHIVED
         if not request.discard and any(found is None or found.state < final for found in held):
             await self._room(slot, name)
-        at = self._ages.stamp_ms(slot)
+        at = self._ages.stamp_ms()
         records = []
         delivered = []
         for (key, copy), found in zip(items.items(), held, strict=True):

@@ -186,12 +186,13 @@ class Delivery:
         subscriptions = self._subscriptions
         if not subscriptions:
             return
+        young_from = self._ages.young_from()
         for record in records:
             subscription = subscriptions.get(record.owner)
             if subscription is None:
                 continue
             if record.state == State.PENDING:
-                if record.stored_at < self._ages.expired_before(record.slot):
+                if record.stored_at < young_from and record.stored_at < self._ages.expired_before(record.slot):
                     continue  # It came late from a node that was away.
                 self._came(subscription, record)
             elif self._done(subscription, (record.sender, record.id, record.part)):

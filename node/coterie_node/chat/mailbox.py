@@ -139,7 +139,7 @@ class Mailbox:
             answer([], refused, [])
 
     def _append(self, ready: Sequence[tuple[int, Post, Box]], answer: Answer, refused: list[Refused]) -> None:
-        stamp_ms = self._ages.stamp_ms
+        now_ms = self._ages.stamp_ms()
         records: list[Record] = []
         places: dict[tuple[str, str, bytes], list[int]] = {}
         bodies: dict[tuple[str, str, bytes], bytes] = {}
@@ -159,7 +159,7 @@ class Mailbox:
                 continue
             places[key] = [place]
             bodies[key] = post.body
-            at = box.next_stamp(stamp_ms(post.slot))
+            at = box.next_stamp(now_ms)
             records.append(
                 Record(
                     post.slot, post.to, post.sender, post.id, 0, State.PENDING, post.body, size, post.prekey,

@@ -52,8 +52,12 @@ class Appending(Protocol):
 class Ages(Protocol):
     """What is too old, by agreement (`replication.calendar.Calendar`)."""
 
-    def stamp_ms(self, slot: int) -> int:
-        """Return the time with which to stamp a record of a slot."""
+    def stamp_ms(self) -> int:
+        """Return the time with which to stamp a record: later rather than earlier where clocks differ."""
+        ...
+
+    def young_from(self) -> int:
+        """Return from which stored_at on nothing is expired, whatever its slot."""
         ...
 
     def expired_before(self, slot: int) -> int:

@@ -77,6 +77,8 @@ class Calendar:
         self._told: dict[Uid, _Told] = {self._me: _Told(clock.wall_ms(), clock.now())}
         self._begun: dict[tuple[Uid, ...], int | None] = {}
         """By members: what an agreed clock said when this node's monotonic one was at 0. Valid until the next news."""
+        self._latest: int | None = None
+        """The latest of these; None when it is to be looked for again."""
         self._message_ms = int(settings.message_ttl * 1000)
         self._tombstone_ms = int(settings.tombstone_ttl * 1000)
         handlers.on_event(ClockTold, self._take)
@@ -98,19 +100,29 @@ class Calendar:
 
     def agreed_ms(self, members: Iterable[Uid]) -> int | None:
         """Return the time that a majority of these nodes have reached; None when too few are heard."""
-        nodes = tuple(members)
+        begun_ms = self._begun_ms(tuple(members))
+        return None if begun_ms is None else begun_ms + int(self._clock.now() * 1000)
+
+    def _begun_ms(self, nodes: tuple[Uid, ...]) -> int | None:
         if nodes not in self._begun:
             heard = sorted(
                 (self._told[uid].begun_ms for uid in nodes if uid in self._told and self._table.live(uid)), reverse=True
             )
             needed = len(nodes) // 2 + 1
             self._begun[nodes] = heard[needed - 1] if nodes and len(heard) >= needed else None
-        begun_ms = self._begun[nodes]
-        return None if begun_ms is None else begun_ms + int(self._clock.now() * 1000)
+        return self._begun[nodes]
 
-    def stamp_ms(self, slot: int) -> int:
-        """Return the time with which to stamp a record of a slot: later rather than earlier where clocks differ."""
-        return max(self._clock.wall_ms(), self.time_ms(slot) or 0)
+    def stamp_ms(self) -> int:
+        """Return the time with which to stamp a record: later than any slot's time, rather than earlier than its own.
+
+        The path of every message asks: so it is not the time of one slot but the latest of all that this node shares.
+        """
+        if self._latest is None:
+            shared = {members for slot in self._table.own_slots() if (members := self._table.members(slot))}
+            self._latest = max(
+                (begun_ms for members in shared if (begun_ms := self._begun_ms(members)) is not None), default=0
+            )
+        return max(self._clock.wall_ms(), self._latest + int(self._clock.now() * 1000))
 
     # --- what is too old ---
 
@@ -123,6 +135,10 @@ class Calendar:
         """Return below which changed_at a tombstone may go; 0 while that is not known."""
         time_ms = self.time_ms(slot)
         return 0 if time_ms is None else max(0, time_ms - self._tombstone_ms)
+
+    def young_from(self) -> int:
+        """Return from which stored_at on nothing is expired, whatever its slot: cheaper than asking for each."""
+        return self.stamp_ms() - self._message_ms
 
     def expired(self, record: Record) -> Record:
         """Return the expired version of a pending record: the same one, whoever makes it and when."""
@@ -143,7 +159,7 @@ class Calendar:
         self._read(sender, message.wall_ms)
 
     def _read(self, uid: Uid, wall_ms: int) -> None:
-        self._begun.clear()
+        self._forget()
         at = self._clock.now()
         told = self._told.get(uid)
         if told is None:
@@ -152,8 +168,13 @@ class Calendar:
             ahead = (wall_ms - told.begun_ms) / 1000 - at
             log.error("a clock has leapt ahead; nothing expires by it yet", node=uid, seconds=round(ahead))
 
-    def _peer(self, uid: Uid, alive: bool) -> None:
+    def _forget(self) -> None:
+        """Reckon anew from here on: there is news of a clock."""
         self._begun.clear()
+        self._latest = None
+
+    def _peer(self, uid: Uid, alive: bool) -> None:
+        self._forget()
         if alive:
             self._peers.send(uid, ClockTold(self._clock.wall_ms()))
 
