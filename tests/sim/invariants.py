@@ -2,7 +2,7 @@
 
 A `Witness` hears of each commit of each store (slot registers, account registers, records) right after its fsync, keeps
 a copy of all disks, and checks incrementally what the commit could have broken. It knows nothing of the code under
-test but its registers and records. Account values are append-only: bytes that only ever grow.
+test but its registers and records. Account values are append-only here: bytes that only ever grow (see `follows`).
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class Witness:
                     uid
                     for uid in config.new
                     if (held := self.accounts.get((uid, slot, name))) is not None
-                    and (held.value or b"").startswith(history.truth)
+                    and self.follows(history.truth, held.value or b"")
                 }
                 self._require(
                     2 * len(have) > len(config.new), f"{where}: {name}={history.truth!r} is only on {sorted(have)}"
@@ -221,14 +221,21 @@ class Witness:
     def _committed(self, where: str, history: AccountHistory, ballot: AccountBallot, value: bytes) -> None:
         for other, theirs in history.committed.items():
             earlier, later = (theirs, value) if other < ballot else (value, theirs)
-            self._require(later.startswith(earlier), f"{where}: {value!r}@{ballot} and {theirs!r}@{other} fork")
+            self._require(self.follows(earlier, later), f"{where}: {value!r}@{ballot} and {theirs!r}@{other} fork")
         history.committed[ballot] = value
         self._true(where, history, value)
 
     def _true(self, where: str, history: AccountHistory, value: bytes) -> None:
-        longer, other = max(value, history.truth, key=len), min(value, history.truth, key=len)
-        self._require(longer.startswith(other), f"{where}: {value!r} does not agree with {history.truth!r}")
-        history.truth = longer
+        if self.follows(history.truth, value):
+            history.truth = value
+        else:
+            self._require(
+                self.follows(value, history.truth), f"{where}: {value!r} does not agree with {history.truth!r}"
+            )
+
+    def follows(self, earlier: bytes, later: bytes) -> bool:
+        """Say whether a value of an account can have become another, or stayed the same: here it only grows."""
+        return later.startswith(earlier)
 
     def accounts_dropped(self, uid: Uid, slot: int) -> None:
         """Note that a node forgot a slot's accounts: only a plain configuration without it allows that (rule 13)."""
@@ -251,7 +258,9 @@ class Witness:
     def acknowledged_value(self, slot: int, name: str, value: bytes, before: bytes) -> None:
         """Note that a proposer returned a value; `before` is what was `longest` when the operation began."""
         where = f"{name} (slot {slot}), acknowledged"
-        self._require(value.startswith(before), f"{where}: {value!r} does not follow {before!r}, acknowledged before")
+        self._require(
+            self.follows(before, value), f"{where}: {value!r} does not follow {before!r}, acknowledged before"
+        )
         self._true(where, self.names.setdefault((slot, name), AccountHistory()), value)
 
     # --- records ---
@@ -310,6 +319,12 @@ class Witness:
         self._require(len(have) >= needed, f"{told(key)}: only on {have}, {needed} needed")
 
     # --- disks ---
+
+    def record_damaged(self, uid: Uid, key: RecordKey) -> None:
+        """Count a copy as lost: its body is damaged on the disk."""
+        lost = self.copies[key].pop(uid)
+        self.losses.setdefault(key, []).append(lost)
+        self._enough_copies(key)
 
     def disk_lost(self, uid: Uid) -> None:
         """Forget a disk that is gone for good."""

@@ -22,17 +22,32 @@ class Deadlock(Exception):
     """Something is awaited, nothing is due, and no timer is set: it would wait forever."""
 
 
+class Livelock(Exception):
+    """Something goes round and round, and no time passes."""
+
+
+MOST_STEPS = 100_000
+"""Steps of the loop within one moment after which it counts as a livelock; a busy moment takes some dozen."""
+
+
 class _Selector:
     """What the loop sleeps on: instead of waiting for sockets it moves the clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
+        self._steps = 0
 
     def select(self, timeout: float | None) -> list[Any]:
         """Let `timeout` seconds pass at once."""
         if timeout is None:
             raise Deadlock(f"at {self.now:.6f} s nothing is due and no timer is set")
-        self.now += max(timeout, 0.0)
+        if timeout > 0.0:
+            self.now += timeout
+            self._steps = 0
+        else:
+            self._steps += 1
+            if self._steps > MOST_STEPS:
+                raise Livelock(f"at {self.now:.6f} s: {self._steps} steps, and no time passes")
         return []
 
 

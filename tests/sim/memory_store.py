@@ -1,7 +1,17 @@
 """`ports.Store` in memory, with a simulated fsync: a crash forgets what was not synced.
 
 Transactions run in order on the volatile state. What is queued while one fsync runs shares the next (group commit),
-and their callers hear of it only then. A crash in the middle of an fsync keeps either all of that group or nothing.
+and their callers hear of it only then.
+
+What is true of the real store, SQLite with a write-ahead log, is true here:
+
+- A group is one transaction, and the log counts as written up to its last whole commit. A crash in the middle of an
+  fsync therefore keeps either all of the group or, if a frame of it is torn, nothing.
+- A group whose fsync failed is undone, and its callers are told so. But its frames stand in the log until the next
+  group is written over them: if the process dies before that, the next one may find them, and then the group is there.
+- A full disk refuses whatever writes; what is there can be read.
+- A record whose body has a flipped bit still counts in digests and versions, which are kept beside it. Whoever reads
+  the body finds out, and from then on it counts as not held. A flipped register is found at each reading.
 """
 
 from __future__ import annotations
@@ -11,6 +21,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from coterie_node.replication.ports import StoreError, Tx
@@ -31,6 +42,14 @@ from coterie_protocol.records import (
 from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, SlotRegister
 
 T = TypeVar("T")
+
+
+@lru_cache(1 << 14)
+def _facts(record: Record) -> tuple[bytes, bytes]:
+    """Return what the real store keeps beside a record: the hash of its key, and its digest."""
+    return key_hash(record.key), record_digest(record)
+
+
 Write = Callable[["_State"], None]
 
 
@@ -46,6 +65,8 @@ class _State:
     """Slots whose register fails its checksum."""
     damaged_accounts: set[tuple[int, str]] = field(default_factory=set)
     """Accounts whose register does."""
+    spoiled: set[RecordKey] = field(default_factory=set)
+    """Records whose bodies fail their checksum, and nobody has noticed."""
     mark: int = 0
     """The high-water mark of promised ballots (rule 15), outside the registers."""
 
@@ -57,6 +78,7 @@ class _State:
             {slot: dict(held) for slot, held in self.records.items()},
             set(self.damaged),
             set(self.damaged_accounts),
+            set(self.spoiled),
             self.mark,
         )
 
@@ -149,7 +171,9 @@ class _Transaction:
         return count
 
     def scrub(self, after: int, limit: int) -> int:
-        return 0  # Nothing here decays by itself.
+        for key in sorted(self._state.spoiled):
+            self._put_aside(key)
+        return 0
 
     def insert(self, record: Record) -> Record | None:
         held = self.record(record.key)
@@ -164,24 +188,44 @@ class _Transaction:
         changed = []
         for record in records:
             held = self.record(record.key)
-            if held is None or wins((record.state, record_digest(record)), (held.state, record_digest(held))):
+            if held is None or wins((record.state, _facts(record)[1]), (held.state, _facts(held)[1])):
                 self._put(record)
                 changed.append(record)
         return changed
 
     def _put(self, record: Record) -> None:
-        self._write(lambda state: state.records.setdefault(record.slot, {}).__setitem__(record.key, record))
+        key = record.key
+
+        def write(state: _State) -> None:
+            state.records.setdefault(key.slot, {})[key] = record
+            state.spoiled.discard(key)
+
+        self._write(write)
 
     def records(self, keys: Sequence[RecordKey]) -> list[Record | None]:
         return [self.record(key) for key in keys]
 
     def record(self, key: RecordKey) -> Record | None:
+        if key in self._state.spoiled:
+            self._put_aside(key)
         return self._state.records.get(key.slot, {}).get(key)
 
+    def _put_aside(self, key: RecordKey) -> None:
+        """Let a record that was found to be damaged count as not held."""
+
+        def write(state: _State) -> None:
+            if key in state.spoiled:
+                state.spoiled.discard(key)
+                del state.records[key.slot][key]
+
+        self._write(write)
+
     def _owned(self, slot: int, owner: str, state: State) -> list[tuple[tuple[int, bytes], Record]]:
+        for key in [key for key in self._state.spoiled if key.slot == slot and key.owner == owner]:
+            self._put_aside(key)
         held = self._state.records.get(slot, {}).values()
         return sorted(
-            ((record.stored_at, key_hash(record.key)), record)
+            ((record.stored_at, _facts(record)[0]), record)
             for record in held
             if record.owner == owner and record.state == state
         )
@@ -208,24 +252,24 @@ class _Transaction:
     def pending_before(self, slot: int, before_ms: int, limit: int) -> list[Record]:
         held = self._state.records.get(slot, {}).values()
         found = [one for one in held if one.state == State.PENDING and one.stored_at < before_ms]
-        return sorted(found, key=lambda one: (one.owner, one.stored_at, key_hash(one.key)))[:limit]
+        return sorted(found, key=lambda one: (one.owner, one.stored_at, _facts(one)[0]))[:limit]
 
     def tombstones_before(self, slot: int, before_ms: int, limit: int) -> list[Version]:
         held = self._state.records.get(slot, {}).values()
         tombstones = (State.EXPIRED, State.DELETED)
         found = [one for one in held if one.state in tombstones and one.changed_at < before_ms]
-        found.sort(key=lambda one: (one.changed_at, key_hash(one.key)))
+        found.sort(key=lambda one: (one.changed_at, _facts(one)[0]))
         return [version_of(one) for one in found[:limit]]
 
     def _settled(self, slot: int, settled_before_ms: int) -> Iterable[tuple[bytes, Record]]:
         for record in self._state.records.get(slot, {}).values():
             if record.stored_at < settled_before_ms:
-                yield key_hash(record.key), record
+                yield _facts(record)[0], record
 
     def _digests(self, slot: int, settled_before_ms: int) -> list[int]:
         digests = [0] * BUCKETS
         for key, record in self._settled(slot, settled_before_ms):
-            digests[key[0]] ^= entry_digest(key, record.state, record_digest(record))
+            digests[key[0]] ^= entry_digest(key, record.state, _facts(record)[1])
         return digests
 
     def slot_digest(self, slot: int, settled_before_ms: int) -> int:
@@ -256,7 +300,7 @@ class _Transaction:
         count = 0
         for version in versions:
             held = self.record(version.key)
-            if held is not None and (held.state, record_digest(held)) == (version.state, version.digest):
+            if held is not None and (held.state, _facts(held)[1]) == (version.state, version.digest):
                 self._write(lambda state, key=version.key: state.records[key.slot].pop(key))  # type: ignore[misc]
                 count += 1
         return count
@@ -284,12 +328,15 @@ class MemoryStore:
 
     def __init__(self, rng: random.Random, fsync: tuple[float, float] = (0.0005, 0.003)) -> None:
         self._rng = rng
-        self._fsync = fsync
+        self.fsync = fsync
+        """Seconds that an fsync takes, from and to; a slow disk takes longer."""
         self._durable = _State()
         self._volatile = _State()
         self._queue: list[tuple[list[Write], asyncio.Future[Any], Any]] = []
         self._syncing: list[tuple[list[Write], asyncio.Future[Any], Any]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._undone: list[Write] = []
+        """A group whose fsync failed, and whose frames still stand in the log."""
         self.full = False
         """Refuse every transaction, as a full disk does."""
         self.failing_syncs = 0
@@ -317,19 +364,25 @@ class MemoryStore:
 
     async def read(self, function: Callable[[Tx], T]) -> T:
         """Run a function that only reads on the newest committed state."""
-        return function(cast(Tx, _Transaction(self._durable)))
+        transaction = _Transaction(self._durable)
+        result = function(cast(Tx, transaction))
+        for write in transaction.redo:  # Nothing but damage that was found.
+            write(self._volatile)
+        return result
 
     def _sync(self) -> None:
         self._syncing, self._queue = self._queue, []
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._rng.uniform(*self._fsync), self._synced, context=Context())
+        self._timer = loop.call_later(self._rng.uniform(*self.fsync), self._synced, context=Context())
 
     def _synced(self) -> None:
         done, self._syncing, self._timer = self._syncing, [], None
         if self.failing_syncs:
             self.failing_syncs -= 1
+            self._undone = [write for writes, _, _ in done for write in writes]
             self._fail((*done, *self._queue))
             return
+        self._undone = []
         for writes, future, result in done:
             for write in writes:
                 write(self._durable)
@@ -360,15 +413,28 @@ class MemoryStore:
         for state in (self._durable, self._volatile):
             state.damaged_accounts.add((slot, name))
 
-    def crash(self) -> None:
-        """Lose what was not synced; an fsync that was on its way may have reached the disk."""
+    def damage_record(self, key: RecordKey) -> None:
+        """Damage: a bit of a record's body flips."""
+        for state in (self._durable, self._volatile):
+            if key in state.records.get(key.slot, {}):
+                state.spoiled.add(key)
+
+    def check(self) -> None:
+        """Read every body, as `coterie-node check` does: what is damaged is found."""
+        for key in sorted(self._durable.spoiled):
+            for state in (self._durable, self._volatile):
+                _Transaction(state).record(key)
+
+    def crash(self, *, torn: bool | None = None) -> None:
+        """Lose what was not synced. An fsync that was on its way may have reached the disk, unless it is `torn`."""
+        reached = self._rng.random() < 0.5 if torn is None else not torn
         if self._timer is not None:
             self._timer.cancel()
-            if self._rng.random() < 0.5:
-                for writes, _, _ in self._syncing:
-                    for write in writes:
-                        write(self._durable)
+        arrived = [write for writes, _, _ in self._syncing for write in writes] if self._timer else self._undone
+        if reached:
+            for write in arrived:
+                write(self._durable)
         for _, future, _ in (*self._syncing, *self._queue):
             future.cancel()
-        self._timer, self._syncing, self._queue = None, [], []
+        self._timer, self._syncing, self._queue, self._undone = None, [], [], []
         self._volatile = self._durable.copy()

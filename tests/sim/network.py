@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any
 
+from tests.sim.clocks import SimClock
 from tests.sim.loop import OWNER, sim_loop
 from tests.sim.wire import Envelope, Predicate, Tap, Weather, message
 
@@ -49,6 +50,12 @@ class SimNetwork:
         self._requests = 0
         self._last: dict[tuple[Uid, Uid], float] = {}
         self._quiet = Context()
+        self._link: Counter[tuple[Uid, Uid]] = Counter()
+        """How many connections between two nodes have broken."""
+        self._broken: set[tuple[Uid, Uid]] = set()
+        """Pairs whose last connection has broken, and that have no new one yet."""
+        self._held: dict[tuple[Uid, Uid], list[Envelope]] = {}
+        """What a cut holds up."""
 
     # --- what a scenario does to it ---
 
@@ -73,12 +80,19 @@ class SimNetwork:
         """Lose everything between nodes of different sides, both ways; heals what was cut before."""
         groups = [set(side) for side in sides]
         self._cuts = {(a, b) for one in groups for two in groups if one is not two for a in one for b in two if a != b}
+        self._let_through()
         self._look()
 
     def heal(self) -> None:
         """Let everything through again."""
         self._cuts.clear()
+        self._let_through()
         self._look()
+
+    def _let_through(self) -> None:
+        for pair in [pair for pair in self._held if pair not in self._cuts]:
+            for envelope in self._held.pop(pair):
+                self.arrive(envelope)
 
     def freeze(self, uid: Uid) -> None:
         """Stop a process: it takes nothing, sends nothing and sleeps on, but keeps its connections."""
@@ -90,12 +104,22 @@ class SimNetwork:
         waiting = self._frozen.pop(uid, [])
         for action in waiting:
             action()
+        for other in [other for pair in self._broken if uid in pair for other in pair if other != uid]:
+            if uid in self.running:
+                self.running[uid].lost(other)
         self._thawed.set()
         self._look()
 
     def frozen(self, uid: Uid) -> bool:
         """Say whether a process is frozen."""
         return uid in self._frozen
+
+    def when_awake(self, uid: Uid, action: Callable[[], None]) -> None:
+        """Do something now, or when a frozen process thaws; never if it dies before."""
+        if uid in self._frozen:
+            self._frozen[uid].append(action)
+        else:
+            action()
 
     async def while_frozen(self, uid: Uid) -> None:
         """Wait until a process is not frozen."""
@@ -113,11 +137,13 @@ class SimNetwork:
     def stop(self, peers: SimPeers) -> None:
         """Take a process off: its connections break, what was on its way to it is lost."""
         if self.running.get(peers.me) is peers:
+            for uid in peers.views():
+                self._cut_off(peers.me, uid)
             del self.running[peers.me]
             self._frozen.pop(peers.me, None)
             for other in list(self.running.values()):
                 if self.linked(peers.me, other.me):
-                    self._later(RESET_NOTICED, other.lost, peers.me)
+                    self.later(RESET_NOTICED, other.lost, peers.me)
         self._look()
 
     def linked(self, one: Uid, two: Uid) -> bool:
@@ -146,14 +172,42 @@ class SimNetwork:
                     continue
                 hears = self.hears(peers.me, uid)
                 if hears != peers.alive(uid):
-                    self._later(CONNECTED if hears else SILENCE_NOTICED, self._notice, peers, uid, hears)
+                    self.later(CONNECTED if hears else SILENCE_NOTICED, self._notice, peers, uid, hears)
 
     def _notice(self, peers: SimPeers, uid: Uid, hears: bool) -> None:
         # A link is made by two: it needs both ways. A link that stands notices only what it no longer hears.
         if self.hears(peers.me, uid) is hears and (not hears or self.reachable(peers.me, uid)):
+            if hears:
+                self.connected(peers.me, uid)
+            elif self.weather.streams and uid in self.running:
+                self._break(peers.me, uid)
             peers.notice(uid, hears)
 
-    def _later(self, delay: float, action: Callable[..., None], *args: Any) -> None:
+    # --- connections ---
+
+    def connected(self, one: Uid, two: Uid) -> None:
+        """Note that two nodes have a connection."""
+        self._broken.discard(_pair(one, two))
+
+    def _cut_off(self, one: Uid, two: Uid) -> None:
+        pair = _pair(one, two)
+        if pair not in self._broken:
+            self._broken.add(pair)
+            self._link[pair] += 1
+
+    def _break(self, one: Uid, two: Uid) -> None:
+        """Break a connection: what is on its way is gone, and both ends hear of it, a frozen one when it thaws."""
+        self._cut_off(one, two)
+        for me, other in ((one, two), (two, one)):
+            if me not in self._frozen:
+                self.later(RESET_NOTICED, self._lost, me, other)
+
+    def _lost(self, me: Uid, other: Uid) -> None:
+        if me in self.running and _pair(me, other) in self._broken and me not in self._frozen:
+            self.running[me].lost(other)
+
+    def later(self, delay: float, action: Callable[..., None], *args: Any) -> None:
+        """Do something later, as nobody's work."""
         self._loop.call_later(delay, action, *args, context=self._quiet)
 
     # --- messages ---
@@ -166,7 +220,8 @@ class SimNetwork:
     def transmit(self, sender: Uid, to: Uid, frame: int, body: Any, asked: Any = None) -> None:
         """Send a message on its way."""
         self._number += 1
-        envelope = Envelope(self._number, sender, to, frame, body, asked, encode([PeerFrame(frame, body)]))
+        data = encode([PeerFrame(frame, body)])
+        envelope = Envelope(self._number, sender, to, frame, body, asked, data, self._link[_pair(sender, to)])
         if sender in self._frozen:
             self._frozen[sender].append(lambda: self._post(envelope))
         else:
@@ -177,6 +232,9 @@ class SimNetwork:
         if any(tap.takes(envelope) for tap in list(self.taps)):
             return
         weather, rng = self.weather, self._loop.rng
+        if weather.streams:
+            self._stream(envelope, weather)
+            return
         copies = 1
         if weather.loss and rng.random() < weather.loss:
             copies = 0
@@ -192,13 +250,40 @@ class SimNetwork:
                 due = self._last[pair] = max(due, self._last.get(pair, 0.0) + 1e-7)
             self._loop.call_at(due, self.arrive, envelope, context=self._quiet)
 
+    def _stream(self, envelope: Envelope, weather: Weather) -> None:
+        """Send a message on the connection between two nodes."""
+        pair, rng = (envelope.sender, envelope.to), self._loop.rng
+        if self._gone(envelope):
+            return
+        if weather.loss and rng.random() < weather.loss:
+            self._break(*pair)
+            return
+        delay = rng.uniform(*weather.delay)
+        if weather.late and rng.random() < weather.late:
+            delay += rng.random()
+        due = self._last[pair] = max(self._loop.time() + delay, self._last.get(pair, 0.0) + 1e-7)
+        self._loop.call_at(due, self.arrive, envelope, context=self._quiet)
+
+    def _gone(self, envelope: Envelope) -> bool:
+        """Say whether the connection that a message was given to is no more."""
+        pair = _pair(envelope.sender, envelope.to)
+        return self.weather.streams and (pair in self._broken or self._link[pair] != envelope.link)
+
     def arrive(self, envelope: Envelope) -> None:
         """Hand a message to its receiver, if it is there to take it."""
+        if self._gone(envelope):
+            return
         if (envelope.sender, envelope.to) in self._cuts:
+            if self.weather.streams:
+                self._held.setdefault((envelope.sender, envelope.to), []).append(envelope)
             return
         if envelope.to in self._frozen:
-            self._frozen[envelope.to].append(lambda: self.arrive(envelope))
+            # What has reached its machine is read when it goes on, even if the connection has broken since.
+            self._frozen[envelope.to].append(lambda: self._hand_over(envelope))
             return
+        self._hand_over(envelope)
+
+    def _hand_over(self, envelope: Envelope) -> None:
         peers = self.running.get(envelope.to)
         if peers is not None:
             peers.receive(envelope)
@@ -207,13 +292,14 @@ class SimNetwork:
 class SimPeers:
     """`ports.Peers` of one process."""
 
-    def __init__(self, network: SimNetwork, me: Uid, dispatcher: Dispatcher, context: Context) -> None:
+    def __init__(self, network: SimNetwork, me: Uid, dispatcher: Dispatcher, context: Context, clock: SimClock) -> None:
         self._network = network
         self._me = me
         self._dispatcher = dispatcher
         self._context = context
+        self._clock = clock
         self._loop = sim_loop()
-        self._started = self._loop.time()
+        self._started = clock.now()
         self._alive: set[Uid] = set()
         self._standing: set[Uid] = set()
         """With whom a connection stands, silent ones included."""
@@ -280,7 +366,7 @@ class SimPeers:
             self._down.pop(uid, None)
         else:
             self._alive.discard(uid)
-            self._down[uid] = self._loop.time()
+            self._down[uid] = self._clock.now()
             for _, (asked, future, _) in sorted(self._pending.items()):
                 if asked == uid and not future.done():
                     future.set_exception(Unavailable(f"the link to {uid} was lost"))
@@ -321,6 +407,7 @@ class SimPeers:
         self._check()
         if not self._network.reachable(self._me, uid):
             raise Unavailable(f"no link to {uid}")
+        self._network.connected(self._me, uid)
         self.notice(uid, True)
 
     def _check(self) -> None:
@@ -376,28 +463,8 @@ class SimPeers:
             self._network.transmit(self._me, envelope.sender, -envelope.frame, answer, envelope.body)
 
 
-class SimClock:
-    """`ports.Clock` of one process: its wall clock may be wrong, its sleep ends late while it is frozen."""
-
-    def __init__(self, network: SimNetwork, me: Uid, skew_ms: int = 0) -> None:
-        self._network = network
-        self._me = me
-        self._loop = sim_loop()
-        self.skew_ms = skew_ms
-        """How far the wall clock is off; a script may change it."""
-
-    def now(self) -> float:
-        """Return monotonic seconds."""
-        return self._loop.time()
-
-    def wall_ms(self) -> int:
-        """Return Unix milliseconds."""
-        return 1_800_000_000_000 + self.skew_ms + int(self._loop.time() * 1000)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
-        await self._network.while_frozen(self._me)
+def _pair(one: Uid, two: Uid) -> tuple[Uid, Uid]:
+    return (one, two) if one < two else (two, one)
 
 
 def process_context(owner: object) -> Context:

@@ -1,6 +1,6 @@
-"""Seeded random schedules over the real rooms of replication; a failure names its seed.
+"""Seeded random schedules over the real rooms of replication and chat; a failure names its seed.
 
-`python -m tests.sim --seeds N [--storms]` takes more of them.
+`python -m tests.sim` takes more of them, and cuts down what fails.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.sim.storm import storm
-from tests.sim.walk import walk
+from tests.sim.walk import people, walk
 
 BATCHES = 10
 SEEDS = 20
@@ -39,3 +39,10 @@ def test_storms_of_proposers_fork_nothing(simulate: Callable[..., Any], batch: i
     """One slot, configurations of one to three, and many proposers at once: safety alone, at its narrowest."""
     for seed in range(batch * 10, (batch + 1) * 10):
         simulate(storm(), seed)
+
+
+@pytest.mark.parametrize("batch", range(3))
+def test_people_lose_nothing(simulate: Callable[..., Any], batch: int) -> None:
+    """People register, log in, write and read while nodes, disks, links and clocks fail; then all is accounted for."""
+    for seed in range(batch * 10, (batch + 1) * 10):
+        simulate(people(), seed)

@@ -24,6 +24,13 @@ class Weather:
     """The probability that a message is held up for up to a second: a duplicate or an event of long ago."""
     fifo: bool = True
     """Keep the order between two nodes, as one connection does; False stands for lost and remade connections."""
+    streams: bool = False
+    """Connections as they are: nothing is lost, doubled or overtaken on one, but it can break, and then what is on its
+    way in either direction is gone and both ends hear of it. `loss` is then the probability that it breaks, for each
+    message; a cut holds messages up until it heals, or until silence has been noticed and the connection given up.
+
+    Without it, messages travel alone, which is harder than life: replication bears it, chat need not.
+    """
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Envelope:
     asked: Any
     """An answer's request, otherwise None."""
     data: bytes
+    link: int = 0
+    """Which connection between the two it travels on, with `streams`."""
 
 
 Predicate = Callable[[Envelope], bool]

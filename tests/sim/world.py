@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
+from tests.sim.clocks import Clockwork
 from tests.sim.invariants import Witness
 from tests.sim.loop import sim_loop
 from tests.sim.memory_store import MemoryStore
@@ -42,7 +43,7 @@ from coterie_node.replication.sync import Sync
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid, slot_of_name
 from coterie_protocol.nodes import NodeRef
-from coterie_protocol.records import Record, State
+from coterie_protocol.records import Record, RecordKey, State
 from coterie_protocol.registers import Ballot, Config, SlotRegister
 
 T = TypeVar("T")
@@ -68,6 +69,14 @@ class ScriptedSuggestions:
         return [uid for uid in self._world.circle_from(self._world.positions[self._me]) if uid not in excluded]
 
 
+class Tasks(TaskGroup):
+    """A process's background tasks."""
+
+    def kill(self) -> None:
+        """Begin nothing any more."""
+        self._closed = True
+
+
 class Process:
     """One run of a node: everything that a crash ends."""
 
@@ -84,11 +93,11 @@ class Process:
         self.name = f"{uid}/{boot}"
         self.dead = False
         self.context = process_context(self)
-        self.tasks = TaskGroup()
+        self.tasks = Tasks()
         self.dispatcher = Dispatcher()
         skew_ms = sim_loop().rng.randint(-world.skew_ms, world.skew_ms)
-        self.clock = SimClock(world.network, uid, skew_ms)
-        self.peers = SimPeers(world.network, uid, self.dispatcher, self.context)
+        self.clock = SimClock(world.network, uid, world.clockworks.setdefault(uid, Clockwork()), skew_ms)
+        self.peers = SimPeers(world.network, uid, self.dispatcher, self.context, self.clock)
         self.store = WatchedStore(disk, uid, world.witness)
         self.suggestions = ScriptedSuggestions(world, uid)
         self.arrivals = Arrivals()
@@ -158,6 +167,7 @@ class Process:
     def stop(self) -> list[asyncio.Task[Any]]:
         """Die: from here on it writes, sends and hears nothing. Return its tasks, cancelled."""
         self.dead = True
+        self.tasks.kill()
         self.peers.kill()
         self.store.kill()
         tasks = sim_loop().owned_by(self)
@@ -201,6 +211,8 @@ class World:
         self.network = SimNetwork(weather)
         self.witness = Witness(replication_factor)
         self.disks: dict[Uid, MemoryStore] = {}
+        self.clockworks: dict[Uid, Clockwork] = {}
+        """The machines' clocks; who is missing here has a good one."""
         self.processes: dict[Uid, Process] = {}
         self.positions: dict[Uid, float] = {}
         self.wishes: dict[tuple[Uid | None, int], tuple[Uid, ...]] = {}
@@ -237,6 +249,10 @@ class World:
             raise self.witness.broken
         if self._failure is not None:
             raise self._failure
+
+    def failed(self, error: BaseException) -> None:
+        """Note that something beside the nodes has gone wrong: the run ends with it."""
+        self._failure = self._failure or error
 
     def _take_log(self, _: Any, level: str, event: Any) -> Any:
         error = event.get("exc_info")
@@ -292,12 +308,12 @@ class World:
             process.tasks.start(process.calendar.run(), "clocks")
             process.tasks.start(process.ageing.run(), "ageing")
 
-    async def crash(self, uid: Uid) -> None:
+    async def crash(self, uid: Uid, *, torn: bool | None = None) -> None:
         """Kill a process (SIGKILL, or the power): what was not synced is forgotten."""
         process = self.processes.pop(uid)
         self.network.stop(process.peers)
         tasks = process.stop()
-        self.disks[uid].crash()
+        self.disks[uid].crash(torn=torn)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def restart(self, uid: Uid) -> Process:
@@ -312,6 +328,11 @@ class World:
         self.witness.compare_disk(uid, registers, accounts, records)
         disk.damage_register(slot)
         del self.witness.registers[uid, slot]
+
+    def damage_record(self, uid: Uid, key: RecordKey) -> None:
+        """Flip a bit in a record on a disk: the copy counts as lost, though nobody has noticed."""
+        self.disks[uid].damage_record(key)
+        self.witness.record_damaged(uid, key)
 
     async def lose_disk(self, uid: Uid) -> None:
         """Lose a node for good, with its disk."""

@@ -8,13 +8,12 @@ import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from tests.sim.invariants import Witness
+from tests.sim.chatting import ChatWitness, chat_of
 from tests.sim.loop import run
 from tests.sim.walk import whole
 from tests.sim.world import SETTINGS, Process, World
 
-from coterie_node.chat.gateway import Conversation, NodeFacts
-from coterie_node.chat.registration import Passwords
+from coterie_node.chat.gateway import Conversation
 from coterie_node.chat.service import Chat
 from coterie_node.chat.settings import ChatSettings
 from coterie_node.replication.settings import ReplicationSettings
@@ -45,21 +44,12 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.frames import exception_of
 from coterie_protocol.identifiers import Uid, message_id
 from coterie_protocol.records import OUTGOING
-from coterie_protocol.registers import AccountRegister
 
 T = TypeVar("T")
 R = TypeVar("R")
 N = [Uid(f"n{number}") for number in range(5)]
 SLOTS = 16
 KDF = Kdf(8, 1, 1)
-
-
-async def _hash(password: bytes) -> bytes:
-    return hashlib.sha256(password).digest()
-
-
-async def _check(password: bytes, hashed: bytes) -> bool:
-    return hashlib.sha256(password).digest() == hashed
 
 
 def auth_of(password: str) -> str:
@@ -191,13 +181,6 @@ def mid(number: int) -> bytes:
     return message_id(1_800_000_000_000, number.to_bytes(10, "big"))
 
 
-class RecordWitness(Witness):
-    """A witness of slots and records. Its story of accounts is one of words that are only ever added: not ours."""
-
-    def account(self, uid: Uid, slot: int, name: str, register: AccountRegister) -> None:
-        self.accounts[uid, slot, name] = register
-
-
 class ChatRing:
     """A whole ring whose nodes chat. Use it as `async with`."""
 
@@ -211,7 +194,7 @@ class ChatRing:
     ) -> None:
         self.settings = settings or ChatSettings()
         self.world = World(slots=SLOTS, settings=replication)
-        self.world.witness = RecordWitness(self.world.replication_factor)
+        self.world.witness = ChatWitness(self.world.replication_factor)
         self.chats: dict[Uid, Chat] = {}
         self._nodes = nodes
         self._found = found
@@ -229,31 +212,8 @@ class ChatRing:
 
     async def start(self, uid: Uid, *, found: bool = False) -> Chat:
         process = await self.world.start(uid, found=found)
-        chat = process.context.copy().run(self._chat, process)
-        self.chats[uid] = chat
-        return chat
-
-    def _chat(self, process: Process) -> Chat:
-        facts = NodeFacts("ring", process.uid, process.uid, 3, SLOTS, lambda: "ready", list)
-        chat = Chat(
-            table=process.table,
-            router=process.router,
-            accounts=process.accounts,
-            appender=process.appender,
-            repair=process.repair,
-            ages=process.calendar,
-            arrivals=process.arrivals,
-            store=process.store,
-            peers=process.peers,
-            dispatcher=process.dispatcher,
-            clock=process.clock,
-            tasks=process.tasks,
-            passwords=Passwords(_hash, _check),
-            facts=facts,
-            settings=self.settings,
-        )
-        chat.start()
-        return chat
+        self.chats[uid] = chat_of(process, self.world.replication_factor, SLOTS, self.settings)
+        return self.chats[uid]
 
     async def crash(self, uid: Uid) -> None:
         del self.chats[uid]

@@ -66,7 +66,7 @@ class Node:
         self.dispatcher = Dispatcher()
         self.clock = SimClock(network, uid)
         self.context = process_context(self)
-        self.peers = SimPeers(network, uid, self.dispatcher, self.context)
+        self.peers = SimPeers(network, uid, self.dispatcher, self.context, self.clock)
         self.ring = Ring()
         self.arrivals = Arrivals()
         self.arrived: list[Record] = []

@@ -51,11 +51,11 @@ def test_a_disk_that_is_too_slow_refuses_at_once_and_gets_the_rest_by_repair(lim
 async def slow_disk(limit: dict[str, int]) -> None:
     async with Nodes(A, B, C, settings=patient(settled_ms=0, **limit)) as nodes:
         await nodes.configure(P)
-        usual, nodes[B].disk._fsync = nodes[B].disk._fsync, (20.0, 20.0)
+        usual, nodes[B].disk.fsync = nodes[B].disk.fsync, (20.0, 20.0)
         for number in range(500):
             assert await nodes[A].appender.append_one(message(number)) == 2
         assert nodes.network.counts[Replicate.__name__] >= 1000
         assert len(nodes[B].disk._queue) + len(nodes[B].disk._syncing) <= 101
-        nodes[B].disk._fsync = usual
+        nodes[B].disk.fsync = usual
         await until(lambda: not nodes[B].disk._queue)
         await equal((nodes[A], nodes[B], nodes[C]), SLOT)
