@@ -27,6 +27,8 @@ from tests.cluster.nemesis.schedule import LONG, NEEDS_NETWORK, NEEDS_SHIM, Even
 from tests.cluster.nemesis.siege import Siege
 from tests.history.linearize import check_accounts
 
+from coterie_client.errors import ClientError
+
 assert losses  # it adds its faults to FAULTS
 PEOPLE = 32
 EACH_WRITES_TO = 4
@@ -41,6 +43,8 @@ SETTLE_SECONDS = 240.0
 """How long, after the last fault, everything may take to be acknowledged, and then to be shown."""
 SHORT_RUN = 300.0
 """Seconds; a run that is planned to be shorter leaves out what takes long by itself."""
+HURRY_SECONDS = 20.0
+"""How long what is under way may still take when a run is ended early."""
 PROGRESS = 5.0
 MOST_TOLD = 10
 """Complaints that are told at once; the report has more."""
@@ -136,11 +140,12 @@ class Run:
             reader.start()
         actors.start()
         try:
-            await self._besiege()
-            await self._until_sent(talking)
+            # A fault of the test must not cost the report of an hour.
+            await self._guarded(self._besiege())
+            await self._guarded(self._until_sent(talking))
             elapsed = time.monotonic() - self._begun
-            await actors.stop()
-            await self._settle(talking)
+            await self._guarded(actors.stop())
+            await self._guarded(self._settle(talking))
         finally:
             self._stop.set()
             for task in (*background, *talking):
@@ -155,13 +160,13 @@ class Run:
     def _work(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something for as long as the run lasts; should it fail, the report says so."""
 
-        async def run() -> None:
-            try:
-                await work
-            except Exception:
-                self.books.complain(f"a fault of the test: {traceback.format_exc()}")
+        return asyncio.create_task(self._guarded(work))
 
-        return asyncio.create_task(run())
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            self.books.complain(f"a fault of the test: {traceback.format_exc()}")
 
     # --- The siege ---
 
@@ -182,8 +187,14 @@ class Run:
             task = asyncio.create_task(self._one(event))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-        if tasks:
-            await asyncio.wait(tasks, timeout=FAULT_SECONDS + 30)
+        hurry_at = None
+        while tasks:
+            await asyncio.wait(tasks, timeout=0.5)
+            if self._stop.is_set():
+                hurry_at = hurry_at or loop.time() + HURRY_SECONDS
+                if loop.time() > hurry_at:
+                    for task in tasks:
+                        task.cancel()
         self._faults_over = True
 
     async def _one(self, event: Event) -> None:
@@ -202,7 +213,8 @@ class Run:
         """Start what no fault has in its hands and does not run, should one have failed half way."""
         for node in self.cluster.nodes[: self.cluster.begun]:
             if not node.running and not self.siege.held(node):
-                node.start()
+                with contextlib.suppress(ClientError):
+                    node.start()
 
     async def _watch(self) -> None:
         """See that nodes stop only when they are stopped, and how fast people may send."""
@@ -211,7 +223,8 @@ class Run:
             for node in self.cluster.nodes:
                 if node.expected and not node.running and not self.siege.held(node):
                     self.books.complain(f"{node.name} has stopped by itself: {node.last_words}")
-                    node.start()
+                    with contextlib.suppress(ClientError):
+                        node.start()
                 self._largest_node = max(self._largest_node, _resident(node.pid) if node.running else 0)
             self._set_pace()
 
