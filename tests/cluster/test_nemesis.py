@@ -11,8 +11,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from bench.ports import free_port
 from tests.cluster.harness import person
-from tests.cluster.nemesis import disk, losses
+from tests.cluster.nemesis import disk, losses, network
 from tests.cluster.nemesis.cluster import Cluster
 from tests.cluster.nemesis.run import Options, Run
 from tests.cluster.nemesis.schedule import LONG, WEIGHTS, schedule
@@ -46,6 +47,54 @@ def test_a_seed_gives_one_schedule() -> None:
     assert {event.kind for event in one} == set(WEIGHTS)
     assert 1.0 < sum(event.pause for event in one) / 200 < 3.0
     assert not LONG & {event.kind for event in schedule(1, 500, 2.0, without=LONG)}
+
+
+@pytest.mark.skipif(bool(network.why_not()), reason=network.why_not())
+async def test_a_cut_is_silent_and_has_a_direction(tmp_path: Path) -> None:
+    port = free_port(2)
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while data := await reader.read(100):
+            heard.put_nowait(data)
+            writer.write(data)
+
+    async def silent(reader: asyncio.StreamReader) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await reader.read(100)
+
+    net = network.Network(dict)
+    await net.add(network.Place("one", 1, port))
+    await net.add(network.Place("two", 2, port + 1))
+    async with asyncio.timeout(20), await asyncio.start_server(echo, network.listen_host(2), port + 1):
+        from_one = (network.listen_host(1), 0)
+        reader, writer = await asyncio.open_connection(network.public_host(2), port + 1, local_addr=from_one)
+        writer.write(b"hello")
+        assert await heard.get() == await reader.read(100) == b"hello"
+        net.cut("answers", [("two", "one")])
+        writer.write(b"anybody?")
+        assert await heard.get() == b"anybody?"
+        await silent(reader)
+        net.cut("questions", [("one", "two")])
+        net.heal("answers")
+        assert await reader.read(100) == b"anybody?"
+        writer.write(b"still there?")
+        await silent(reader)
+        assert heard.empty()
+        late_reader, late_writer = await asyncio.open_connection(network.public_host(2), port + 1, local_addr=from_one)
+        late_writer.write(b"new here")
+        await silent(late_reader)
+        net.heal("questions")
+        assert await heard.get() == await reader.read(100) == b"still there?"
+        await net.close()
+        for each in (writer, late_writer, *writers):
+            each.close()
+            with contextlib.suppress(OSError):
+                await each.wait_closed()
+    assert net.unknown == 0
 
 
 def test_a_cut_of_the_log_takes_records_and_spares_registers(tmp_path: Path) -> None:
@@ -94,7 +143,7 @@ async def test_a_power_cut_of_all_takes_what_was_not_synced(tmp_path: Path, care
         await asyncio.gather(*(node.kill_now() for node in cluster.nodes))
         for node in cluster.nodes:
             assert node.disk is not None
-            node.disk.lose_unsynced(random.Random(7))
+            node.disk.lose_unsynced(None)
         cluster.careless = False
         cluster.start()
         await cluster.ready()

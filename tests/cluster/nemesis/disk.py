@@ -105,8 +105,8 @@ class Disk:
         """Return how many bytes no fsync has covered."""
         return sum(change.written for log in self._undo.glob("*.undo") for change in _changes(log))
 
-    def lose_unsynced(self, dice: random.Random) -> int:
-        """Take back what a power cut may take; return how many bytes."""
+    def lose_unsynced(self, dice: random.Random | None) -> int:
+        """Take back what a power cut may take, as the dice decide, or (None) all of it; return how many bytes."""
         for line in reversed(self._names()):
             kind, one, other = line.split("\t")
             self._take_back_name(kind, Path(one), Path(other))
@@ -155,14 +155,15 @@ def _changes(log: Path) -> list[_Change]:
     return changes
 
 
-def _take_back(path: Path, changes: list[_Change], dice: random.Random) -> int:
+def _take_back(path: Path, changes: list[_Change], dice: random.Random | None) -> int:
     """Take back the newest changes of a file: all, or some; the oldest of those taken back may be torn instead."""
-    first = 0 if dice.random() < 0.5 else dice.randint(0, len(changes))
+    first = 0 if dice is None or dice.random() < 0.5 else dice.randint(0, len(changes))
     lost = 0
     with open(path, "r+b") as file:
         for index in range(len(changes) - 1, first - 1, -1):
             change = changes[index]
-            stays = dice.randint(0, change.written) if index == first > 0 and dice.random() < 0.5 else 0
+            torn = dice is not None and index == first > 0 and dice.random() < 0.5
+            stays = dice.randint(0, change.written) if dice is not None and torn else 0
             file.seek(change.at + stays)
             file.write(change.kept[stays:])
             file.truncate(max(change.size, change.at + stays) if stays else change.size)

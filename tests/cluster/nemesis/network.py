@@ -60,6 +60,7 @@ class Network:
         self._names: dict[str, str] = {}
         self._asking = ThreadPoolExecutor(2, "who dials")
         self.pipes: set[Pipe] = set()
+        self.fronts: set[Front] = set()
         self._cuts: dict[object, frozenset[tuple[str, str]]] = {}
         self.blocked: frozenset[tuple[str, str]] = frozenset()
         self._news: asyncio.Future[None] | None = None
@@ -81,6 +82,10 @@ class Network:
             server.close()
         for pipe in list(self.pipes):
             pipe.close()
+        for front in list(self.fronts):
+            front.drop()
+        for _ in range(3):  # turns of the loop, in which each protocol is told of its end and sockets are closed
+            await asyncio.sleep(0)
 
     def cut(self, key: object, directions: Iterable[tuple[str, str]]) -> None:
         """Let nothing pass in these directions (from, to) until the key is healed."""
@@ -239,6 +244,7 @@ class Front(Side):
         self._network = network
         self._place = place
         self._opening: asyncio.Task[None] | None = None
+        self._transport: asyncio.Transport | None = None
         self._gone = False
         self._early: list[bytes] = []
         """What came before the node was dialled: uvloop reads once more after it was asked to pause."""
@@ -246,6 +252,8 @@ class Front(Side):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
         transport.pause_reading()
+        self._transport = transport
+        self._network.fronts.add(self)
         self._opening = asyncio.get_running_loop().create_task(self._open(transport))
 
     def data_received(self, data: bytes) -> None:
@@ -254,8 +262,16 @@ class Front(Side):
         else:
             self._early.append(data)
 
+    def drop(self) -> None:
+        """Close it, whether it is known already whose it is or not."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
+        self._network.fronts.discard(self)
         if hasattr(self, "pipe"):
             self.pipe.lost(0)
 

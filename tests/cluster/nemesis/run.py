@@ -154,6 +154,8 @@ class Run:
             for reader in self.readers:
                 await reader.stop()
             await asyncio.gather(*(person.stop() for person in self.people))
+        if cluster.network.unknown:
+            books.note(f"{cluster.network.unknown} connections came from nobody knows where, and were never cut")
         accounts = await asyncio.to_thread(check_accounts, books.history)
         return Report.of(options, books, dict(self._injected), accounts, elapsed, self.siege.wholes, self._largest_node)
 
