@@ -77,7 +77,7 @@ async def kill(siege: Siege, dice: random.Random, kind: str) -> None:
     async with victim_of(siege, dice, kind) as victim:
         with episode(siege, kind):
             await victim.kill_now()
-            await asyncio.sleep(dice.choice((0.0, dice.uniform(0, 3), dice.uniform(0, 8))))
+            await asyncio.sleep(dice.choice((0.0, dice.uniform(0, 2), dice.uniform(0, 6))))
             await started_again(siege, [victim])
 
 

@@ -36,28 +36,24 @@ async def lose(
     back: Callable[[Victim], Awaitable[None]],
     quiet: float = 0.0,
 ) -> None:
-    """Take one disk of a ring that is whole, let other faults go on, and wait until the ring is whole again.
+    """Take one disk of a ring that is whole, and let other faults go on: the next one waits until it is whole again.
 
     For `quiet` seconds before it is taken accounts are left alone.
     """
-    async with siege.queued(siege.disk):
-        async with contextlib.AsyncExitStack() as calm:
-            await calm.enter_async_context(siege.calm())
-            if not await siege.whole():
-                return
-            async with siege.seized(any_of(dice)) as victim:
-                with episode(siege, kind):
-                    if quiet:
-                        siege.books.accounts_change.clear()
-                        calm.callback(siege.books.accounts_change.set)
-                        await asyncio.sleep(quiet)
-                    await victim.kill_now()
-                    await asyncio.to_thread(damage, victim)
-                    await calm.aclose()
-                    await back(victim)
-        await asyncio.sleep(dice.uniform(2, 8))
-        async with siege.calm():
-            await siege.whole()
+    async with siege.queued(siege.disk), contextlib.AsyncExitStack() as calm:
+        await calm.enter_async_context(siege.calm())
+        if not await siege.whole():
+            return
+        async with siege.seized(any_of(dice)) as victim:
+            with episode(siege, kind):
+                if quiet:
+                    siege.books.accounts_change.clear()
+                    calm.callback(siege.books.accounts_change.set)
+                    await asyncio.sleep(quiet)
+                await victim.kill_now()
+                await asyncio.to_thread(damage, victim)
+                await calm.aclose()
+                await back(victim)
 
 
 @fault("disk deleted")

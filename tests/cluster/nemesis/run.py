@@ -35,8 +35,10 @@ EACH_WRITES_TO = 4
 READERS = 3
 MEAN_PAUSE = 2.0
 """Seconds between two faults, unless it is said how long the run should take."""
-AT_ONCE = 5
+AT_ONCE = 8
 """Faults under way at most."""
+MOST_LATE = 60.0
+"""Seconds that the schedule makes up for after it had to wait."""
 FAULT_SECONDS = 900.0
 """After so long a fault is given up: then the test is at fault, or the ring."""
 SETTLE_SECONDS = 240.0
@@ -185,7 +187,7 @@ class Run:
                 await asyncio.wait(tasks, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
             if self._stop.is_set():
                 break
-            due = max(due, loop.time() - 10.0)
+            due = max(due, loop.time() - MOST_LATE)
             task = asyncio.create_task(self._one(event))
             tasks.add(task)
             task.add_done_callback(tasks.discard)

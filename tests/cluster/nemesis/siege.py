@@ -23,7 +23,7 @@ class Siege:
         self.books = books
         self.people = people
         self.disk = asyncio.Lock()
-        """Held from the loss of a disk until the ring is whole again: the promise covers one at a time."""
+        """Held by who takes a disk: the promise covers one at a time, of a ring that is whole."""
         self.leaving = asyncio.Lock()
         self.wholes: list[float] = []
         """Seconds that the ring took to be whole, each time that somebody waited for it."""
