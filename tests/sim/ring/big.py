@@ -101,8 +101,9 @@ def big(
 
         def second(done: float) -> None:
             speed = done * nodes / (time.monotonic() - wall)
+            bare = done * nodes / (time.process_time() - cpu)
             progress(
-                f"{done:.0f} s of {seconds:.0f}: {speed:.0f} node-seconds a second, "
+                f"{done:.0f} s of {seconds:.0f}: {speed:.0f} node-seconds a second ({bare:.0f} of CPU), "
                 f"{world.steps - steps} events, {len(driver.running)} nodes"
             )
 
