@@ -84,7 +84,10 @@ async def kill(siege: Siege, dice: random.Random, kind: str) -> None:
 @fault("freeze", "freeze the owner", "freeze a gateway", "freeze for a minute")
 async def freeze(siege: Siege, dice: random.Random, kind: str) -> None:
     seconds = 60.0 if kind == "freeze for a minute" else dice.choice((dice.uniform(0.3, 2), dice.uniform(1, 5)))
-    async with victim_of(siege, dice, kind) as victim:
+    async with contextlib.AsyncExitStack() as stack:
+        if kind == "freeze for a minute":
+            await stack.enter_async_context(siege.queued(siege.long))
+        victim = await stack.enter_async_context(victim_of(siege, dice, kind))
         with episode(siege, kind):
             victim.freeze()
             try:
@@ -95,7 +98,7 @@ async def freeze(siege: Siege, dice: random.Random, kind: str) -> None:
 
 @fault("partition in two", "partition one way", "isolate")
 async def partition(siege: Siege, dice: random.Random, kind: str) -> None:
-    names = [node.name for node in siege.cluster.nodes if node.expected]
+    names = [node.name for node in siege.cluster.nodes if node.expected or siege.held(node)]
     dice.shuffle(names)
     if kind == "partition in two":
         cut = dice.randint(1, len(names) - 1)
@@ -156,6 +159,7 @@ async def all_at_once(siege: Siege, dice: random.Random, kind: str) -> None:
     """A power cut is one of all nodes; `kill all` takes those that no other fault has in its hands just then."""
     async with contextlib.AsyncExitStack() as stack:
         if kind == "power cut of all":
+            await stack.enter_async_context(siege.queued(siege.long))
             await stack.enter_async_context(siege.calm())
         nodes = await stack.enter_async_context(siege.seized_all())
         with episode(siege, kind):
@@ -172,10 +176,11 @@ async def all_at_once(siege: Siege, dice: random.Random, kind: str) -> None:
 
 @fault("rolling restart")
 async def rolling_restart(siege: Siege, dice: random.Random, kind: str) -> None:
-    with episode(siege, kind):
-        for node in [node for node in siege.cluster.nodes if node.expected]:
-            async with siege.seized(wanted(node)) as victim:
-                code = await victim.terminate_now()
-                if code != 0:
-                    siege.books.note(f"{victim.name} ended with exit code {code} on SIGTERM: {victim.last_words}")
-                await started_again(siege, [victim])
+    async with siege.queued(siege.long):
+        with episode(siege, kind):
+            for node in [node for node in siege.cluster.nodes if node.expected]:
+                async with siege.seized(wanted(node)) as victim:
+                    code = await victim.terminate_now()
+                    if code != 0:
+                        siege.books.note(f"{victim.name} ended with exit code {code} on SIGTERM: {victim.last_words}")
+                    await started_again(siege, [victim])

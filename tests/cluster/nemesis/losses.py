@@ -41,6 +41,7 @@ async def lose(
     For `quiet` seconds before it is taken accounts are left alone.
     """
     async with siege.queued(siege.disk), contextlib.AsyncExitStack() as calm:
+        await calm.enter_async_context(siege.queued(siege.long))
         await calm.enter_async_context(siege.calm())
         if not await siege.whole():
             return
@@ -164,11 +165,11 @@ async def _back(siege: Siege, victim: Victim) -> None:
 @fault("leave", "leave in a crash")
 async def leave(siege: Siege, dice: random.Random, kind: str) -> None:
     """A node leaves, is emptied, and comes back as a new one; in between another may crash, or the leaving one."""
-    async with siege.queued(siege.leaving):
+    async with siege.queued(siege.long):
         await siege.until(lambda: len([node for node in siege.cluster.nodes if node.expected]) > FEWEST)
         async with siege.seized(any_of(dice)) as victim:
             with episode(siege, kind):
-                if not await victim.ask_to("leave", siege.cluster.token):
+                if not await _asked_to_leave(siege, victim):
                     siege.books.note(f"{victim.name} did not take the wish to leave")
                     return
                 if kind == "leave in a crash":
@@ -177,6 +178,15 @@ async def leave(siege: Siege, dice: random.Random, kind: str) -> None:
                 await _gone(siege, victim)
             await asyncio.sleep(dice.uniform(0, 5))
             await started_again(siege, [victim])
+
+
+async def _asked_to_leave(siege: Siege, victim: Victim) -> bool:
+    """Say whether a node takes the wish to leave; one that is just starting, or busy, is asked again."""
+    for _ in range(10):
+        if await victim.ask_to("leave", siege.cluster.token):
+            return True
+        await asyncio.sleep(0.5)
+    return False
 
 
 async def _crash(siege: Siege, dice: random.Random, leaving: Victim) -> None:
@@ -214,11 +224,11 @@ async def join(siege: Siege, dice: random.Random, kind: str) -> None:
     extra = [node for node in cluster.nodes[cluster.begun :] if node.expected]
     if len(extra) >= MOST_EXTRA:
         async with (
-            siege.queued(siege.leaving),
+            siege.queued(siege.long),
             siege.seized(lambda nodes: next((n for n in nodes if n in extra), None)) as victim,
         ):
             with episode(siege, kind):
-                if await victim.ask_to("leave", cluster.token):
+                if await _asked_to_leave(siege, victim):
                     await _gone(siege, victim)
         return
     if not away:

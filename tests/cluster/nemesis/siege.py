@@ -24,7 +24,8 @@ class Siege:
         self.people = people
         self.disk = asyncio.Lock()
         """Held by who takes a disk: the promise covers one at a time, of a ring that is whole."""
-        self.leaving = asyncio.Lock()
+        self.long = asyncio.Lock()
+        """Held by a fault that takes long, and by one that wants calm: else all others would wait for both."""
         self.wholes: list[float] = []
         """Seconds that the ring took to be whole, each time that somebody waited for it."""
         self._alone = asyncio.Lock()
