@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.sim.campaign import KINDS, Task, as_json, campaign, keep, tasks
 from tests.sim.plan import Plan
 from tests.sim.shrink import Shrinker, failure
+from tests.sim.story import Story
 
 EXAMPLES = """examples:
   python -m tests.sim --seeds 1000                      replication and people, as many walks as that of each
@@ -30,6 +31,8 @@ def main() -> int:
     if os.environ.get("PYTHONHASHSEED") != ONE_ORDER:
         arguments = [sys.executable, "-m", "tests.sim", *sys.argv[1:]]
         os.execve(sys.executable, arguments, os.environ | {"PYTHONHASHSEED": ONE_ORDER})
+    if options.tell is not None:
+        return _tell(options.tell)
     if options.replay is not None:
         return _replay(options.replay, options.shrink)
     kinds = {"default": ("replication", "people"), "all": KINDS}.get(options.kind, (options.kind,))
@@ -78,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep", type=Path, default=Path("failed"), help="where plans that fail go (default failed/)")
     parser.add_argument("--shrink", action="store_true", help="cut the first plan that fails down, and print it")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="perform a plan instead")
+    parser.add_argument("--tell", type=Path, nargs="+", metavar="FILE", help="play scenarios, and write them anew")
     parser.add_argument("--json", action="store_true", help="one JSON object at the end instead of progress")
     return parser
 
@@ -93,6 +97,17 @@ def _replay(path: Path, shrink: bool) -> int:
     if why and shrink:
         _shrink(plan)
     return 1 if why else 0
+
+
+def _tell(paths: list[Path]) -> int:
+    changed = 0
+    for path in paths:
+        written, told = Story(path).play()
+        if told != written:
+            changed += 1
+            path.write_text(told + "\n")
+            print(f"{path} goes another way now; see the difference")
+    return 1 if changed else 0
 
 
 def _shrink(plan: Plan, task: Task | None = None) -> None:

@@ -8,6 +8,7 @@ on the next, and counts once. What is acknowledged is told to the witness, who l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tests.history.events import End, History, Kind, Operation, Value
 from tests.history.linearize import check_accounts
@@ -31,6 +32,18 @@ KDF = Kdf(8, 1, 1)
 READ_TIMEOUT = 6.0
 
 
+@dataclass
+class Asked:
+    """A registration or a login, and what has come of it."""
+
+    what: str
+    where: Uid | None
+    answer: str = "waiting"
+
+    def __str__(self) -> str:
+        return f"{self.what}{'' if self.where is None else f' at {self.where}'}: {self.answer}"
+
+
 class Person:
     """Somebody with a name, or who wants it."""
 
@@ -39,6 +52,8 @@ class Person:
         self.name = name
         self.device: Device | None = None
         """The newest device with a session."""
+        self.asked: list[Asked] = []
+        """Registrations and logins."""
         self.written = 0
         self.stored = 0
         self.refused = 0
@@ -90,6 +105,7 @@ class People:
         """Registrations and logins without an answer."""
         self._loop = sim_loop()
         self._sends: dict[bytes, tuple[Person, Operation]] = {}
+        self._to_nobody: set[bytes] = set()
 
     def stop(self) -> None:
         """Let nobody do anything more."""
@@ -125,10 +141,13 @@ class People:
 
     def _ask(self, person: Person, where: Uid | None, request: Register | Login, asked: Operation) -> None:
         device = Device(person, where)
+        person.asked.append(Asked(str(asked.kind), where))
         self.busy += 1
-        device.begin(self._asked(person, device, request, asked))
+        device.begin(self._asked(person, device, request, asked, person.asked[-1]))
 
-    async def _asked(self, person: Person, device: Device, request: Register | Login, asked: Operation) -> None:
+    async def _asked(
+        self, person: Person, device: Device, request: Register | Login, asked: Operation, told: Asked
+    ) -> None:
         """Ask for a session, at one node after the other, until there is an answer."""
         attempt = 0
         try:
@@ -142,7 +161,7 @@ class People:
                 except Lost:
                     pass
                 except CoterieError as error:
-                    device.refused = error.wire_code
+                    told.answer = error.wire_code.name
                     if error.wire_code is ErrorCode.NAME_TAKEN:
                         self.history.refused(asked, self._loop.time())
                         return
@@ -158,6 +177,7 @@ class People:
         finally:
             self.busy -= 1
         assert isinstance(granted, SessionGranted)
+        told.answer = "granted"
         self.history.done(asked, self._loop.time(), granted.epoch if asked.kind is Kind.LOGIN else None)
         former = person.device
         if former is not None and former.epoch > granted.epoch:
@@ -182,6 +202,8 @@ class People:
             draft = device.write(to, f"{label} {number}", 1_800_000_000_000 + int(self._loop.time() * 1000))
             asked = self.history.begin(self._loop.time(), label, Kind.SEND, to, [draft.id.hex(), number])
             self._sends[draft.id] = (person, asked)
+            if other is None:
+                self._to_nobody.add(draft.id)
             person.written += 1
 
     def roam(self, name: str, where: Uid | None) -> None:
@@ -193,12 +215,16 @@ class People:
     async def read(self, name: str, process: Process) -> None:
         """Have a node read an account, as a gateway does; the answer is checked with the history."""
         asked = self.history.begin(self._loop.time(), f"reader at {process.uid}", Kind.READ, name)
+        told = Asked("read", process.uid)
+        self.persons.setdefault(name, Person(self, name)).asked.append(told)
         slot = slot_of_name(name, self.world.slots)
         try:
             reply = await process.call(lambda: process.router.call(slot, ReadAccount(name), READ_TIMEOUT))
-        except CoterieError:
+        except CoterieError as error:
+            told.answer = error.wire_code.name
             return
         assert isinstance(reply, AccountValue)
+        told.answer = "nobody" if reply.value is None else "known"
         account = None if reply.value is None else decode_account(reply.value)
         result: Value = None if account is None else [account.create_op.hex(), account.session.epoch]
         self.history.done(asked, self._loop.time(), result)
@@ -216,7 +242,7 @@ class People:
     def refused(self, draft: Draft) -> None:
         """Note that a message was refused."""
         person, asked = self._sends[draft.id]
-        assert draft.to not in self.persons, f"{person.name} is told that nobody is called {draft.to}"
+        assert draft.id in self._to_nobody, f"{person.name} is told that nobody is called {draft.to}"
         person.refused += 1
         self.history.refused(asked, self._loop.time())
 

@@ -1,7 +1,7 @@
 """Cuts a plan that fails down to a short one that still fails: delta debugging over its steps, then simpler weather.
 
-Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input" (2002). Whatever fails counts: a plan that
-fails in another way than the first is as good a find.
+Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input" (2002). A shorter plan counts if it fails in
+the same way, names and numbers aside: another way may be another fault, or a plan that makes no sense any more.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ def failure(plan: Plan) -> str:
     return ""
 
 
+def way(why: str) -> str:
+    """Return what a failure has in common with others of its kind."""
+    return " ".join(word for word in why.split() if word.isalpha())
+
+
 @dataclass
 class Shrinker:
     """Looks for a shorter plan, within a number of attempts."""
@@ -37,9 +42,11 @@ class Shrinker:
     fails: Callable[[Plan], str]
     attempts: int = 400
     tell: Callable[[str], None] = lambda _: None
+    _way: str = ""
 
     def shrink(self, plan: Plan) -> Plan:
-        """Return the shortest plan that was found to fail."""
+        """Return the shortest plan that was found to fail in the same way."""
+        self._way = way(self.fails(plan))
         plan = self._steps(plan)
         plan = self._climate(plan)
         return self._steps(plan)
@@ -48,7 +55,8 @@ class Shrinker:
         if self.attempts <= 0:
             return False
         self.attempts -= 1
-        return bool(self.fails(plan))
+        why = self.fails(plan)
+        return bool(why) and way(why) == self._way
 
     def _steps(self, plan: Plan) -> Plan:
         """Leave steps out: halves, quarters, ..., single ones, until none can be missed."""
