@@ -208,7 +208,8 @@ async def _gone(siege: Siege, victim: Victim) -> None:
         if time.monotonic() > deadline:
             siege.books.note(f"{victim.name} has not left within {LEAVE_SECONDS:.0f} s among other faults ({state})")
             await victim.ask_to("cancel-leave", siege.cluster.token)
-            return
+            if await victim.state() != "left":
+                return
         if state not in ("leaving", ""):
             await victim.ask_to("leave", siege.cluster.token)  # it came back from a crash before it had noted the wish
         await asyncio.sleep(0.2)
