@@ -21,6 +21,7 @@ import aiohttp
 from coterie_protocol.client_api import (
     CLIENT_PATH,
     MAX_CLIENT_FRAME_BYTES,
+    MAX_CLIENT_FRAMES,
     PROTOCOL_HIGH,
     PROTOCOL_LOW,
     Archive,
@@ -263,7 +264,7 @@ def _batches(frames: list[ClientFrame]) -> list[list[ClientFrame]]:
     room = PACKED_BYTES
     for frame in frames:
         size = _size(frame.body)
-        if batches[-1] and size > room:
+        if batches[-1] and (size > room or len(batches[-1]) == MAX_CLIENT_FRAMES):
             batches.append([])
             room = PACKED_BYTES
         batches[-1].append(frame)
@@ -301,6 +302,8 @@ def _problem(url: str, error: BaseException) -> ServerProblem | None:
             refused = isinstance(error.os_error, ConnectionRefusedError)
             reason = "connection refused" if refused else (error.os_error.strerror or "cannot connect").lower()
             return ServerProblem(url, reason, lasting=True)
+        case aiohttp.WSServerHandshakeError(status=503):
+            return ServerProblem(url, "it takes no more connections just now", lasting=False)
         case FrameError() | aiohttp.WSServerHandshakeError() | aiohttp.ClientResponseError() | ConnectionLost():
             return ServerProblem(url, "this is not a coterie node's client port", lasting=True)
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():

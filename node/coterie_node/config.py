@@ -151,6 +151,8 @@ class NodeConfig:
     """Then one more every six seconds: guessing passwords is hopeless, mistyping them is not punished."""
     logins_per_address: int = _setting(200, read.positive, "logins at once from one address", "N")
     """Each costs a bcrypt; a whole company may sit behind one address."""
+    connections: int = _setting(8192, read.positive, "open connections of clients in all", "N")
+    """Each costs a file descriptor and some 30 KB; clients above it are sent to other nodes."""
     connections_per_address: int = _setting(4096, read.positive, "open connections from one address", "N")
     """Bounds sockets and memory that one client can hold."""
     bcrypt_cost: int = _setting(12, read.bcrypt_cost, "cost of a password check, as a power of two", "N")

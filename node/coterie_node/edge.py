@@ -11,6 +11,7 @@ from .chat.gateway import NodeFacts
 from .chat.registration import Passwords
 from .chat.service import Chat
 from .chat.settings import ChatSettings
+from .listening import room_for
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from .config import NodeConfig
     from .identity import Membership
+    from .listening import PortLimits
     from .peer.links import Links
     from .replica import Replica
     from .replication.dispatch import Dispatcher, TaskGroup
@@ -56,6 +58,7 @@ class Edge:
             sends_per_second=config.sends_per_second,
             logins_per_account=config.logins_per_account,
             logins_per_address=config.logins_per_address,
+            connections=room_for(config.connections),
             connections_per_address=config.connections_per_address,
         )
         facts = NodeFacts(
@@ -90,6 +93,11 @@ class Edge:
     def app(self) -> web.Application:
         """Return the application of the client port."""
         return self._api.app
+
+    @property
+    def limits(self) -> PortLimits:
+        """Return how many connections the client port takes."""
+        return self._api.limits
 
     def sessions(self) -> int:
         """Return how many sessions this node is the gateway of."""

@@ -1,47 +1,237 @@
-"""Ports that take HTTP: opened with a clear error, closed without waiting for anybody."""
+"""Ports that take HTTP: opened with a clear error, bounded in whom they take, closed without waiting for anybody.
+
+Whoever connects and asks nothing, or asks and takes no answer, is cut off: neither costs more than some seconds of a
+connection. Connections above the limits are answered in one line and closed.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import structlog
 from aiohttp import web
 
 from .config import Address
 
+log = structlog.get_logger()
+
 BACKLOG = 1024
+MAX_HEADERS = 64
+"""Lines of a request's head, each of at most 8 KiB (aiohttp's own bound)."""
+STUCK_LOOK = 15.0
+"""Seconds between two looks at who takes nothing: one that took nothing from one look to the next is cut off."""
+SPARE_DESCRIPTORS = 256
+"""Files and links of the node itself, which are not for clients."""
+MOST_DESCRIPTORS = 65_536
 
 
 class ListenError(Exception):
     """A port cannot be opened: the node cannot run. The text names the address and the remedy."""
 
 
+@dataclass(frozen=True)
+class PortLimits:
+    """How many connections a port takes, and for how long one may say nothing."""
+
+    connections: int
+    per_address: int
+    idle: float
+    """Seconds from the connection to its first whole request, and from one answer to the next request."""
+
+
+class Guarded(web.RequestHandler):
+    """A connection: aiohttp's, counted, with its transport shown, which tells when it is written to and read from."""
+
+    __slots__ = ("_admitted", "_guard", "address", "left", "on_data", "on_drained", "wire")
+
+    def __init__(self, guard: Guard, manager: web.Server, limits: PortLimits) -> None:
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=limits.idle,
+            max_headers=MAX_HEADERS,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to have none
+        )
+        self._guard = guard
+        self._admitted = False
+        self.address = ""
+        self.wire: asyncio.Transport
+        self.left = 0
+        """Bytes that waited for the other side at the last look."""
+        self.on_data: Callable[[int], None] | None = None
+        """Called with the number of bytes that have come."""
+        self.on_drained: Callable[[], None] | None = None
+        """Called when the other side has taken most of what it was too slow for."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or refuse it."""
+        self.wire = transport = cast("asyncio.Transport", transport)  # uvloop's is none by its type
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if isinstance(peer, tuple) else ""
+        refusal = self._guard.enter(self)
+        if refusal:
+            transport.write(_refused(refusal))
+            transport.close()
+            return
+        self._admitted = True
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Count it no more."""
+        if self._admitted:
+            self._guard.leave(self)
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes."""
+        if self._admitted:
+            super().data_received(data)
+            if self.on_data is not None:
+                self.on_data(len(data))
+
+    def resume_writing(self) -> None:
+        """Go on after a pause: the other side has taken most of what waited for it."""
+        super().resume_writing()
+        if self.on_drained is not None:
+            self.on_drained()
+
+
+class Guard:
+    """Knows the connections of a port."""
+
+    def __init__(self, whom: str, limits: PortLimits) -> None:
+        self._whom = whom
+        self._limits = limits
+        self._open: set[Guarded] = set()
+        self._by_address: Counter[str] = Counter()
+        self._look_later: asyncio.TimerHandle | None = None
+        self._told = False
+
+    def enter(self, one: Guarded) -> str:
+        """Count a connection, or say why it is refused."""
+        limits = self._limits
+        refusal = ""
+        if len(self._open) >= limits.connections:
+            refusal = f"this node has {limits.connections} connections and takes no more; try another node, or later"
+        elif self._by_address[one.address] >= limits.per_address:
+            refusal = f"more than {limits.per_address} connections from one address; close some and try again"
+        if refusal:
+            if not self._told:
+                log.warning("connections are refused", whom=self._whom, address=one.address, why=refusal)
+            self._told = True
+            return refusal
+        self._open.add(one)
+        self._by_address[one.address] += 1
+        return ""
+
+    def leave(self, one: Guarded) -> None:
+        """Count a connection no more."""
+        self._open.discard(one)
+        self._by_address[one.address] -= 1
+        if not self._by_address[one.address]:
+            del self._by_address[one.address]
+        self._told = False
+
+    def start(self) -> None:
+        """Begin to look after who takes nothing."""
+        self._look_later = asyncio.get_running_loop().call_later(STUCK_LOOK, self.look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._look_later is not None:
+            self._look_later.cancel()
+
+    def look(self) -> None:
+        """Cut off who has taken nothing of what waits for it since the last look.
+
+        Closing such a connection in good order would never come to an end.
+        """
+        for one in list(self._open):
+            left = one.wire.get_write_buffer_size()
+            if 0 < one.left <= left:
+                log.info("a connection took nothing: cut off", whom=self._whom, address=one.address, left=left)
+                one.wire.abort()
+            one.left = left
+        self.start()
+
+
 class Port:
     """One application on one address. `whom` and `flag` are for the error: who is listened for, and how to move."""
 
     def __init__(
-        self, app: web.Application, address: Address, whom: str, flag: str, *, shutdown_timeout: float = 1.0
+        self,
+        app: web.Application,
+        address: Address,
+        whom: str,
+        flag: str,
+        limits: PortLimits,
+        *,
+        shutdown_timeout: float = 1.0,
     ) -> None:
         self._address = address
         self._whom = whom
         self._flag = flag
+        self._limits = limits
+        self.guard = Guard(whom, limits)
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=shutdown_timeout)
+        self._server: asyncio.Server | None = None
 
     async def start(self) -> int:
         """Listen, and return the port (which the system chose when it was 0). Raises ListenError."""
         await self._runner.setup()
+        manager = self._runner.server
+        assert manager is not None
         try:
-            await web.TCPSite(self._runner, self._address.host, self._address.port, backlog=BACKLOG).start()
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Guarded(self.guard, manager, self._limits),
+                self._address.host,
+                self._address.port,
+                backlog=BACKLOG,
+            )
         except OSError as error:
             await self._runner.cleanup()
             raise ListenError(
                 f"cannot listen for {self._whom} on {self._address}: {error.strerror or error}; "
                 f"stop what uses the address, or choose another with {self._flag}"
             ) from None
-        return int(self._runner.addresses[0][1])
+        self.guard.start()
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Take no more connections; those that stand go on."""
-        for site in list(self._runner.sites):
-            await site.stop()
+        if self._server is not None:
+            self._server.close()
 
     async def close(self) -> None:
         """Close the port and what is left of its connections."""
+        await self.stop()
+        self.guard.stop()
         await self._runner.cleanup()
+
+
+def room_for(connections: int) -> int:
+    """Return how many connections this process can have of those that are wanted; takes what the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(connections + SPARE_DESCRIPTORS, MOST_DESCRIPTORS)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    room = connections if soft == resource.RLIM_INFINITY else min(connections, max(soft - SPARE_DESCRIPTORS, 16))
+    if room < connections:
+        log.warning("fewer connections than are allowed", most=room, remedy=f"raise `ulimit -n`, which is {soft}")
+    return room
+
+
+def _refused(why: str) -> bytes:
+    body = why.encode() + b"\n"
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

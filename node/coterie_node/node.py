@@ -36,7 +36,7 @@ from .discovery.choose import choose
 from .discovery.lookout import Lookout
 from .edge import Edge
 from .identity import Beginning, Identity, Meeting, Membership, WrongRing
-from .listening import Port
+from .listening import Port, PortLimits
 from .peer.links import Links
 from .peer.settings import peer_settings
 from .recover import ADMIN_NAME
@@ -56,6 +56,9 @@ log = structlog.get_logger()
 DEFAULT_REPLICATION_FACTOR = 3
 GREET_TIMEOUT = 1.0
 SEARCH_PAUSE = 0.2
+ADMIN_LIMITS = PortLimits(connections=512, per_address=128, idle=60.0)
+MOST_FOREIGN = 64
+"""Other rings that are remembered."""
 REMIND = 60.0
 """Seconds between two log lines about the same other ring."""
 DRAIN_SECONDS = 8.0
@@ -133,7 +136,7 @@ class Node:
         await self._identify()
         view = LateView(self._ref, VERSION, lambda: self._waiting)
         token = config.admin_token_file.read_text().strip() if config.admin_token_file else None
-        admin = await self._listen(admin_app(view, token), config.listen_admin, "admin")
+        admin = await self._listen(admin_app(view, token), config.listen_admin, "admin", ADMIN_LIMITS)
         self._leave_address(admin)
         self._links = Links(self._hello, self._dispatcher, self._clock, self._tasks, peer_settings(config))
         self._stack.push_async_callback(self._tasks.close)
@@ -340,7 +343,7 @@ class Node:
         self._links.watch(lambda _, alive: watch.peer(alive))
         self._tasks.start(watch.run(), "stay in touch")
         edge.begin()
-        await self._listen(edge.app, config.listen_client, "client")
+        await self._listen(edge.app, config.listen_client, "client", edge.limits)
         await replica.sync()
         log.info("ready", name=self._me.name, position=replica.driver.me.position)
 
@@ -402,6 +405,8 @@ class Node:
 
     async def _judge_foreign(self, ring: Membership, hello: PeerHello) -> None:
         alone = self._alone()
+        if len(self._foreign) >= MOST_FOREIGN and hello.ring_uid not in self._foreign:
+            del self._foreign[next(iter(self._foreign))]
         first = self._foreign.setdefault(hello.ring_uid, self._clock.now())
         decided = identities.meet(
             ring,
@@ -412,14 +417,15 @@ class Node:
         )
         if decided is Meeting.SAY:
             if self._clock.now() - self._said.get(hello.ring_uid, -REMIND) >= REMIND:
+                self._said = {uid: at for uid, at in self._said.items() if uid in self._foreign}
                 self._said[hello.ring_uid] = self._clock.now()
                 log.error("another ring", what=identities.stranger(ring, hello))
         elif decided is Meeting.GIVE_UP:
             log.warning("gives its empty ring up to join another", ring_uid=hello.ring_uid)
             self._end(Ending.GAVE_UP)
 
-    async def _listen(self, app: web.Application, address: Address, what: str) -> int:
-        port = Port(app, address, f"the {what} API", f"--listen-{what}")
+    async def _listen(self, app: web.Application, address: Address, what: str, limits: PortLimits) -> int:
+        port = Port(app, address, f"the {what} API", f"--listen-{what}", limits)
         number = await port.start()
         self._stack.push_async_callback(port.close)
         return number

@@ -17,6 +17,8 @@ MAX_TEXT_BYTES = 65_536
 MAX_MESSAGE_BODY_BYTES = 72 * 1024
 """A message's body as sealed by the client (text, padding and overhead)."""
 MAX_CLIENT_FRAME_BYTES = 1024 * 1024
+MAX_CLIENT_FRAMES = 4096
+"""Frames in one message of a client: each costs memory beside its bytes."""
 MAX_PEER_FRAME_BYTES = 4 * 1024 * 1024
 
 

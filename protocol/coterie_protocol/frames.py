@@ -12,7 +12,7 @@ import msgspec
 
 from .admin_messages import AdminMessage
 from .chat import ChatMessage
-from .client_api import MAX_CLIENT_FRAME_BYTES, MAX_PEER_FRAME_BYTES, ClientFrame, Error, ServerFrame
+from .client_api import MAX_CLIENT_FRAME_BYTES, MAX_CLIENT_FRAMES, MAX_PEER_FRAME_BYTES, ClientFrame, Error, ServerFrame
 from .errors import CoterieError, ErrorCode, FrameError, StaleEpoch, Unavailable
 from .nodes import Heartbeat, PeerHello, Ping, Pong, Refs, WhoIs
 from .recovery import RecoveryMessage
@@ -108,6 +108,8 @@ def decode_peer(data: bytes) -> list[PeerFrame]:
 def decode_client(data: bytes) -> list[ClientFrame]:
     """Read frames that a client sent; raises FrameError."""
     _check(data, MAX_CLIENT_FRAME_BYTES)
+    if (count := _count(data)) > MAX_CLIENT_FRAMES:
+        raise FrameError(f"{count} frames in one message; the limit is {MAX_CLIENT_FRAMES}")
     try:
         return _client.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
@@ -125,6 +127,16 @@ def decode_server(data: bytes) -> list[ServerFrame]:
 def _check(data: bytes, limit: int) -> None:
     if len(data) > limit:
         raise FrameError(f"a frame of {len(data)} bytes; the limit is {limit}")
+
+
+def _count(data: bytes) -> int:
+    """Return how many frames a message says it has; 0 when it is no array, which the decoder says better."""
+    first = data[:1]
+    if first == b"\xdc":
+        return int.from_bytes(data[1:3], "big")
+    if first == b"\xdd":
+        return int.from_bytes(data[1:5], "big")
+    return 0
 
 
 def error_of(error: CoterieError) -> Error:

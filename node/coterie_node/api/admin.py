@@ -6,9 +6,10 @@ Reading is open; what changes anything needs the bearer token of `--admin-token-
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import structlog
@@ -16,7 +17,7 @@ from aiohttp import web
 
 from coterie_protocol.errors import CoterieError, ErrorCode
 
-from .health import add_health, json_response
+from .health import HEALTH_PATHS, add_health, json_response
 
 if TYPE_CHECKING:
     from coterie_protocol.admin import NodeReport, Operation, Readiness, RecoveryReport, RingReport, SlotReport
@@ -25,6 +26,10 @@ log = structlog.get_logger()
 
 SLOT_STATES = ("plain", "joint", "under_replicated", "stray")
 MAX_BODY_BYTES = 64 * 1024
+AT_ONCE = 64
+"""Requests that are answered at the same time; some ask every node of the ring."""
+REQUEST_TIMEOUT = 30.0
+"""Seconds for one request, its body included."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -88,7 +93,7 @@ class _Recover(msgspec.Struct):
 
 def admin_app(view: NodeView, token: str | None) -> web.Application:
     """Build the application of the admin port. Without a token every change is refused."""
-    app = web.Application(middlewares=[_json_errors], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_json_errors, _bounded()], client_max_size=MAX_BODY_BYTES)
     add_health(app, view.readiness)
     _add_reports(app, view)
     _add_changes(app, view, token)
@@ -178,6 +183,31 @@ def _authorise(request: web.Request, token: str | None) -> None:
         )
 
 
+def _bounded() -> Any:
+    """Bound how many requests are answered at once, and for how long; those for health always are."""
+    under_way = 0
+
+    @web.middleware
+    async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal under_way
+        if request.path in HEALTH_PATHS:
+            return await handler(request)
+        if under_way >= AT_ONCE:
+            raise web.HTTPServiceUnavailable(
+                text=f"the node answers {AT_ONCE} requests already; try again shortly", headers={"Retry-After": "1"}
+            )
+        under_way += 1
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                return await handler(request)
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(text=f"the request took more than {REQUEST_TIMEOUT:g} s") from None
+        finally:
+            under_way -= 1
+
+    return bounded
+
+
 @web.middleware
 async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever goes wrong into JSON; what was not foreseen is logged."""
@@ -187,7 +217,7 @@ async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResp
         if error.status < 400:
             raise
         response = _error(error.reason.lower().replace(" ", "_"), error.text or error.reason, error.status)
-        for header in ("Allow", "WWW-Authenticate"):
+        for header in ("Allow", "Retry-After", "WWW-Authenticate"):
             if header in error.headers:
                 response.headers[header] = error.headers[header]
         return response

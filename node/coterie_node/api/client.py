@@ -12,13 +12,19 @@ from coterie_node.chat.limits import Counter
 from coterie_protocol.client_api import CLIENT_PATH, MAX_CLIENT_FRAME_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode
 
+from ..listening import Guarded, PortLimits
 from .connection import Connection, refuse
+from .debts import Debts
 
 log = structlog.get_logger()
 
 HEARTBEAT = 20.0
 """Seconds between pings to a client; one that does not answer within half of it is gone."""
 CLOSE_TIMEOUT = 2.0
+REQUEST_TIMEOUT = 10.0
+"""Seconds that somebody who has connected may take to ask for something."""
+REFUSED_AT_ONCE = 64
+"""Connections above the limits that are told so in a frame; those beyond get a line of HTTP."""
 ROOT_TEXT = (
     "This is the client port of a Coterie node ({name}). Chat with it by the `coterie` command:\n"
     "COTERIE_SERVERS=ws://HOST:PORT coterie register NAME\n"
@@ -33,7 +39,13 @@ class ClientApi:
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._by_address = Counter(gateway.settings.connections_per_address)
+        settings = gateway.settings
+        self._by_address = Counter(settings.connections_per_address)
+        self._debts = Debts(settings.clients_bytes)
+        self.limits = PortLimits(
+            settings.connections + REFUSED_AT_ONCE, settings.connections_per_address + REFUSED_AT_ONCE, REQUEST_TIMEOUT
+        )
+        """For the port: above what is refused here by name, so that clients are told so."""
         self.app = web.Application()
         self.app.router.add_get("/", self._root)
         self.app.router.add_get(CLIENT_PATH, self._serve)
@@ -64,21 +76,28 @@ class ClientApi:
 
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(
-            max_msg_size=MAX_CLIENT_FRAME_BYTES, compress=False, heartbeat=HEARTBEAT, timeout=CLOSE_TIMEOUT
+            max_msg_size=MAX_CLIENT_FRAME_BYTES,
+            compress=False,
+            heartbeat=HEARTBEAT,
+            timeout=CLOSE_TIMEOUT,
+            autoping=False,  # Pings count among what has come, too.
         )
         await socket.prepare(request)
         address = request.remote or ""
-        transport = request.transport
+        guarded = request.protocol
+        assert isinstance(guarded, Guarded)
         within = self._by_address.enter(address)
         try:
-            if transport is None:
+            if request.transport is None:
                 return socket
             if self._gateway.closing:
                 await refuse(socket, CoterieError("the node is going away", code=ErrorCode.SHUTTING_DOWN))
             elif not within:
                 await refuse(socket, _too_many(self._gateway.settings.connections_per_address))
+            elif len(self._connections) >= self._gateway.settings.connections:
+                await refuse(socket, CoterieError("the node has too many clients", code=ErrorCode.BUSY, value=1000))
             else:
-                await self._converse(Connection(self._gateway, socket, transport, address))
+                await self._converse(Connection(self._gateway, socket, guarded, self._debts, address))
         finally:
             self._by_address.leave(address)
         return socket

@@ -1,9 +1,13 @@
 """One client's WebSocket: frames in, frames out, bounded both ways.
 
-Frames queued in one turn of the event loop leave in one WebSocket message. They go straight to the transport while
-the client keeps up: a task to wake for each write would cost more than the write. When it does not keep up, a task
-writes and waits for it, mail is refused meanwhile (its subscription begins anew afterwards), nothing is read from it,
-and if what it asked for still piles up it is cut off.
+Frames queued in one turn of the event loop leave in one WebSocket message, straight to the transport: a task to wake
+for each write would cost more than the write. While the client does not keep up, they wait until it has taken most of
+what the transport holds; mail is refused once there is too much of it (its subscription begins anew afterwards),
+nothing is read from it, and if what it asked for still piles up it is cut off. What all clients cost together is in
+`debts.py`.
+
+A client that floods is slowed by not reading from it: its requests are taken one by one, while few enough of them are
+without an answer.
 """
 
 from __future__ import annotations
@@ -16,38 +20,70 @@ import structlog
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from coterie_node.chat.gateway import Conversation, Gateway
-from coterie_protocol.client_api import Closing, Drained, Event, Mail, PageReply, Reply, ServerFrame
+from coterie_protocol.client_api import (
+    Closing,
+    Drained,
+    Error,
+    Event,
+    LookupReply,
+    Mail,
+    PageReply,
+    Reply,
+    ServerFrame,
+    SessionGranted,
+    Welcome,
+)
 from coterie_protocol.errors import CoterieError, FrameError
 from coterie_protocol.frames import decode_client, encode, error_of
 
+from ..listening import Guarded
+from .debts import Debts
+
 log = structlog.get_logger()
 
-HIGH_WATER = 256 * 1024
-"""Bytes that wait in the transport before the client counts as slow."""
+HIGH_WATER = 64 * 1024
+"""Bytes that wait in the transport before the client counts as slow; it goes on when LOW_WATER are left."""
+LOW_WATER = 16 * 1024
 MAIL_QUEUED = 2 * 1024 * 1024
-"""Bytes that wait for a slow client before it gets no more mail."""
+"""Bytes that wait for a slow client before it gets no more mail: more than a whole window."""
+MAIL_QUEUED_TIGHT = 64 * 1024
+"""The same while all clients together cost much."""
 MOST_QUEUED = 16 * 1024 * 1024
 """Bytes of frames that wait for a client before it is cut off."""
 PACKED_BYTES = 256 * 1024
 """Where one WebSocket message closes; a larger frame travels alone."""
 FRAME_OVERHEAD = 96
+WELCOME = 400
+MESSAGE_OVERHEAD = 6
+"""The least that a client's message has beside its payload; what it has more is nothing to speak of."""
 FINISH_TIMEOUT = 2.0
 """Seconds that a client has to take what is queued before its connection is closed."""
 HELLO_TIMEOUT = 10.0
-"""Seconds that a client which is refused has for its first frame."""
-SLOW_POLL = 0.05
+"""Seconds that a client has for its first frame."""
+TAKEN_AT_ONCE = 64
+"""Requests of a client that are taken in one turn of the loop: then the others have theirs."""
+FRAME_COST = 200
+"""About how many bytes a frame that was decoded and not taken yet costs beside those that came."""
+PARTLY = 64 * 1024
+"""Bytes of messages that are not taken yet which a connection may keep without owing them."""
 
 
 class Connection:
     """A client's connection (`chat.gateway.Client`)."""
 
     def __init__(
-        self, gateway: Gateway, socket: web.WebSocketResponse, transport: asyncio.Transport, address: str
+        self, gateway: Gateway, socket: web.WebSocketResponse, guarded: Guarded, debts: Debts, address: str
     ) -> None:
         self.address = address
         self._limit = gateway.settings.requests_in_flight
+        self._questions = gateway.settings.questions_in_flight
         self._socket = socket
-        self._transport = transport
+        self._guarded = guarded
+        self._transport = guarded.wire
+        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        guarded.on_drained = self._drained
+        guarded.on_data = self._came
+        self._debts = debts
         self._conversation: Conversation = gateway.converse(self)
         self._conversation.on_room = self._on_room
         self._room = asyncio.Event()
@@ -55,28 +91,38 @@ class Connection:
         self._sizes: list[int] = []
         self._queued = 0
         self._scheduled = False
-        self._writer: asyncio.Task[None] | None = None
+        self._slow = False
+        """The transport holds as much as it may: frames wait until the client has taken some."""
+        self._untaken = 0
+        """Bytes that have come of messages which are not taken yet."""
+        self._taking = 0
+        """Bytes of the message whose requests are being taken."""
         self._stalled = False
         """Mail was refused since the client last kept up."""
         self._ending = False
         self._ended = asyncio.Event()
+        self._written = asyncio.Event()
 
     async def run(self) -> None:
         """Serve the client until it goes, breaks the protocol, or its session is over."""
         tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._ended.wait())]
+        alarm = asyncio.get_running_loop().call_later(HELLO_TIMEOUT, self._no_hello)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             await self._finish()
         finally:
             self._ending = True
+            alarm.cancel()
             self._conversation.left()
-            if self._writer is not None:
-                tasks.append(self._writer)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(ConnectionError):
                 await self._socket.close(code=WSCloseCode.GOING_AWAY)
+            self._guarded.on_drained = self._guarded.on_data = None
+            self._debts.owe(self, 0)
+            if self._transport.get_write_buffer_size():
+                self._transport.abort()  # In good order it would wait for a client that takes nothing.
 
     # --- reading ---
 
@@ -88,22 +134,62 @@ class Connection:
                     if isinstance(message.data, WebSocketError):
                         raise FrameError(f"not a WebSocket message of legal size: {message.data}")
                     return  # The connection broke.
-                if message.type is not WSMsgType.BINARY:
+                if message.type is WSMsgType.TEXT:
                     raise FrameError("a text message; frames are binary")
-                for frame in decode_client(message.data):
+                size = len(message.data)
+                before, self._untaken = self._untaken, max(0, self._untaken - size - MESSAGE_OVERHEAD)
+                if message.type is WSMsgType.PING:
+                    await self._socket.pong(message.data)
+                if message.type is not WSMsgType.BINARY:
+                    continue
+                frames = decode_client(message.data)
+                size += FRAME_COST * len(frames)
+                if before > PARTLY:
+                    self._taking = size
+                for count, frame in enumerate(frames, 1):
+                    if not count % TAKEN_AT_ONCE:
+                        self._flush()
+                        await asyncio.sleep(0)
+                    if conversation.unanswered >= self._limit or conversation.asking >= self._questions or self._slow:
+                        self._taking = size
+                        await self._until_room()
                     conversation.take(frame)
-                while conversation.unanswered >= self._limit or self._writer is not None:
-                    self._room.clear()
-                    await self._room.wait()
+                if self._taking:
+                    self._taking = 0
+                    self._owe()
+                if self._slow:
+                    await self._until_room()
         except FrameError as error:
             log.warning("a client broke the protocol", address=self.address, reason=error.detail)
             self._queue(ServerFrame(0, error_of(error)), FRAME_OVERHEAD)
         except Exception:
             log.exception("a client's connection failed", address=self.address)
 
+    def _has_room(self) -> bool:
+        conversation = self._conversation
+        return conversation.unanswered < self._limit and conversation.asking < self._questions and not self._slow
+
+    async def _until_room(self) -> None:
+        """Read no further until the client may ask more."""
+        self._owe()
+        while not self._has_room():
+            self._room.clear()
+            await self._room.wait()
+
     def _on_room(self) -> None:
-        if self._conversation.unanswered < self._limit:
+        if not self._room.is_set() and self._has_room():
             self._room.set()
+
+    def _came(self, size: int) -> None:
+        self._untaken += size
+        if self._untaken > PARTLY:
+            self._owe()
+
+    def _no_hello(self) -> None:
+        if not self._conversation.greeted:
+            error = FrameError(f"a client says hello within {HELLO_TIMEOUT:g} s")
+            self._queue(ServerFrame(0, error_of(error)), FRAME_OVERHEAD)
+            self.end()
 
     # --- writing: chat.gateway.Client ---
 
@@ -112,6 +198,14 @@ class Connection:
         size = FRAME_OVERHEAD
         if isinstance(body, PageReply):
             size += sum(FRAME_OVERHEAD + len(item.body) for item in body.items)
+        elif isinstance(body, SessionGranted):
+            size += len(body.keys) + len(body.vault)
+        elif isinstance(body, LookupReply):
+            size += len(body.keys)
+        elif isinstance(body, Welcome):
+            size += WELCOME
+        elif isinstance(body, Error):
+            size += len(body.detail)
         self._queue(ServerFrame(number, body), size)
 
     def push(self, event: Event) -> None:
@@ -120,7 +214,7 @@ class Connection:
 
     def push_mail(self, event: Mail | Drained) -> bool:
         """Queue mail, unless the client does not keep up: then its subscription begins anew once it does."""
-        if self._stalled or (self._writer is not None and self._queued > MAIL_QUEUED):
+        if self._stalled or (self._slow and self._queued > (MAIL_QUEUED_TIGHT if self._debts.tight else MAIL_QUEUED)):
             self._stalled = True
             return False
         size = FRAME_OVERHEAD
@@ -144,41 +238,63 @@ class Connection:
         self._frames.append(frame)
         self._sizes.append(size)
         self._queued += size
-        if self._queued > MOST_QUEUED:
-            log.warning("a client does not read what it asked for: cut off", address=self.address)
-            self._transport.abort()
-            self.end()
-        elif not self._scheduled and self._writer is None:
+        if self._slow:
+            if self._queued > MOST_QUEUED:
+                self.cut_off("it does not read what it asked for")
+            else:
+                self._owe()
+        elif not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
+        """Write what is queued, unless the client is slow."""
         self._scheduled = False
-        if self._writer is not None:
+        if self._slow:
             return
-        if self._socket.closed or self._transport.is_closing():
-            self._frames, self._sizes, self._queued = [], [], 0
-        while self._frames and self._transport.get_write_buffer_size() <= HIGH_WATER:
-            self._transport.write(websocket_message(encode(self._next())))
+        transport = self._transport
+        if self._socket.closed or transport.is_closing():
+            self._drop()
+        while self._frames and not self._guarded.writing_paused:
+            transport.write(websocket_message(encode(self._next())))
         if self._frames:
-            self._writer = asyncio.ensure_future(self._write())
+            self._slow = True
+            self._owe()
+        else:
+            self._written.set()
 
-    async def _write(self) -> None:
-        """Write what is queued, as fast as the client takes it."""
-        try:
-            while self._frames:
-                # aiohttp lets one wait for a slow client only while writing.
-                while self._transport.get_write_buffer_size() > HIGH_WATER:  # noqa: ASYNC110
-                    await asyncio.sleep(SLOW_POLL)
-                await self._socket.send_bytes(encode(self._next()))
-        except ConnectionError:
-            self.end()
-        finally:
-            self._writer = None
-            self._room.set()
+    def _drained(self) -> None:
+        """The client has taken most of what the transport held."""
+        if not self._slow:
+            return
+        self._slow = False
+        self._flush()
+        if self._slow:
+            return
+        self._owe()
+        self._on_room()
         if self._stalled:
             self._stalled = False
             self._conversation.ready_for_mail()
+
+    def _drop(self) -> None:
+        self._frames, self._sizes, self._queued = [], [], 0
+
+    def _owe(self) -> None:
+        """Say what this connection costs: what its client does not read, and what it has sent but was not taken yet."""
+        owed = self._taking
+        if self._untaken > PARTLY:
+            owed += self._untaken
+        if self._slow:
+            owed += self._queued + self._transport.get_write_buffer_size()
+        self._debts.owe(self, 0 if self._transport.is_closing() else owed)
+
+    def cut_off(self, why: str) -> None:
+        """End the connection now, and drop what is queued: the mail is pending still, and nothing else was promised."""
+        log.warning("a client is cut off", address=self.address, why=why)
+        self._drop()
+        self._transport.abort()
+        self.end()
 
     def _next(self) -> list[ServerFrame]:
         """Take the frames of the next WebSocket message."""
@@ -198,9 +314,13 @@ class Connection:
 
     async def _finish(self) -> None:
         """Let what is queued go, for a moment."""
+        if self._transport.is_closing():
+            return
+        self._written.clear()
         self._flush()
-        if self._writer is not None:
-            await asyncio.wait([self._writer], timeout=FINISH_TIMEOUT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_TIMEOUT):
+                await self._written.wait()
 
 
 async def refuse(socket: web.WebSocketResponse, error: CoterieError) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from coterie_protocol.admin import Readiness
 
+HEALTH_PATHS = ("/livez", "/readyz")
 _encode = msgspec.json.encode
 
 

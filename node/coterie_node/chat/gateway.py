@@ -13,6 +13,7 @@ go through the forwarder by callback; everything else is rare enough for a task 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -66,6 +67,8 @@ from .settings import ChatSettings
 log = structlog.get_logger()
 
 ID_BYTES = 16
+STATE_AGE = 0.2
+"""Seconds for which clients are told the same state."""
 BUSY = ErrorReply(int(ErrorCode.BUSY), "this node is busy; try again shortly", 200)
 
 
@@ -120,8 +123,18 @@ class Gateway:
         self.tasks = tasks
         self.settings = settings
         self.closing = False
+        self._state = ""
+        self._state_until = -math.inf
         self.serving = 0
         """Requests other than messages that are served just now."""
+
+    def state(self) -> str:
+        """Return the node's state, as of a moment ago: it costs a look at every slot, and asking for it nothing."""
+        now = self.clock.now()
+        if now >= self._state_until:
+            self._state = self.facts.state()
+            self._state_until = now + STATE_AGE
+        return self._state
 
     def converse(self, client: Client) -> Conversation:
         """Begin a conversation with a client that has just connected."""
@@ -134,7 +147,8 @@ class Conversation:
     def __init__(self, gateway: Gateway, client: Client) -> None:
         self._gateway = gateway
         self._client = client
-        self._greeted = False
+        self.greeted = False
+        """The client has said hello."""
         self._gone = False
         self.session: Session | None = None
         self.unanswered = 0
@@ -155,7 +169,7 @@ class Conversation:
                 self._answer(frame.id, error_of(error))
         elif isinstance(body, Hello):
             self._hello(frame.id, body)
-        elif not self._greeted:
+        elif not self.greeted:
             raise FrameError("a client says hello first")
         elif self._gateway.serving >= self._gateway.settings.questions_at_once:
             self._answer(frame.id, BUSY)
@@ -188,7 +202,7 @@ class Conversation:
             self._answer(number, ErrorReply(int(ErrorCode.UNSUPPORTED_VERSION), detail))
             self._client.end()
             return
-        self._greeted = True
+        self.greeted = True
         facts = self._gateway.facts
         settings = self._gateway.settings
         limits = Limits(MAX_TEXT_BYTES, MAX_MESSAGE_BODY_BYTES, MAX_CLIENT_FRAME_BYTES, int(settings.sends_per_second))
@@ -199,7 +213,7 @@ class Conversation:
                 facts.ring_uid,
                 facts.node_uid,
                 facts.node_name,
-                facts.state(),
+                self._gateway.state(),
                 facts.replication_factor,
                 facts.slots,
                 limits,

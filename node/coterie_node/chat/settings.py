@@ -27,8 +27,12 @@ class ChatSettings:
     """Registrations and logins from one address at once at one gateway; each costs a bcrypt ..."""
     login_address_pause: float = 0.2
     """... and the seconds after which there may be one more."""
+    connections: int = 8192
+    """Open connections in all."""
     connections_per_address: int = 4096
     """Open connections from one address; a whole company may sit behind one."""
+    clients_bytes: int = 128 * 1024 * 1024
+    """What all connections together may make the gateway keep, in what they do not read and what they sent in part."""
     requests_in_flight: int = 1024
     """Unanswered requests of one connection before the gateway stops reading from it."""
     questions_in_flight: int = 32

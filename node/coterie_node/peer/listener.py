@@ -9,9 +9,12 @@ from aiohttp import web
 from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES, PEER_PATH
 
 from ..config import Address
-from ..listening import Port
+from ..listening import Port, PortLimits
 from .settings import PeerSettings
 from .wire import Wire
+
+MIN_IDLE = 2.0
+"""Seconds that a connection has at least for its request; the hello has `dial_timeout` after that."""
 
 
 class Listener:
@@ -26,8 +29,10 @@ class Listener:
         """Listen, and return the port (which the system chose when it was 0). Raises ListenError."""
         app = web.Application()
         app.router.add_get(PEER_PATH, self._upgrade)
+        settings = self._settings
+        limits = PortLimits(settings.connections, settings.connections, max(MIN_IDLE, settings.dial_timeout))
         self._port = Port(
-            app, Address(host, port), "nodes", "--listen-peer", shutdown_timeout=self._settings.close_timeout
+            app, Address(host, port), "nodes", "--listen-peer", limits, shutdown_timeout=settings.close_timeout
         )
         return await self._port.start()
 

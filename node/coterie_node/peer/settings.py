@@ -31,6 +31,8 @@ class PeerSettings:
     """The same for frames, each of which costs memory beside its bytes."""
     bulk_bytes: int = 8 * 1024 * 1024
     """Bulk that may wait for one peer; further bulk requests wait for space, further bulk events are refused."""
+    connections: int = 4096
+    """Connections to the peer port, in all and from one address: all nodes of a ring may be on one machine."""
     answering: int = 4096
     """Requests of one peer that are answered at the same time; further ones are answered BUSY."""
     bulk_answers: int = 64

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
-from aiohttp import web
 
 from coterie_node.api.client import ClientApi
 from coterie_node.api.passwords import PasswordPool
@@ -20,6 +19,8 @@ from coterie_node.chat.gateway import NodeFacts
 from coterie_node.chat.registration import Passwords
 from coterie_node.chat.service import Chat
 from coterie_node.chat.settings import ChatSettings
+from coterie_node.config import Address
+from coterie_node.listening import Port, PortLimits
 from coterie_node.node import SystemClock
 from coterie_node.replication.accounts import Accounts
 from coterie_node.replication.append import Appender
@@ -104,15 +105,20 @@ class Alone:
 class LoneNode:
     """The node, and the address of its client port."""
 
-    def __init__(self, api: ClientApi, chat: Chat, url: str) -> None:
+    def __init__(self, api: ClientApi, chat: Chat, port: Port, url: str) -> None:
         self.api = api
         self.chat = chat
+        self.port = port
         self.url = url
 
 
 @asynccontextmanager
 async def lone_node(
-    directory: Path, settings: ChatSettings | None = None, *, bcrypt_cost: int = 4
+    directory: Path,
+    settings: ChatSettings | None = None,
+    *,
+    bcrypt_cost: int = 4,
+    limits: PortLimits | None = None,
 ) -> AsyncIterator[LoneNode]:
     """Run a ring of one."""
     settings = settings or ChatSettings()
@@ -152,14 +158,13 @@ async def lone_node(
     )
     chat.start()
     api = ClientApi(chat.gateway)
-    runner = web.AppRunner(api.app, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = Port(api.app, Address("127.0.0.1", 0), "clients", "--listen-client", limits or api.limits)
+    number = await port.start()
     try:
-        yield LoneNode(api, chat, f"ws://127.0.0.1:{runner.addresses[0][1]}")
+        yield LoneNode(api, chat, port, f"ws://127.0.0.1:{number}")
     finally:
         await api.close(2.0)
-        await runner.cleanup()
+        await port.close()
         await tasks.close()
         pool.close()
         await store.close()
