@@ -29,7 +29,7 @@ MAX_BODY_BYTES = 64 * 1024
 AT_ONCE = 64
 """Requests that are answered at the same time; some ask every node of the ring."""
 REQUEST_TIMEOUT = 30.0
-"""Seconds for one request, its body included."""
+"""Seconds for a question, and for the body of a change."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -199,9 +199,13 @@ def _bounded() -> Any:
         under_way += 1
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
-                return await handler(request)
+                await request.read()
+                if request.method == "GET":
+                    return await handler(request)
         except TimeoutError:
             raise web.HTTPRequestTimeout(text=f"the request took more than {REQUEST_TIMEOUT:g} s") from None
+        else:
+            return await handler(request)  # A change that is under way is not broken off.
         finally:
             under_way -= 1
 

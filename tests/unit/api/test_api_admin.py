@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
+from coterie_node.api import admin as admin_module
 from coterie_node.api.admin import admin_app
 from coterie_protocol.admin import (
     Member,
@@ -216,3 +218,38 @@ async def test_errors_are_json(admin: Admin) -> None:
     status, body = await admin.ask("GET", "/api/v1/node")
     assert (status, body["error"]) == (500, "internal")
     assert "secret detail" not in body["detail"]
+
+
+async def test_requests_at_once_are_bounded_and_health_is_not(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = asyncio.Event()
+
+    async def report(view: View) -> NodeReport:
+        await free.wait()
+        return await usual(view)
+
+    usual = View.node_report
+    monkeypatch.setattr(View, "node_report", report)
+    monkeypatch.setattr(admin_module, "AT_ONCE", 3)
+    asking = [asyncio.create_task(admin.ask("GET", "/api/v1/node")) for _ in range(8)]
+    done, _ = await asyncio.wait(asking, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
+    while len(done) < 5:
+        done, _ = await asyncio.wait(asking, timeout=0.1)
+    refused = [task.result() for task in done]
+    assert [status for status, _ in refused] == [503] * 5
+    assert refused[0][1]["error"] == "service_unavailable"
+    assert "3 requests already" in refused[0][1]["detail"]
+    assert (await admin.ask("GET", "/livez"))[0] == (await admin.ask("GET", "/readyz"))[0] == 200
+    free.set()
+    assert sorted(status for status, _ in await asyncio.gather(*asking)) == [200] * 3 + [503] * 5
+    assert (await admin.ask("GET", "/api/v1/node"))[0] == 200
+
+
+async def test_a_request_that_takes_too_long_is_given_up(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_: View) -> NodeReport:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(View, "node_report", never)
+    monkeypatch.setattr(admin_module, "REQUEST_TIMEOUT", 0.05)
+    status, body = await admin.ask("GET", "/api/v1/node")
+    assert (status, body["error"]) == (408, "request_timeout")
