@@ -7,11 +7,32 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.sim.steps import N0, N1, N2, N3, N4, N5, SLOT, at, drawn, hint, join, joint_accepts, start, until
+from tests.sim.network import message
+from tests.sim.steps import (
+    N0,
+    N1,
+    N2,
+    N3,
+    N4,
+    N5,
+    SLOT,
+    at,
+    drawn,
+    held,
+    hint,
+    join,
+    joint_accepts,
+    move,
+    settle,
+    start,
+    sync,
+    until,
+)  # fmt: skip
 from tests.sim.walk import NAMES, whole
 from tests.sim.world import SETTINGS, World
 
 from coterie_protocol.identifiers import Uid
+from coterie_protocol.registers import ConfigAccept
 
 Simulate = Callable[..., Any]
 SLOTS = 16
@@ -215,5 +236,36 @@ def test_a_lonely_joint_configuration_comes_to_light(simulate: Simulate) -> None
             await until(lambda: at(world, N3).startswith("P"))
             await whole(world, 15.0)
             assert at(world, N3) == "P5{n3,n0,n1}"
+
+    simulate(story())
+
+
+def test_a_member_is_told_of_the_choice_that_it_missed_in_its_epoch(simulate: Simulate) -> None:
+    """n0 accepts its own plain configuration, and nobody else does; while it is down the others choose another.
+
+    Both are of one epoch. Unless it learns which was chosen, n0 has no vote in the slot's accounts from then on.
+    """
+
+    async def story() -> None:
+        async with World(loops=False) as world:
+            await start(world, N0, N1, N2)
+            await move(world, N0, N0, N1, N2)
+            joint = await join(world, N0, N1, N0, N2)
+            assert joint is not None
+            assert await sync(world, N0, joint)
+            lost = world.network.drop(message(ConfigAccept, sender=N0))
+            assert await settle(world, N0, joint) is None
+            lost.remove()
+            await world.crash(N0)
+            assert await sync(world, N1, joint)
+            chosen = await settle(world, N1, joint)
+            assert chosen is not None
+            await world.start(N0)
+            assert held(world, N0).config.epoch == chosen.config.epoch
+            assert held(world, N0).config != chosen.config
+            world.wishes[None, SLOT] = chosen.config.new
+            for process in world.processes.values():
+                process.tasks.start(process.handover.run(), "hand-over")
+            await until(lambda: held(world, N0).config == chosen.config)
 
     simulate(story())

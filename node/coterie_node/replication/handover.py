@@ -192,7 +192,11 @@ class Handover:
                 self._peers.send(uid, ConfigEpochs(items), bulk=True)
 
     def _epochs(self) -> Iterable[tuple[int, int, tuple[Uid, ...]]]:
-        """Yield (slot, epoch of the own register, who else may know better) for every own register."""
+        """Yield (slot, epoch of the own register, who else may know better) for every own register.
+
+        If it is not known to be chosen, another may have been, in the same epoch, while this node was away: without
+        that one it has no vote. So it says the epoch before, too: whoever knows what was chosen since answers with it.
+        """
         for slot in self._table.own_slots():
             own, known = self._table.own(slot), self._table.known(slot)
             if own is None or known is None:
@@ -200,3 +204,5 @@ class Handover:
             others = dict.fromkeys((*own.config.members, *known.config.members))
             others.pop(self._peers.me, None)
             yield slot, own.config.epoch, tuple(others)
+            if not self._table.is_chosen(own):
+                yield slot, own.config.epoch - 1, tuple(others)
