@@ -45,9 +45,10 @@ T = TypeVar("T")
 
 
 @lru_cache(1 << 14)
-def _facts(record: Record) -> tuple[bytes, bytes]:
-    """Return what the real store keeps beside a record: the hash of its key, and its digest."""
-    return key_hash(record.key), record_digest(record)
+def _facts(record: Record) -> tuple[bytes, bytes, int]:
+    """Return what the real store keeps beside a record: the hash of its key, its digest, and its part of digests."""
+    key, digest = key_hash(record.key), record_digest(record)
+    return key, digest, entry_digest(key, record.state, digest)
 
 
 Write = Callable[["_State"], None]
@@ -269,7 +270,7 @@ class _Transaction:
     def _digests(self, slot: int, settled_before_ms: int) -> list[int]:
         digests = [0] * BUCKETS
         for key, record in self._settled(slot, settled_before_ms):
-            digests[key[0]] ^= entry_digest(key, record.state, _facts(record)[1])
+            digests[key[0]] ^= _facts(record)[2]
         return digests
 
     def slot_digest(self, slot: int, settled_before_ms: int) -> int:
