@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from coterie_protocol.client_api import Keep, MailItem, Receipt, Send, States, StatesReply, Stored
+from coterie_protocol.client_api import Keep, MailItem, Receipt, States, StatesReply, Stored
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import message_id
 from coterie_protocol.records import OUTGOING
 
 from .envelope import WITHDRAWN, archive_copy, check_text
 from .errors import ClientError, Unavailable, translate
+from .succession import Sent, Succession
 
 if TYPE_CHECKING:
     from .archiver import Archiver
@@ -64,6 +65,7 @@ class Sender:
         self._outbox = outbox
         self._archiver = archiver
         self._epoch = epoch
+        self._succession = Succession(connection)
         self.on_change = on_change
         self.on_failure = on_failure
         self._window = asyncio.Semaphore(IN_FLIGHT)
@@ -209,11 +211,11 @@ class Sender:
         async with self._window:
             stored_at = 0
             try:
-                reply = await self._connection.call(
-                    Send(message.peer, message.id, message.body),
+                reply = await self._succession.send(
+                    message.peer,
+                    Sent(message.id, message.body),
                     beside=[Keep(message.id, message.body)],
                     patience=patience,
-                    name=message.peer,
                 )
                 stored_at = reply.stored_at if isinstance(reply, Stored) else 0
             except CoterieError as error:

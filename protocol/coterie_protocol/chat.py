@@ -71,6 +71,8 @@ class Post(msgspec.Struct, array_like=True, frozen=True, gc=False):
     prekey: bytes
     epoch: int
     """The session epoch of the writer."""
+    after: bytes = b""
+    """As in Send."""
 
 
 class Forward(msgspec.Struct, array_like=True, frozen=True, tag=85):

@@ -88,12 +88,17 @@ class Subscribe(msgspec.Struct, array_like=True, frozen=True, tag=7):
 
 
 class Send(msgspec.Struct, array_like=True, frozen=True, tag=8):
-    """Store a message for `to`. -> Stored, NO_SUCH_USER, TOO_LARGE, DUPLICATE_ID, MAILBOX_FULL, RATE_LIMITED."""
+    """Store a message for `to`.
+
+    -> Stored, NO_SUCH_USER, TOO_LARGE, DUPLICATE_ID, MAILBOX_FULL, RATE_LIMITED, PREDECESSOR_MISSING.
+    """
 
     to: str
     id: bytes
     body: bytes
     prekey: bytes = b""
+    after: bytes = b""
+    """The id of a message to `to` that must be held where this one is stored; empty: of none."""
 
 
 class Keep(msgspec.Struct, array_like=True, frozen=True, tag=9):

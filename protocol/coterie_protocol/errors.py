@@ -65,6 +65,8 @@ class ErrorCode(IntEnum):
     """The node is going away; reconnect to another."""
     ARCHIVE_FULL = 23
     """The user's own archive has reached its quota: no more copies are kept, mail goes on (Discard)."""
+    PREDECESSOR_MISSING = 24
+    """The node lacks the message after which this one is to be stored: send that one again, then this one."""
 
 
 class CoterieError(Exception):

@@ -10,6 +10,7 @@ from coterie_node.replication.ports import Clock, Store, Tasks
 from coterie_protocol.account import decode_account
 from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
 from coterie_protocol.identifiers import slot_of_name
+from coterie_protocol.records import RecordKey
 
 from .accounts import no_such_user
 from .current import Current, read_store
@@ -19,6 +20,8 @@ from .settings import ChatSettings
 MOST = 20_000
 AHEAD_MS = 1000
 """How far a mailbox's stamps may run ahead of the clock to stay distinct."""
+SENDERS = 16
+"""Of so many senders a box remembers the last message; of others the store is asked."""
 ASKED_AT_ONCE = 64
 """Accounts that are read from a quorum at the same time."""
 RECOUNT_PAUSE = 1.0
@@ -33,7 +36,7 @@ class Box:
     A count that nears the quota, or is old, is read from the store again.
     """
 
-    __slots__ = ("bytes", "counted_at", "name", "records", "slot", "stamp")
+    __slots__ = ("bytes", "counted_at", "latest", "name", "records", "slot", "stamp")
 
     def __init__(self, name: str, slot: int) -> None:
         self.name = name
@@ -42,6 +45,15 @@ class Box:
         self.bytes = 0
         self.counted_at = 0.0
         self.stamp = 0
+        self.latest: dict[str, bytes] = {}
+        """The id of what was last taken of each of the last few senders."""
+
+    def takes(self, sender: str, message_id: bytes) -> None:
+        """Note that a message is being stored."""
+        self.latest.pop(sender, None)
+        self.latest[sender] = message_id
+        if len(self.latest) > SENDERS:
+            del self.latest[next(iter(self.latest))]
 
     def next_stamp(self, wall_ms: int) -> int:
         """Return a stored_at: the clock's, but later than this node's last one for this mailbox.
@@ -124,6 +136,16 @@ class Boxes:
             f"the mailbox of {box.name!r} is full: it holds {box.records} records and {box.bytes} bytes",
             code=ErrorCode.MAILBOX_FULL,
         )
+
+    def failed(self, name: str, sender: str) -> None:
+        """Forget what was last taken of a sender: it may not have been stored."""
+        box = self._boxes.get(name)
+        if box is not None:
+            box.latest.pop(sender, None)
+
+    async def held(self, keys: Sequence[RecordKey]) -> list[bool]:
+        """Say of each record whether it is in the own store, in whatever state. Raises Unavailable."""
+        return await read_store(self._store, lambda tx: [tx.record(key) is not None for key in keys])
 
     # --- opening ---
 

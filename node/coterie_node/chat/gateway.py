@@ -235,7 +235,7 @@ class Conversation:
             to, slot = gateway.names.get(message.to)
             if wait := session.sends.take(gateway.clock.now()):
                 raise rate_limited("messages of one session", wait)
-            post = Post(slot, to, session.name, message.id, message.body, message.prekey, session.epoch)
+            post = Post(slot, to, session.name, message.id, message.body, message.prekey, session.epoch, message.after)
         else:
             if wait := session.keeps.take(gateway.clock.now()):
                 raise rate_limited("messages of one session", wait)

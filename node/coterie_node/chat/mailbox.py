@@ -15,7 +15,7 @@ from coterie_protocol.chat import Forward, Forwarded, Post
 from coterie_protocol.client_api import MAX_MESSAGE_BODY_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.records import OUTGOING, Record, State
+from coterie_protocol.records import OUTGOING, Record, RecordKey, State
 from coterie_protocol.registers import KnownConfig
 
 from .boxes import Box, Boxes
@@ -34,6 +34,8 @@ Answer = Callable[[list[Stored], list[Refused], list[KnownConfig]], None]
 DUPLICATE = CoterieError("another message is held under this id", code=ErrorCode.DUPLICATE_ID)
 
 VOUCHING = CoterieError("too many sessions are checked; try again", code=ErrorCode.BUSY, value=100)
+LOOKING = CoterieError("too many earlier messages are looked for; try again", code=ErrorCode.BUSY, value=100)
+MISSING = CoterieError("the message before this one is not held here", code=ErrorCode.PREDECESSOR_MISSING)
 
 
 class Mailbox:
@@ -59,6 +61,7 @@ class Mailbox:
         self._ages = ages
         self._tasks = tasks
         self._vouching = 0
+        self._before: list[tuple[Post, int, Box, Answer]] = []
         self._most_vouching = settings.vouching_at_once
         handlers.on_event(Forward, self._forward)
 
@@ -72,7 +75,7 @@ class Mailbox:
         """Store posts; every place is answered once: stored on a majority, or refused.
 
         Refusals: UNKNOWN_SLOT, STALE_EPOCH, FORMING, NO_SUCH_USER, MAILBOX_FULL, TOO_LARGE, DUPLICATE_ID, BUSY,
-        UNAVAILABLE; for own copies SUPERSEDED and NOT_LOGGED_IN.
+        UNAVAILABLE, PREDECESSOR_MISSING; for own copies SUPERSEDED and NOT_LOGGED_IN.
         """
         refused: list[Refused] = []
         known: list[KnownConfig] = []
@@ -97,8 +100,10 @@ class Mailbox:
                 self._boxes.open(post.to, partial(self._opened, post, place, answer))
             elif post.sender == OUTGOING and not self._current.allows(post.to, post.epoch):
                 self._vouch(post, place, box, answer)
-            else:
+            elif _follows(post, box):
                 ready.append((place, post, box))
+            else:
+                self._look_before(post, place, box, answer)
         if ready:
             self._append(ready, answer, refused)
         if refused:
@@ -111,8 +116,39 @@ class Mailbox:
             answer([], [refused_as(place, result)], known)
         elif post.sender == OUTGOING:
             self._vouch(post, place, result, answer)
-        else:
+        elif _follows(post, result):
             self._append_late(post, place, result, answer)
+        else:
+            self._look_before(post, place, result, answer)
+
+    def _look_before(self, post: Post, place: int, box: Box, answer: Answer) -> None:
+        """Go on with a post once the message before it is known to be in the own store.
+
+        That is the usual case for the first post of a sender after this node has begun to act for the slot. Where it
+        is not, whoever acknowledged that message may be gone for now, and a recipient would see this one without it.
+        """
+        if len(self._before) >= self._most_vouching:
+            answer([], [refused_as(place, LOOKING)], [])
+            return
+        if not self._before:
+            self._tasks.start(self._look_all_before(), "look for the messages before")
+        self._before.append((post, place, box, answer))
+
+    async def _look_all_before(self) -> None:
+        some, self._before = self._before, []
+        try:
+            held = await self._boxes.held(
+                [RecordKey(post.slot, post.to, post.sender, post.after, 0) for post, _, _, _ in some]
+            )
+        except CoterieError as error:
+            for _, place, _, answer in some:
+                answer([], [refused_as(place, error)], [])
+            return
+        for (post, place, box, answer), found in zip(some, held, strict=True):
+            if found:
+                self._append_late(post, place, box, answer)
+            else:
+                answer([], [refused_as(place, MISSING)], [])
 
     def _vouch(self, post: Post, place: int, box: Box, answer: Answer) -> None:
         """Go on with an own copy once its session is known to be the newest, or was until a moment ago."""
@@ -159,6 +195,8 @@ class Mailbox:
                 continue
             places[key] = [place]
             bodies[key] = post.body
+            if post.sender != OUTGOING:
+                box.takes(post.sender, post.id)
             at = box.next_stamp(now_ms)
             records.append(
                 Record(
@@ -167,10 +205,16 @@ class Mailbox:
                 )
             )  # fmt: skip
         if records:
-            self._appender.append(records, partial(_decided, places, answer))
+            self._appender.append(records, partial(_decided, self._boxes, places, answer))
+
+
+def _follows(post: Post, box: Box) -> bool:
+    """Say whether a post needs no message before it, or that one, or the post itself, was the last taken here."""
+    return not post.after or box.latest.get(post.sender) in (post.after, post.id)
 
 
 def _decided(
+    boxes: Boxes,
     places: dict[tuple[str, str, bytes], list[int]],
     answer: Answer,
     part: Sequence[Record],
@@ -189,6 +233,8 @@ def _decided(
             [],
         )
         return
+    for record in part:
+        boxes.failed(record.owner, record.sender)
     refused = [refused_as(place, error) for record in part for place in places[record.owner, record.sender, record.id]]
     answer([], refused, list(error.known) if isinstance(error, StaleEpoch) else [])
 

@@ -130,3 +130,23 @@ async def test_a_drain_does_not_show_what_has_just_come_with_a_gap(world: World,
         for link in account.links:
             link.push(Mail([first]))
         assert texts(await receiving) == ["one", "two"]
+
+
+async def test_what_the_ring_lacks_is_sent_again_before_what_follows(
+    world: World, alice: Settings, bob: Settings
+) -> None:
+    """Whoever acknowledged the last messages is away; the node that acts now must not take the next without them."""
+
+    def faults(gateway: Gateway, request: Request) -> None:
+        if isinstance(request, Send) and request.after and ("alice", request.after) not in account.mailbox:
+            raise Refusal(ErrorCode.PREDECESSOR_MISSING)
+
+    account = world.accounts["bob"]
+    world.faults = faults
+    async with opened(alice) as client:
+        sent = [await client.sender.send("bob", text) for text in ("one", "two", "three")]
+        for message in sent[1:]:
+            del account.mailbox["alice", message.id]
+        sent.append(await client.sender.send("bob", "four"))
+    assert [item.id for item in world.pending("bob")] == [message.id for message in sent]
+    assert texts(await waiting(bob)) == ["one", "two", "three", "four"]
