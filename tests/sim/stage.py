@@ -35,7 +35,7 @@ is asked and does not run is replaced by the next who does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -251,12 +251,18 @@ class Stage:
             self.world.wishes.clear()
             return
         node = None if who == "all" else Uid(who)
-        self.world.wishes[node, int(slot) % self.world.slots] = tuple(Uid(name) for name in wish)
+        if nodes := self._existing(wish):
+            self.world.wishes[node, int(slot) % self.world.slots] = nodes
 
     async def _propose(self, who: str, slot: str, how: str, *wish: str) -> None:
         if (uid := self.up(who)) is not None:
             process, number = self.world.processes[uid], int(slot) % self.world.slots
-            self.begin(self._proposed(process, number, how, tuple(Uid(name) for name in wish)))
+            if (nodes := self._existing(wish)) or how == "confirm":
+                self.begin(self._proposed(process, number, how, nodes))
+
+    def _existing(self, names: Sequence[str]) -> tuple[Uid, ...]:
+        """Return those that are not lost: a wish for one that is would be a failure more than may come at once."""
+        return tuple(Uid(name) for name in names if name in self.world.disks)
 
     async def _proposed(self, process: Process, slot: int, how: str, wish: tuple[Uid, ...]) -> None:
         with suppress(CoterieError):

@@ -22,10 +22,10 @@ from tests.sim.mutations import rules
 from tests.sim.mutations.rules import Mutation
 from tests.sim.siege import siege
 from tests.sim.storm import storm
-from tests.sim.walk import walk
+from tests.sim.walk import people, walk
 
 Schedule = Callable[[], Coroutine[Any, Any, Any]]
-SCHEDULES: dict[str, Schedule] = {"walk": walk, "storm": storm, "siege": siege, "inbox": inbox, "aged": aged}
+SCHEDULES: dict[str, Schedule] = {"walk": walk, "people": people, "storm": storm, "siege": siege, "inbox": inbox, "aged": aged}
 
 
 @dataclass(frozen=True)
