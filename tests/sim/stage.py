@@ -261,8 +261,8 @@ class Stage:
                 self.begin(self._proposed(process, number, how, nodes))
 
     def _existing(self, names: Sequence[str]) -> tuple[Uid, ...]:
-        """Return those that are not lost: a wish for one that is would be a failure more than may come at once."""
-        return tuple(Uid(name) for name in names if name in self.world.disks)
+        """Return these nodes, or none if one is lost: to wish for it is one failure more than may come at once."""
+        return tuple(Uid(name) for name in names) if all(name in self.world.disks for name in names) else ()
 
     async def _proposed(self, process: Process, slot: int, how: str, wish: tuple[Uid, ...]) -> None:
         with suppress(CoterieError):

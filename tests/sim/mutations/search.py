@@ -25,7 +25,14 @@ from tests.sim.storm import storm
 from tests.sim.walk import people, walk
 
 Schedule = Callable[[], Coroutine[Any, Any, Any]]
-SCHEDULES: dict[str, Schedule] = {"walk": walk, "people": people, "storm": storm, "siege": siege, "inbox": inbox, "aged": aged}
+SCHEDULES: dict[str, Schedule] = {
+    "walk": walk,
+    "people": people,
+    "storm": storm,
+    "siege": siege,
+    "inbox": inbox,
+    "aged": aged,
+}
 
 
 @dataclass(frozen=True)
