@@ -31,6 +31,7 @@ from coterie_protocol.client_api import (
     Reply,
     ServerFrame,
     SessionGranted,
+    Stored,
     Welcome,
 )
 from coterie_protocol.errors import CoterieError, FrameError
@@ -196,7 +197,9 @@ class Connection:
     def reply(self, number: int, body: Reply) -> None:
         """Queue the answer to a request."""
         size = FRAME_OVERHEAD
-        if isinstance(body, PageReply):
+        if type(body) is Stored:
+            pass  # The usual answer.
+        elif isinstance(body, PageReply):
             size += sum(FRAME_OVERHEAD + len(item.body) for item in body.items)
         elif isinstance(body, SessionGranted):
             size += len(body.keys) + len(body.vault)
