@@ -204,6 +204,8 @@ class Link:
             self.end()
 
     def _take(self, number: int, body: Reply | Event) -> None:
+        if number == 0 and self._closed:
+            return  # what a server still says that is not used any more concerns nobody
         if number == 0:
             if isinstance(body, Closing):
                 self._over = True

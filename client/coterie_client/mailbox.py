@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .history import History, Message
     from .sender import Sender
 
+DISPLACED_MOST = 3
+DISPLACED_WITHIN = 30.0
+"""A subscription is taken back so many times within so many seconds."""
 MOST_AT_ONCE = 2000
 """Messages saved in one transaction and shown in one go."""
 
@@ -56,6 +59,8 @@ class Mailbox:
         self._asked_at = 0.0
         """When the newest drain was asked for, in loop time."""
         self._draining = False
+        self._displacements: list[float] = []
+        """When another connection took the subscription over, lately."""
 
     def start(self) -> None:
         """Resend what is in the outbox, then subscribe; both again by itself whenever there is a new link."""
@@ -81,6 +86,19 @@ class Mailbox:
             self._archive(items)
             if impatient_at is not None and impatient_at <= loop.time() and not self._draining:
                 self._subscribe()
+
+    def _displaced(self) -> None:
+        """Subscribe anew; raises ClientError when that happens time and again.
+
+        Once it may be this client itself: a server that was frozen comes to a subscription of a former connection late.
+        """
+        now = asyncio.get_running_loop().time()
+        self._displacements = [at for at in self._displacements if at > now - DISPLACED_WITHIN] + [now]
+        if len(self._displacements) > DISPLACED_MOST:
+            raise ClientError(
+                "another client with this session receives now; stop it, or log in here: coterie login NAME"
+            )
+        self._subscribe()
 
     def _wake_at(self) -> float | None:
         """Return until when nothing is to be done if nothing comes."""
@@ -130,9 +148,7 @@ class Mailbox:
                 case Connected():
                     self._subscribe()
                 case Unsubscribed():
-                    raise ClientError(
-                        "another client with this session receives now; stop it, or log in here: coterie login NAME"
-                    )
+                    self._displaced()
                 case Failed(error=error):
                     raise error
                 case _:

@@ -17,7 +17,7 @@ import structlog
 from .checkpoints import Checkpointer
 from .connections import connect, store_error
 from .directory import DirectoryLock
-from .errors import StoreBusy, StoreClosed, StoreError
+from .errors import StoreBusy, StoreClosed, StoreDamaged, StoreError
 from .migrations import migrate
 from .readers import Readers
 from .records import Sequence64
@@ -130,6 +130,8 @@ class Store:
         """Run a function that only reads on the newest committed state, out of the writer's way. Raises StoreError."""
         if self._closing is not None:
             raise StoreClosed
+        if isinstance(self.failure, StoreDamaged):
+            raise self.failure
         if self._reading >= MAX_READS:
             raise StoreBusy("reads", self._reading)
         loop = asyncio.get_running_loop()

@@ -20,7 +20,7 @@ import structlog
 
 from .checkpoints import Checkpointer
 from .connections import is_ours, store_error
-from .errors import RegisterDamaged, StoreBusy, StoreClosed, StoreError
+from .errors import RegisterDamaged, StoreBusy, StoreClosed, StoreDamaged, StoreError
 from .tally import Tally
 from .tx import Transaction
 
@@ -123,11 +123,15 @@ class Writer:
         while not self._stopping:
             self._process(self._take())
 
+    @property
+    def _may_recover(self) -> bool:
+        return self._failure is not None and not isinstance(self._failure, StoreDamaged)
+
     def _take(self) -> list[_Job]:
         """Wait for work, and take what has gathered in the meantime."""
         batch: list[_Job] = []
         try:
-            job = self._queue.get(timeout=PROBE_SECONDS if self._failure else None)
+            job = self._queue.get(timeout=PROBE_SECONDS if self._may_recover else None)
             while job is not None:
                 batch.append(job)
                 if len(batch) == MAX_BATCH:
@@ -149,6 +153,10 @@ class Writer:
 
     def _commit(self, jobs: list[_Job]) -> list[list[_Job]]:
         """Run jobs in one transaction and resolve their futures; return the parts to run instead if that cannot be."""
+        if isinstance(self._failure, StoreDamaged):
+            # A write that went well now would confirm what a broken index says is here, and is not.
+            self._post(self._resolve, [_Result(job.future, None, self._failure) for job in jobs], None, None)
+            return []
         started = time.perf_counter()
         tx = self._tx
         tx.begin()

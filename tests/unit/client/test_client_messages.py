@@ -334,9 +334,25 @@ async def test_another_subscriber_of_the_session_ends_this_one(alice: Settings) 
         client.mailbox.start()
         await receive_all(client, lambda got: True)
         async with opened(alice) as other:
-            await other.connection.call(Subscribe())
+            receiving = asyncio.create_task(receive_all(client, lambda got: False))
+            while not receiving.done():
+                await other.connection.call(Subscribe())
             with pytest.raises(ClientError, match="another client with this session"):
-                await client.mailbox.next_batch()
+                await receiving
+
+
+async def test_a_late_subscription_of_a_former_connection_does_not_end_the_receiver(
+    world: World, alice: Settings, bob: Settings
+) -> None:
+    """A server that was frozen reads what the client had asked it before it went elsewhere."""
+    async with Client.open(bob, receive=True) as client:
+        client.mailbox.start()
+        await receive_all(client, lambda got: True)
+        async with opened(bob) as former:
+            await former.connection.call(Subscribe())
+        async with opened(alice) as sender:
+            await sender.sender.send("bob", "after that")
+        assert texts(await receive_all(client, bool)) == ["after that"]
 
 
 async def test_a_takeover_ends_a_receiver_with_its_own_error(enter: Enter, alice: Settings) -> None:

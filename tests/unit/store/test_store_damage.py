@@ -6,12 +6,13 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.store.making import make_record, moved
 
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
-from coterie_node.store.errors import RegisterDamaged
+from coterie_node.store.errors import RegisterDamaged, StoreDamaged
 from coterie_node.store.store import DATABASE_NAME, Store
 from coterie_protocol.records import State
 from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, Config, SlotRegister
@@ -183,3 +184,23 @@ async def test_a_scrub_finds_damage_that_nobody_asks_for(held: Store, damage: Da
     await asyncio.wait_for(reported.wait(), 10)
     assert await held.read(lambda tx: tx.record_count(3)) == 1
     assert await held.read(lambda tx: tx.record(OTHER.key)) == OTHER
+
+
+async def test_a_store_that_was_found_broken_confirms_nothing_more(tmp_path: Path) -> None:
+    """Some writes would still go well, upon what a broken index says."""
+    store = await Store.open(tmp_path)
+    await store.transact(lambda tx: tx.merge([RECORD, OTHER]))
+
+    with pytest.raises(StoreDamaged):
+        await store.transact(raise_malformed)
+    for work in (store.transact(lambda tx: tx.put_meta("a", b"b")), store.read(lambda tx: tx.meta("a"))):
+        with pytest.raises(StoreDamaged):
+            await work
+    assert not store.healthy
+    await store.close()
+
+
+def raise_malformed(tx: Any) -> None:
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # type: ignore[attr-defined]
+    raise error
