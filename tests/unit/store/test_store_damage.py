@@ -202,5 +202,5 @@ async def test_a_store_that_was_found_broken_confirms_nothing_more(tmp_path: Pat
 
 def raise_malformed(tx: Any) -> None:
     error = sqlite3.DatabaseError("database disk image is malformed")
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # type: ignore[attr-defined]
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     raise error
