@@ -93,7 +93,7 @@ async def test_what_the_api_does_not_take_is_invalid(kube: Kube, space: str) -> 
 
 
 async def test_what_an_admission_check_refuses_is_denied(kube: Kube, space: str, control_plane: Handle) -> None:
-    control_plane.kubectl("create", "quota", "none", "-n", space, "--hard=count/configmaps=1")
+    control_plane.kubectl("create", "quota", "none", "-n", space, "--hard=count/configmaps=0")
     control_plane.until(
         lambda: (control_plane.get("quota", "none", "-n", space) or {}).get("status", {}).get("used"),
         30,
