@@ -19,7 +19,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.harness import Node, Person, Ring, Stream, person
+from tests.cluster.harness import Node, Ring
+from tests.cluster.people import Person, Stream, person
 
 from coterie_client.client import Client
 from coterie_protocol.identifiers import DEFAULT_SLOTS, slot_of_name

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.cluster.harness import Ring, Shell
+from tests.cluster.harness import Ring
+from tests.cluster.people import Shell
 
 MakeRing = Callable[..., Ring]
 MakeShell = Callable[[str], Shell]

@@ -18,7 +18,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from tests.cluster.conftest import MakeRing, MakeShell
-from tests.cluster.harness import Ring, person, read_all
+from tests.cluster.harness import Ring
+from tests.cluster.people import person, read_all
 
 from coterie_client.local import admin
 from coterie_client.local.process import node_program

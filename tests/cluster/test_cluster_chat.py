@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from babel import Locale, localedata
 from tests.cluster.conftest import MakeShell
-from tests.cluster.harness import Ring, Shell, person
+from tests.cluster.harness import Ring
+from tests.cluster.people import Shell, person
 
 from coterie_client.connection import Connection
 from coterie_protocol.client_api import MAX_TEXT_BYTES, Login, LoginParams

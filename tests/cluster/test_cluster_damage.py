@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from tests.cluster.conftest import MakeRing
-from tests.cluster.harness import Node, Person, Ring, person, read_all, whole
+from tests.cluster.harness import Node, Ring, whole
+from tests.cluster.people import Person, person, read_all
 from tests.cluster.test_cluster_recover import uid_of
 
 from coterie_node.store.registers import decoded_account, decoded_slot

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.conftest import MakeRing
-from tests.cluster.harness import Inbox, Node, Person, Ring, Stream, person, read_all, whole
+from tests.cluster.harness import Node, whole
+from tests.cluster.people import Inbox, Person, Stream, person, read_all, two_people
 
 from coterie_protocol.identifiers import DEFAULT_SLOTS, slot_of_name
 
@@ -20,12 +21,6 @@ KILLED_GATEWAY = 0.1
 """The median of seconds without an acknowledgement when the client's own node is killed; alone on its machine 0.02."""
 FROZEN = 1.5
 """The same for a node that says nothing more: nodes and clients give each other about a second."""
-
-
-async def two_people(ring: Ring, tmp_path: Path) -> tuple[Person, Person]:
-    ring.start()
-    await ring.ready()
-    return await person(ring, tmp_path, "alice"), await person(ring, tmp_path, "bob")
 
 
 async def time_to_connect(someone: Person) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from bench.ports import free_port
-from tests.cluster.harness import Shell, coterie
+from tests.cluster.people import Shell, coterie
 
 from coterie_client.local.place import RingFile, RingPlace
 

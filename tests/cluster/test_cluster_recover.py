@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.conftest import MakeRing
-from tests.cluster.harness import CHEAP, PASSWORD, Node, Person, Ring, get_json, person, read_all, whole
+from tests.cluster.harness import Node, Ring, get_json, whole
+from tests.cluster.people import CHEAP, PASSWORD, Person, person, read_all
 
 from coterie_client.connection import Connection
 from coterie_client.errors import Unavailable

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from bench.ports import free_port
-from tests.cluster.harness import person
 from tests.cluster.nemesis import disk, losses, network
 from tests.cluster.nemesis.cluster import Cluster
 from tests.cluster.nemesis.run import Options, Run
 from tests.cluster.nemesis.schedule import LONG, WEIGHTS, schedule
+from tests.cluster.people import person
 from tests.history.mailboxes import Mailboxes
 
 from coterie_node.store import schema

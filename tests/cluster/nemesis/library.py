@@ -8,8 +8,9 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cluster.harness import Person, Ring, person
+from tests.cluster.harness import Ring
 from tests.cluster.nemesis.books import Books
+from tests.cluster.people import Person, person
 
 from coterie_client.client import Client
 from coterie_client.errors import ClientError, Unavailable
