@@ -7,8 +7,8 @@ seconds, and whichever is ready first wins. So a frozen server costs a fraction 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from .link import ServerProblem
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 async def first_ready(
-    urls: Sequence[str], attempt: Callable[[str], Awaitable[T]], lost: Callable[[asyncio.Task[T]], None]
+    urls: Sequence[str], attempt: Callable[[str], Coroutine[Any, Any, T]], lost: Callable[[asyncio.Task[T]], None]
 ) -> tuple[T | None, list[ServerProblem]]:
     """Return what the first attempt to succeed gave; None, and why, when none did.
 
@@ -33,7 +33,7 @@ async def first_ready(
     try:
         while waiting or running:
             if waiting:
-                running.add(asyncio.ensure_future(_attempt(attempt, waiting.pop(0))))
+                running.add(asyncio.create_task(attempt(waiting.pop(0))))
             timeout = STAGGER if waiting else None
             done, running = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             while done:
@@ -50,7 +50,3 @@ async def first_ready(
             task.cancel()
             lost(task)
     return None, problems
-
-
-async def _attempt(attempt: Callable[[str], Awaitable[T]], url: str) -> T:
-    return await attempt(url)

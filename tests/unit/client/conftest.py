@@ -51,6 +51,16 @@ def enter(tmp_path: Path, server: Server) -> Enter:
     return enter
 
 
+@pytest.fixture
+async def alice(enter: Enter) -> Settings:
+    return await enter("alice")
+
+
+@pytest.fixture
+async def bob(enter: Enter) -> Settings:
+    return await enter("bob")
+
+
 @dataclass
 class Ran:
     code: int

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from tests.unit.client.conftest import Enter
 from tests.unit.client.gateway import Gateway, Refusal, World, now, serving
+from tests.unit.client.talk import opened, receive_all, texts, waiting
 
 from coterie_client.client import Account, Client
 from coterie_client.envelope import WITHDRAWN, Content, archive_copy, open_archive, open_body, seal
@@ -22,53 +22,9 @@ from coterie_client.errors import (
     Unavailable,
     UsageError,
 )
-from coterie_client.history import Message
 from coterie_client.settings import Settings
 from coterie_protocol.client_api import Archive, Keep, Mail, MailItem, Request, Send, Subscribe
 from coterie_protocol.errors import ErrorCode
-
-
-async def receive_all(client: Client, enough: Callable[[list[Message]], bool]) -> list[Message]:
-    got: list[Message] = []
-    async with asyncio.timeout(20):
-        while True:
-            batch = await client.mailbox.next_batch()
-            got += batch.messages
-            client.mailbox.done(batch)
-            if batch.drained:
-                client.drained()
-            if batch.drained and enough(got):
-                assert await client.archiver.flush(10)
-                return got
-
-
-async def waiting(settings: Settings) -> list[Message]:
-    async with Client.open(settings, receive=True) as client:
-        await client.catch_up()
-        client.mailbox.start()
-        got = await receive_all(client, lambda got: True)
-        assert await client.sender.finish(10) == 0
-        return got
-
-
-def texts(messages: list[Message]) -> list[str | None]:
-    return [message.text for message in messages]
-
-
-@pytest.fixture
-async def alice(enter: Enter) -> Settings:
-    return await enter("alice")
-
-
-@pytest.fixture
-async def bob(enter: Enter) -> Settings:
-    return await enter("bob")
-
-
-@contextlib.asynccontextmanager
-async def opened(settings: Settings, patience: float = 15.0) -> AsyncIterator[Client]:
-    async with Client.open(settings, patience=patience) as client:
-        yield client
 
 
 async def test_a_message_for_somebody_away_waits_and_comes_once(world: World, alice: Settings, bob: Settings) -> None:

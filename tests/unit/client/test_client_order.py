@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tests.unit.client.conftest import Enter
 from tests.unit.client.gateway import Gateway, Refusal, World, now
-from tests.unit.client.test_client_messages import opened, receive_all, texts, waiting
+from tests.unit.client.talk import opened, receive_all, texts, waiting
 
 from coterie_client.client import Client
 from coterie_client.envelope import Content, seal
@@ -15,16 +15,6 @@ from coterie_client.errors import ClientError, Unavailable
 from coterie_client.settings import Settings
 from coterie_protocol.client_api import Mail, MailItem, Request, Send, Subscribe
 from coterie_protocol.errors import ErrorCode
-
-
-@pytest.fixture
-async def alice(enter: Enter) -> Settings:
-    return await enter("alice")
-
-
-@pytest.fixture
-async def bob(enter: Enter) -> Settings:
-    return await enter("bob")
 
 
 async def test_a_message_goes_out_when_the_one_before_it_is_stored(

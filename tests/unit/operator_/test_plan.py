@@ -25,6 +25,7 @@ from tests.unit.operator_.views import (
     spec,
     statefulset,
     template,
+    titled,
     whole,
     without_pod,
 )
@@ -309,17 +310,15 @@ MINDS_CHANGED: dict[str, tuple[Observed, dict[str, Any]]] = {
     ),
 }
 
-TABLE = {
-    f"{title}: {name}": case
-    for title, cases in (
-        ("founding", FOUNDING),
-        ("at rest", AT_REST),
-        ("growing", GROWING),
-        ("shrinking", SHRINKING),
-        ("minds changed", MINDS_CHANGED),
-    )
-    for name, case in cases.items()
-}
+TABLE = titled(
+    {
+        "founding": FOUNDING,
+        "at rest": AT_REST,
+        "growing": GROWING,
+        "shrinking": SHRINKING,
+        "minds changed": MINDS_CHANGED,
+    }
+)
 
 
 @pytest.mark.parametrize("case", TABLE.values(), ids=TABLE.keys())

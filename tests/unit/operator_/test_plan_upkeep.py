@@ -21,6 +21,7 @@ from tests.unit.operator_.views import (
     spec,
     statefulset,
     template,
+    titled,
     whole,
     without_pod,
 )
@@ -170,15 +171,7 @@ LOST: dict[str, tuple[Observed, dict[str, Any]]] = {
     ),
 }
 
-TABLE = {
-    f"{title}: {name}": case
-    for title, cases in (
-        ("rolling", ROLLING),
-        ("balancing", BALANCING),
-        ("lost volumes", LOST),
-    )
-    for name, case in cases.items()
-}
+TABLE = titled({"rolling": ROLLING, "balancing": BALANCING, "lost volumes": LOST})
 
 
 @pytest.mark.parametrize("case", TABLE.values(), ids=TABLE.keys())

@@ -229,3 +229,8 @@ def check(observed: Observed, expected: dict[str, Any]) -> None:
         assert expected["doing"] in shown["doing"]
         expected = {key: value for key, value in expected.items() if key != "doing"}
     assert {key: shown[key] for key in expected} == expected, found
+
+
+def titled(groups: dict[str, dict[str, tuple[Observed, dict[str, Any]]]]) -> dict[str, tuple[Observed, dict[str, Any]]]:
+    """Make one table of several, each case named by its group and by what it is about."""
+    return {f"{title}: {name}": case for title, cases in groups.items() for name, case in cases.items()}
