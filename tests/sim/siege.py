@@ -18,7 +18,7 @@ from tests.sim.invariants import Witness
 from tests.sim.loop import sim_loop
 from tests.sim.memory_store import MemoryStore
 from tests.sim.network import Weather, message
-from tests.sim.steps import SLOT, hint
+from tests.sim.steps import SLOT, gossip, hint
 from tests.sim.storm import IMPATIENT
 from tests.sim.world import Process, World
 
@@ -320,11 +320,7 @@ class Siege:
         return whole and (uid, SLOT) in witness.registers and len(self._members()) >= 3
 
     def _tell(self, uid: Uid) -> None:
-        """Give a node a hint that may be stale, as gossip does."""
-        held = self._world.witness.registers
-        holders = [one for one in self._nodes if (one, SLOT) in held and held[one, SLOT].config is not None]
-        if holders:
-            hint(self._world, uid, self._rng.choice(holders))
+        gossip(self._world, uid, self._nodes, self._rng)
 
 
 async def siege(steps: int = 120) -> World:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +45,14 @@ def held(world: World, uid: Uid) -> KnownConfig:
     register = world.witness.registers[uid, SLOT]
     assert register.config is not None
     return KnownConfig(SLOT, register.accepted, register.config)
+
+
+def gossip(world: World, uid: Uid, nodes: Iterable[Uid], rng: random.Random) -> None:
+    """Give a node a hint that may be stale: what the disk of any of these holds, if one does."""
+    registers = world.witness.registers
+    holders = [one for one in nodes if (one, SLOT) in registers and registers[one, SLOT].config is not None]
+    if holders:
+        hint(world, uid, rng.choice(holders))
 
 
 async def join(world: World, by: Uid, *wish: Uid) -> KnownConfig | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.sim.loop import sim_loop
 from tests.sim.network import Weather
-from tests.sim.steps import SLOT, hint
+from tests.sim.steps import SLOT, gossip, hint
 from tests.sim.walk import SETTINGS
 from tests.sim.world import World
 
@@ -88,13 +88,7 @@ class Storm:
             await self._world.add(uid, name, operation)
 
     async def _tell(self, uid: Uid) -> None:
-        """Give a node a hint that may be stale, as gossip does."""
-        holders = [holder for holder in NODES if self._holds(holder)]
-        hint(self._world, uid, self._rng.choice(holders))
-
-    def _holds(self, uid: Uid) -> bool:
-        register = self._world.witness.registers.get((uid, SLOT))
-        return register is not None and register.config is not None
+        gossip(self._world, uid, NODES, self._rng)
 
 
 async def storm(steps: int = 120) -> World:
