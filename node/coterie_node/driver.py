@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -33,6 +33,7 @@ from .ring import (
 )
 from .ring.arcs import Arcs
 from .ring.interval import distance
+from .ring.lookup import LookupTotals
 from .ring.placement import first_members
 
 if TYPE_CHECKING:
@@ -118,6 +119,21 @@ class Driver:
     def fingers(self) -> list[NodeRef]:
         """Return the distinct fingers, the farthest first."""
         return self._ring.fingers
+
+    @property
+    def size(self) -> int:
+        """Return how many nodes this one's circle has, 0 in none; an estimate when it does not see all of it."""
+        return self._ring.size if self._ring.member else 0
+
+    @property
+    def changes(self) -> Mapping[str, int]:
+        """Return how many nodes joined, left, failed and moved in this node's sight, since the start."""
+        return self._ring.changes
+
+    @property
+    def lookups(self) -> LookupTotals:
+        """Return how this node's lookups went, since the start."""
+        return self._ring.lookups
 
     @property
     def arc_share(self) -> float:

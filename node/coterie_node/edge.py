@@ -9,7 +9,7 @@ from .api.client import ClientApi
 from .api.passwords import PasswordPool
 from .chat.gateway import NodeFacts
 from .chat.registration import Passwords
-from .chat.service import Chat
+from .chat.service import Chat, ChatCounts
 from .chat.settings import ChatSettings
 from .listening import room_for
 
@@ -102,6 +102,10 @@ class Edge:
     def sessions(self) -> int:
         """Return how many sessions this node is the gateway of."""
         return self._chat.sessions
+
+    def counts(self) -> ChatCounts:
+        """Return what chat has done since the start."""
+        return self._chat.counts()
 
     def begin(self) -> None:
         """Begin to renew sessions and to forget those that are not renewed."""

@@ -30,6 +30,8 @@ from . import absence
 from . import identity as identities
 from .admin_view import LateView
 from .api.admin import admin_app
+from .api.metrics.exposition import Exposition
+from .api.metrics.sources import Parts, Sources, near_nodes
 from .api.rooms import Facts
 from .api.view import View
 from .discovery.choose import choose
@@ -37,6 +39,7 @@ from .discovery.lookout import Lookout
 from .edge import Edge
 from .identity import Beginning, Identity, Meeting, Membership, WrongRing
 from .listening import Port, PortLimits
+from .peer.echo import Echo
 from .peer.links import Links
 from .peer.settings import peer_settings
 from .recover import ADMIN_NAME
@@ -120,6 +123,7 @@ class Node:
         self._remembered: list[NodeRef] = []
         self._links: Links
         self._store: Store
+        self._metrics: Sources
         self.stopped = asyncio.Event()
         """Set when the node itself wants to stop."""
         self.ending: Ending | None = None
@@ -136,9 +140,12 @@ class Node:
         await self._identify()
         view = LateView(self._ref, VERSION, lambda: self._waiting)
         token = config.admin_token_file.read_text().strip() if config.admin_token_file else None
-        admin = await self._listen(admin_app(view, token), config.listen_admin, "admin", ADMIN_LIMITS)
+        self._metrics = Sources(self._ref, VERSION, lambda: view.readiness().state, self._store)
+        app = admin_app(view, token, Exposition(self._metrics))
+        admin = await self._listen(app, config.listen_admin, "admin", ADMIN_LIMITS)
         self._leave_address(admin)
         self._links = Links(self._hello, self._dispatcher, self._clock, self._tasks, peer_settings(config))
+        self._metrics.links = self._links
         self._stack.push_async_callback(self._tasks.close)
         self._stack.push_async_callback(self._links.close)
         self._links.learn(self._remembered)
@@ -334,6 +341,22 @@ class Node:
         )
         full.register(self._dispatcher)
         view.become(full)
+        echo = Echo(self._links, lambda: [ref.uid for ref in near_nodes(replica.driver)], self._clock)
+        self._metrics.parts = Parts(
+            ring_uid=membership.ring_uid,
+            ring=replica.driver,
+            table=replica.table,
+            repair=replica.repair,
+            offers=replica.offers,
+            handover=replica.handover,
+            accounts=replica.accounts,
+            appender=replica.appender,
+            ageing=replica.ageing,
+            echo=echo,
+            chat=edge.counts,
+            sessions=edge.sessions,
+        )
+        self._tasks.start(echo.run(), "round trips")
         if not await replica.start(self._say_returning if self._away else None):
             log.warning("the ring went on without this node: it empties itself and returns as a new one")
             self._end(Ending.OUTLIVED)

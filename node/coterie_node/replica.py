@@ -91,7 +91,7 @@ class Replica:
             self.table, store, peers, self.driver, dispatcher, tasks, clock, self.arrivals, settings
         )
         self.calendar = Calendar(self.table, peers, dispatcher, clock, settings)
-        self._ageing = Ageing(self.table, store, peers, dispatcher, clock, self.calendar, self.appender, settings)
+        self.ageing = Ageing(self.table, store, peers, dispatcher, clock, self.calendar, self.appender, settings)
         self.offers = offers = Offers(self.table, store, peers, dispatcher, clock, self.arrivals, settings)
         self.repair = Repair(self.table, store, peers, offers, dispatcher, tasks, clock, self.arrivals, settings)
         self.strays = Strays(self.table, store, peers, self.router.refresh, offers, clock, self.arrivals, settings)
@@ -124,7 +124,7 @@ class Replica:
         self._tasks.start(self.repair.run(), "repair")
         self._tasks.start(self.strays.run(), "strays")
         self._tasks.start(self.handover.run(), "handover")
-        self._tasks.start(self._ageing.run(), "ageing")
+        self._tasks.start(self.ageing.run(), "ageing")
         self._tasks.start(self.healing.run(), "healing")
         return True
 

@@ -18,6 +18,7 @@ from aiohttp import web
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 from .health import HEALTH_PATHS, add_health, json_response
+from .metrics.exposition import METRICS_PATH, Exposition, add_metrics
 
 if TYPE_CHECKING:
     from coterie_protocol.admin import NodeReport, Operation, Readiness, RecoveryReport, RingReport, SlotReport
@@ -30,6 +31,8 @@ AT_ONCE = 64
 """Requests that are answered at the same time; some ask every node of the ring."""
 REQUEST_TIMEOUT = 30.0
 """Seconds for a question, and for the body of a change."""
+
+ALWAYS_ANSWERED = (*HEALTH_PATHS, METRICS_PATH)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -91,12 +94,14 @@ class _Recover(msgspec.Struct):
     ring_uid: str = ""
 
 
-def admin_app(view: NodeView, token: str | None) -> web.Application:
+def admin_app(view: NodeView, token: str | None, exposition: Exposition | None = None) -> web.Application:
     """Build the application of the admin port. Without a token every change is refused."""
     app = web.Application(middlewares=[_json_errors, _bounded()], client_max_size=MAX_BODY_BYTES)
     add_health(app, view.readiness)
     _add_reports(app, view)
     _add_changes(app, view, token)
+    if exposition is not None:
+        add_metrics(app, exposition)
     return app
 
 
@@ -184,13 +189,16 @@ def _authorise(request: web.Request, token: str | None) -> None:
 
 
 def _bounded() -> Any:
-    """Bound how many requests are answered at once, and for how long; those for health always are."""
+    """Bound how many requests are answered at once, and for how long.
+
+    Those for health and metrics always are: they wait for nobody, and are needed most when much else is asked.
+    """
     under_way = 0
 
     @web.middleware
     async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
         nonlocal under_way
-        if request.path in HEALTH_PATHS:
+        if request.path in ALWAYS_ANSWERED:
             return await handler(request)
         if under_way >= AT_ONCE:
             raise web.HTTPServiceUnavailable(
@@ -239,7 +247,7 @@ def _error(code: str, detail: str, status: int) -> web.Response:
 _INDEX = """\
 Coterie node {name}, version {version}: {state}
 
-GET  /livez /readyz
+GET  /livez /readyz /metrics
 GET  /api/v1/node /api/v1/ring /api/v1/slots?state=plain|joint|under_replicated|stray /api/v1/operations
 POST /api/v1/leave /api/v1/cancel-leave /api/v1/move {{"position": SLOT}}    (with the admin token)
 POST /api/v1/recover {{}} to look, {{"accept_loss": true, "ring_uid": UID}}    (with the admin token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from coterie_node.measure import DELIVERY_SECONDS, Distribution
 from coterie_node.replication.batches import append_all
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.ports import Handlers, Store, Tasks, Tx
@@ -59,6 +60,8 @@ class Archive:
         self._tasks = tasks
         self._settings = settings
         self._reads: list[tuple[list[RecordKey], asyncio.Future[list[Record | None]]]] = []
+        self.delays = Distribution(DELIVERY_SECONDS)
+        """Seconds from the storing of a message to its delivery: its recipient's client has saved it and said so."""
         handlers.on_request(ArchiveWrite, self._write)
         handlers.on_request(PageAsk, self._page)
         handlers.on_request(StatesAsk, self._states)
@@ -98,6 +101,9 @@ class Archive:
             if key.sender != OUTGOING and (found is None or found.state < State.ARCHIVED):
                 delivered.append((key.sender, name, key.id, int(State.ARCHIVED), at))
         await append_all(self._appender.append, records)
+        for found in held:
+            if found is not None and found.state == State.PENDING and found.sender != OUTGOING and not found.part:
+                self.delays.observe(max(at - found.stored_at, 0) / 1000)
         self._receipts.route(delivered)
         return Archived()
 

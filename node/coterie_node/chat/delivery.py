@@ -123,8 +123,6 @@ class Delivery:
         self._flushing = False
         self._unacked = 0
         """Records in all windows together."""
-        self.delivered = 0
-        """Records that were archived while in a window, since the start: for metrics."""
         arrivals.watch(self._arrived)
 
     def subscribe(self, name: str, slot: int, epoch: int, gateway: Uid, number: int) -> None:
@@ -196,8 +194,6 @@ class Delivery:
                     continue  # It came late from a node that was away.
                 self._came(subscription, record)
             elif self._done(subscription, (record.sender, record.id, record.part)):
-                if record.state == State.ARCHIVED:
-                    self.delivered += 1
                 self._pump(subscription)
 
     def _came(self, subscription: Subscription, record: Record) -> None:

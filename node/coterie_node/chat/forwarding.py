@@ -19,6 +19,7 @@ from coterie_protocol.chat import Forward, Forwarded, Post
 from coterie_protocol.client_api import Error, Stored
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import Uid
+from coterie_protocol.records import OUTGOING
 from coterie_protocol.registers import KnownConfig
 
 from .mailbox import Answer
@@ -118,9 +119,9 @@ class Forwarder:
         self.in_flight = 0
         """Messages without a result."""
         self.accepted = 0
-        """Messages taken from clients since the start, for metrics."""
+        """Messages taken from clients since the start, for metrics; their senders' own copies are not counted."""
         self.stored = 0
-        """Messages stored since the start, for metrics."""
+        """... and stored on a majority."""
         handlers.on_event(Forwarded, self._forwarded)
         peers.watch(self._peer)
 
@@ -131,7 +132,7 @@ class Forwarder:
             raise CoterieError("this node is busy; try again shortly", code=ErrorCode.BUSY, value=200)
         self.in_flight += 1
         self._bytes += len(post.body)
-        self.accepted += 1
+        self.accepted += post.sender != OUTGOING
         entry = Entry(post, number, result, self._clock.now() + settings.send_timeout)
         if not self._queue:
             self._wake()
@@ -241,7 +242,7 @@ class Forwarder:
                 batch.left -= 1
                 self.in_flight -= 1
                 self._bytes -= len(entry.post.body)
-                self.stored += 1
+                self.stored += entry.post.sender != OUTGOING
                 entry.result(entry.number, Stored(stored_at, copies))
         for one in refused:
             entry = entries[one[0]] if one[0] < len(entries) else None

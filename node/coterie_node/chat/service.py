@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from coterie_node.measure import Distribution
 from coterie_node.replication.arrivals import Arrivals
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.dispatch import Dispatcher
@@ -40,8 +41,8 @@ class ChatCounts:
     """Messages taken from clients here."""
     stored: int
     """... and stored on a majority."""
-    delivered: int
-    """Records archived that this node had pushed."""
+    delays: Distribution
+    """... and delivered, by the seconds from its storing until its recipient's client had saved it and said so."""
     logins: LoginCounts
 
 
@@ -79,7 +80,7 @@ class Chat:
         self._presence = Presence(table, current, self._delivery, courier, peers, dispatcher, clock, settings)
         self._sessions = Sessions(table, router, courier, peers, dispatcher, clock, tasks, settings)
         receipts = Receipts(table, router, peers, dispatcher, self._presence.gateways, self._sessions.receipts)
-        Archive(table, current, store, appender, repair, receipts, ages, dispatcher, tasks, settings)
+        self._archive = Archive(table, current, store, appender, repair, receipts, ages, dispatcher, tasks, settings)
         arrivals.watch(partial(_tell_expired, table, receipts))
         self._forwarder = Forwarder(table, router, mailbox, peers, dispatcher, clock, tasks, settings)
         table.watch(self._forwarder.configured)
@@ -113,7 +114,7 @@ class Chat:
         return ChatCounts(
             self._forwarder.accepted,
             self._forwarder.stored,
-            self._delivery.delivered,
+            self._archive.delays,
             self._registration.counts,
         )
 

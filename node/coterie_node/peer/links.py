@@ -66,6 +66,8 @@ class Links:
         self._dialling: set[Uid] = set()
         self._greeted: Counter[Uid] = Counter()
         self._closing = False
+        self.failures = 0
+        """Links lost since the start, for metrics: broken, silent, or ended by a peer that stopped."""
         self._own = TaskGroup()
         self._dialler = Dialler(hello, self._settings)
         self._listener = Listener(self._serve, self._settings)
@@ -390,6 +392,7 @@ class Links:
             del self._down[next(iter(self._down))]
         if self._closing:
             return
+        self.failures += 1
         log.info("link down", peer=link.hello.node.name or uid, why=reason)
         self._redial.lost(uid)
         self._tell(uid, False)

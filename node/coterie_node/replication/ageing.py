@@ -17,7 +17,7 @@ import structlog
 
 from coterie_protocol.errors import CoterieError, Unavailable
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.records import State, Version, record_digest
+from coterie_protocol.records import OUTGOING, State, Version, record_digest
 from coterie_protocol.registers import Config
 from coterie_protocol.replication import DropTombstones, TombstonesAgreed
 
@@ -96,7 +96,7 @@ class Ageing:
             if not found:
                 return
             await append_all(self._appender.append, [self._calendar.expired(record) for record in found])
-            self.expired += len(found)
+            self.expired += sum(record.sender != OUTGOING and not record.part for record in found)
             more = len(found) == PAGE
 
     # --- tombstones ---

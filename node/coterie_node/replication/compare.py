@@ -50,6 +50,8 @@ class Comparison:
         self._arrivals = arrivals
         self.records_pulled = 0
         """Records taken over since the start, for metrics."""
+        self.records_served = 0
+        """Records that others took over from here."""
         handlers.on_request(SlotDigests, self._slot_digests)
         handlers.on_request(BucketDigests, self._bucket_digests)
         handlers.on_request(ListVersions, self._list_versions)
@@ -189,6 +191,7 @@ class Comparison:
     async def _fetch_records(self, _: Uid, message: FetchRecords) -> RecordsPage:
         records, taken = await from_store(self._store.read(lambda tx: fill(tx, message.versions)))
         await self._offers.throttle.take(sum(map(weight, records)))
+        self.records_served += len(records)
         return RecordsPage(records, taken < len(message.versions))
 
 

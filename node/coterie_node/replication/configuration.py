@@ -128,6 +128,18 @@ class SlotTable:
                 found.append(slot)
         return found
 
+    def slots_without_quorum(self) -> int:
+        """Return how many of the slots that this node acts for cannot gather their quorum from the living."""
+        short: dict[tuple[tuple[Uid, ...], tuple[Uid, ...]], bool] = {}
+        number = 0
+        for slot in self.slots_acted_for():
+            config = self._known[slot].config
+            members = (config.old, config.new)
+            if members not in short:
+                short[members] = not config.quorum({uid for uid in config.members if self.live(uid)})
+            number += short[members]
+        return number
+
     def _first_live(self, members: tuple[Uid, ...]) -> Uid | None:
         return next((uid for uid in members if self.live(uid)), None)
 

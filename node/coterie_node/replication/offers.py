@@ -42,7 +42,11 @@ class Offers:
         self.closed = ""
         """Why nothing may be offered any more; empty while it may."""
         self.bytes_sent = 0
-        """Bytes of records offered since the start, for metrics."""
+        """Bytes of records given since the start, for metrics."""
+        self.records_given = 0
+        """Records given since the start; the other node may have had some of them."""
+        self.records_taken = 0
+        """Records given by others since the start that were news here."""
         handlers.on_request(Offer, self._take)
 
     async def offer(self, slot: int, uid: Uid, versions: Sequence[Version]) -> KnownConfig | None:
@@ -77,6 +81,7 @@ class Offers:
             await self.throttle.take(size)
             answers.append((await self._ask(uid, Offer(slot, records))).known)
             self.bytes_sent += size
+            self.records_given += len(records)
         return answers
 
     async def _ask(self, uid: Uid, offer: Offer) -> Confirmed:
@@ -93,6 +98,7 @@ class Offers:
         lacking: tuple[int, ...] = ()
         if offer.records:
             changed, known = await from_store(self._store.transact(lambda tx: _merge(tx, slot, offer.records)))
+            self.records_taken += len(changed)
             self._arrivals.publish(changed)
         if offer.claims or not offer.records:
             lacking, known = await from_store(self._store.read(lambda tx: _lacking(tx, slot, offer.claims)))

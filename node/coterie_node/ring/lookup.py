@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from coterie_node.measure import LOOKUP_HOPS, LOOKUP_SECONDS, Distribution
 from coterie_protocol.nodes import NodeRef
 from coterie_protocol.ring import FindOwner, OwnerStep
 
@@ -24,6 +25,17 @@ OFFERED = 3
 Found = Callable[[float, Owner | None], None]
 
 
+class LookupTotals:
+    """How this node's lookups went since the start, those for its fingers included."""
+
+    def __init__(self) -> None:
+        self.hops = Distribution(LOOKUP_HOPS)
+        """Nodes that were asked, the silent ones too: 0 when this node's own pointers told."""
+        self.seconds = Distribution(LOOKUP_SECONDS)
+        self.failed = 0
+        """Lookups that found nobody in time; they are in neither distribution."""
+
+
 class Lookups:
     """The lookups of this node, and its answers to those of others."""
 
@@ -31,6 +43,7 @@ class Lookups:
         self._core = core
         self._failures = failures
         self._max_hops = 3 * core.pointers.bits + 8
+        self.totals = LookupTotals()
 
     def step(self, now: float, message: FindOwner) -> OwnerStep:
         """Answer another node's step."""
@@ -46,11 +59,22 @@ class Lookups:
 
     def start(self, now: float, slot: int, found: Found, via: NodeRef | None = None) -> None:
         """Look a slot's owner up: by this node's own pointers, or as another node sees it (`via`)."""
-        lookup = _Lookup(self._core, self._failures, slot, found, now, self._max_hops)
+        lookup = _Lookup(self._core, self._failures, slot, self._counted(now, found), now, self._max_hops)
         if via is None:
             lookup.begin(now)
         else:
             lookup.ask(now, via, any_life=True)
+
+    def _counted(self, begun: float, found: Found) -> Found:
+        def counted(now: float, owner: Owner | None) -> None:
+            if owner is None:
+                self.totals.failed += 1
+            else:
+                self.totals.hops.observe(owner.hops)
+                self.totals.seconds.observe(now - begun)
+            found(now, owner)
+
+        return counted
 
 
 class _Lookup:

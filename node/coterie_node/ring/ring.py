@@ -7,6 +7,7 @@ seconds that never run backwards. Nothing here waits, sleeps or draws from a sou
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import msgspec
 from coterie_protocol.nodes import NodeRef
 from coterie_protocol.ring import Beat, FindOwner, GetNeighbours, Meet, Notify, Nudge, Place, Standing
 
+from .changes import History, Sight, size
 from .chord import Chord
 from .contacts import Contacts
 from .core import Core
@@ -22,7 +24,7 @@ from .effects import Answer, Changed, Effect, Joined, Moved, Owner, Resolve, Tim
 from .failure import Failures
 from .fingers import Fingers
 from .join import Entry, Joining, Refusal
-from .lookup import Lookups
+from .lookup import Lookups, LookupTotals
 from .merge import Circles
 from .moving import Moving
 from .placement import Grants
@@ -55,6 +57,7 @@ class Ring:
         self._chord = Chord(core, self._failures, self._circles, self._grants, self._joining.displace)
         self._fingers = Fingers(core, self._lookups)
         self._shape: Shape = self._now_shape()
+        self._history = History(Sight(*self._shape), core.pointers.length, slots)
 
     # --- what can be seen ---
 
@@ -83,6 +86,21 @@ class Ring:
         """Return the distinct fingers, the farthest first."""
         fingers = self._core.pointers.fingers
         return list({fingers[exponent].uid: fingers[exponent] for exponent in sorted(fingers, reverse=True)}.values())
+
+    @property
+    def size(self) -> int:
+        """Return how many nodes this one's circle has; an estimate when it does not see all of it."""
+        return size(Sight(*self._shape), self._core.pointers.slots)
+
+    @property
+    def changes(self) -> Counter[str]:
+        """Return how many nodes joined, left, moved and failed in this node's sight, since the start."""
+        return self._history.totals
+
+    @property
+    def lookups(self) -> LookupTotals:
+        """Return how this node's lookups went."""
+        return self._lookups.totals
 
     def owner(self, slot: int) -> Owner | None:
         """Return a slot's owner if it can be told without asking anybody."""
@@ -163,6 +181,7 @@ class Ring:
             self._joining.attempt(now)
         elif self.member:
             if timer is Timer.STABILIZE:
+                self._history.look(Sight(*self._shape))
                 self._circles.beat(now)
                 self._chord.stabilize(now)
                 self._core.timer(Timer.STABILIZE, settings.stabilize)

@@ -18,6 +18,7 @@ from .base import BaseTx, Place
 from .digests import EMPTY_BUCKETS, entry_digest, pack_buckets, slot_digest_of
 from .rows import (
     CHECKED_COLUMNS,
+    STATE_COLUMN,
     Held,
     Item,
     checked,
@@ -197,6 +198,7 @@ class RecordTx(BaseTx):
         self._connection.execute("DELETE FROM records WHERE slot = ? AND hash = ?", place)
         self.changes.counts[place[0]] = self.changes.counts.get(place[0], 0) - 1
         self.changes.stale.add(place[0])
+        self.changes.lost.append((place[0], row[STATE_COLUMN]))
         self.set_aside += 1
         return True
 

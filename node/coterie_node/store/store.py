@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
+from ..measure import BATCH_RECORDS, COMMIT_SECONDS, Distribution
 from .checkpoints import Checkpointer
 from .connections import connect, store_error
 from .directory import DirectoryLock
@@ -22,7 +25,7 @@ from .migrations import migrate
 from .readers import Readers
 from .records import Sequence64
 from .registers import read_mark
-from .tally import Tally
+from .tally import Contents, Tally
 from .tx import Transaction
 from .writer import Commit, Events, Writer
 
@@ -55,8 +58,11 @@ class Stats:
     records: int = 0
     failures: int = 0
     damaged: int = 0
-    commit_seconds: float = 0.0
     sync_seconds: float = 0.0
+    commit_seconds: Distribution = field(default_factory=partial(Distribution, COMMIT_SECONDS))
+    """Whole transactions, functions included."""
+    batch_records: Distribution = field(default_factory=partial(Distribution, BATCH_RECORDS))
+    """Records in a transaction that wrote any."""
 
 
 @dataclass
@@ -146,6 +152,14 @@ class Store:
         """Say whether the last write went well; readiness follows it."""
         return self.failure is None
 
+    def contents(self) -> Contents:
+        """Return how much of what each slot holds here, from memory."""
+        return self._opened.tally.contents()
+
+    def free_bytes(self) -> int:
+        """Return how much the file system still takes from this user. Raises OSError."""
+        return shutil.disk_usage(self.directory).free
+
     def size_bytes(self) -> int:
         """Return how much the database and its log take on disk."""
         total = 0
@@ -158,7 +172,9 @@ class Store:
         self.stats.commits += 1
         self.stats.functions += commit.functions
         self.stats.records += commit.records
-        self.stats.commit_seconds += commit.seconds
+        self.stats.commit_seconds.observe(commit.seconds)
+        if commit.records:
+            self.stats.batch_records.observe(commit.records)
         self.stats.sync_seconds += commit.sync_seconds
         for watcher in self.watchers.committed:
             watcher(commit)

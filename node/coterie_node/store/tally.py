@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from array import array
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .digests import EMPTY_BUCKETS, SlotDigest, entry_digest
 
@@ -24,10 +25,21 @@ COUNTED = {0: "records_pending", 2: "records_archive"}
 """The states whose records are counted by owner, with the index that finds them."""
 
 
+class Contents(NamedTuple):
+    """How much a store holds, by slot; empty slots are left out."""
+
+    accounts: dict[int, int]
+    """Accounts with a value."""
+    records: dict[int, int]
+    """Records of any state."""
+    pending: dict[int, int]
+    archived: dict[int, int]
+
+
 class Changes:
     """What one transaction has changed, as far as it is counted."""
 
-    __slots__ = ("accounts", "boxes", "counts", "entries", "stale")
+    __slots__ = ("accounts", "boxes", "counts", "entries", "lost", "stale")
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
@@ -38,6 +50,8 @@ class Changes:
         """(number, bytes) of pending and of archived records, relative."""
         self.entries: dict[int, list[tuple[int, int, int]]] = {}
         """(bucket, entry, stored_at) by slot, to be toggled."""
+        self.lost: list[tuple[int, int]] = []
+        """(slot, state) of damaged rows that went: whose they were cannot be known."""
         self.stale: set[int] = set()
         """Slots to be read anew: a damaged row went, and what it once was cannot be known."""
 
@@ -95,6 +109,14 @@ class Tally:
         self._counts: dict[int, int] = dict(
             loader.execute("SELECT slot, count(*) FROM records GROUP BY slot").fetchall()
         )
+        self._states: dict[int, dict[int, int]] = {
+            state: dict(
+                loader.execute(
+                    f"SELECT slot, count(*) FROM records INDEXED BY {index} WHERE state = {state} GROUP BY slot"  # noqa: S608
+                ).fetchall()
+            )
+            for state, index in COUNTED.items()
+        }
         self._accounts: dict[int, int] = dict(
             loader.execute("SELECT slot, count(*) FROM accounts WHERE has_value = 1 GROUP BY slot").fetchall()
         )
@@ -116,6 +138,11 @@ class Tally:
                 held = self._boxes.get(box)
                 if held is not None:
                     self._boxes[box] = (held[0] + change[0], held[1] + change[1])
+                if change[0]:
+                    add_counts(self._states[box[2]], {box[0]: change[0]})
+            for slot, state in changes.lost:
+                if state in COUNTED:
+                    add_counts(self._states[state], {slot: -1})
             add_counts(self._counts, changes.counts)
             add_counts(self._accounts, changes.accounts)
             for slot in changes.stale:
@@ -132,6 +159,12 @@ class Tally:
         """Return the number of accounts with a value by slot, empty slots left out."""
         with self._memory:
             return dict(self._accounts)
+
+    def contents(self) -> Contents:
+        """Return all counts, as they were after one commit."""
+        with self._memory:
+            pending, archived = (dict(self._states[state]) for state in COUNTED)
+            return Contents(dict(self._accounts), dict(self._counts), pending, archived)
 
     def count(self, slot: int) -> int:
         """Return the number of records of a slot."""

@@ -1,0 +1,160 @@
+"""Where a node's metrics come from: the rooms, as main puts them together, and what has to be counted at a scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from coterie_node.chat.service import ChatCounts
+    from coterie_node.measure import Distribution
+    from coterie_node.peer.echo import Echo
+    from coterie_node.peer.links import Links
+    from coterie_node.replication.accounts import Accounts
+    from coterie_node.replication.ageing import Ageing
+    from coterie_node.replication.append import Appender
+    from coterie_node.replication.configuration import SlotTable
+    from coterie_node.replication.handover import Handover
+    from coterie_node.replication.offers import Offers
+    from coterie_node.replication.repair import Repair
+    from coterie_node.store.store import Store
+    from coterie_node.store.tally import Contents
+    from coterie_protocol.identifiers import Uid
+    from coterie_protocol.nodes import NodeRef
+
+ROLES = ("users", "backups", "held")
+"""This node acts for the slot; it is another of its members; it only keeps what is there for the members."""
+KINDS = ("account", "pending", "archived", "tombstone")
+
+
+class LookupsPort(Protocol):
+    """How lookups went (ring.lookup.LookupTotals)."""
+
+    hops: Distribution
+    seconds: Distribution
+    failed: int
+
+
+class CirclePort(Protocol):
+    """What the driver shows of the ring (driver.Driver)."""
+
+    @property
+    def me(self) -> NodeRef:
+        """Return this node, at its position."""
+        ...
+
+    @property
+    def arc_share(self) -> float:
+        """Return which part of the circle this node owns."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Return how many nodes the circle has."""
+        ...
+
+    @property
+    def changes(self) -> Mapping[str, int]:
+        """Return how many nodes joined, left, failed and moved."""
+        ...
+
+    @property
+    def lookups(self) -> LookupsPort:
+        """Return how lookups went."""
+        ...
+
+    def successors(self) -> Sequence[NodeRef]:
+        """Return the successor list."""
+        ...
+
+    def predecessor(self) -> NodeRef | None:
+        """Return the predecessor."""
+        ...
+
+    def fingers(self) -> Sequence[NodeRef]:
+        """Return the distinct fingers."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rooms that exist once the node belongs to a ring."""
+
+    ring_uid: str
+    ring: CirclePort
+    table: SlotTable
+    repair: Repair
+    offers: Offers
+    handover: Handover
+    accounts: Accounts
+    appender: Appender
+    ageing: Ageing
+    echo: Echo
+    chat: Callable[[], ChatCounts]
+    sessions: Callable[[], int]
+
+
+@dataclass
+class Sources:
+    """Everything that metrics are read from."""
+
+    me: Callable[[], NodeRef]
+    version: str
+    state: Callable[[], str]
+    store: Store
+    links: Links | None = None
+    parts: Parts | None = None
+    """None until the node belongs to a ring."""
+    holdings: Holdings | None = None
+    """As the scrape that is under way has counted them."""
+
+    def scrape(self) -> None:
+        """Begin a scrape: what several metrics need is counted once."""
+        self.holdings = None if self.parts is None else Holdings(self.parts.table, self.store.contents())
+
+
+class Holdings:
+    """What a node holds, by role. Counted from memory: nothing is read from the disk."""
+
+    def __init__(self, table: SlotTable, contents: Contents) -> None:
+        self.slots = dict.fromkeys(ROLES, 0)
+        self.records = {(role, kind): 0 for role in ROLES for kind in KINDS}
+        accounts, records, pending, archived = contents
+        acting = set(table.slots_acted_for())
+        for slot in {*accounts, *records, *table.own_slots()}:
+            if slot in acting:
+                role = "users"
+            elif table.member_of(slot):
+                role = "backups"
+            elif slot in accounts or slot in records:
+                role = "held"
+            else:
+                continue
+            self.slots[role] += 1
+            if slot in accounts:
+                self.records[role, "account"] += accounts[slot]
+            if slot in records:
+                waiting, kept = pending.get(slot, 0), archived.get(slot, 0)
+                self.records[role, "pending"] += waiting
+                self.records[role, "archived"] += kept
+                self.records[role, "tombstone"] += records[slot] - waiting - kept
+
+
+def round_trips(parts: Parts) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Yield the round trip to each near peer, by its name; two of one name are told apart by their uids."""
+    near: dict[Uid, NodeRef] = {ref.uid: ref for ref in near_nodes(parts.ring)}
+    taken: set[str] = set()
+    for uid, seconds in parts.echo.seconds().items():
+        name = near[uid].name if uid in near else ""
+        if not name or name in taken:
+            name = f"{name}-{uid}" if name else uid
+        taken.add(name)
+        yield (name,), seconds
+
+
+def near_nodes(ring: CirclePort) -> list[NodeRef]:
+    """Return the successors, the predecessor and the fingers of a node, each once."""
+    before = ring.predecessor()
+    refs = (*ring.successors(), *((before,) if before is not None else ()), *ring.fingers())
+    return list({ref.uid: ref for ref in refs if ref.uid != ring.me.uid}.values())
