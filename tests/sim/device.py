@@ -43,6 +43,7 @@ from coterie_protocol.client_api import (
     SessionGranted,
     Subscribe,
     Superseded,
+    Unsubscribed,
 )
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import Uid, message_id
@@ -350,6 +351,8 @@ class Device:
                     self.drained = True
                 else:
                     self.begin(self._page())
+            case Unsubscribed():
+                self._subscribe()  # A server came late to the subscription of a former connection.
             case Superseded():
                 self.stop()
             case Closing():

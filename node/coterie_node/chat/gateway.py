@@ -317,12 +317,12 @@ class Conversation:
         """
         session = self.session
         if session is not None:
-            session.clients.discard(self._client)
+            session.clients.pop(self._client, None)
         try:
             yield session
         except CoterieError:
             if session is not None and self.session is session and not self._gone and session.over is None:
-                session.clients.add(self._client)
+                session.clients[self._client] = None
             raise
 
     async def _subscribe(self) -> Done:

@@ -75,7 +75,7 @@ class Session:
         self.epoch = epoch
         self.sends = TokenBucket(2 * sends_per_second, 1.0 / sends_per_second)
         self.keeps = TokenBucket(2 * sends_per_second, 1.0 / sends_per_second)
-        self.clients: set[Client] = set()
+        self.clients: dict[Client, None] = {}
         self.subscriber: Client | None = None
         self.subscription = 0
         self.order = 0
@@ -113,8 +113,9 @@ class Sessions:
         self._tasks = tasks
         self._settings = settings
         self._sessions: dict[str, Session] = {}
-        self._by_slot: dict[int, set[Session]] = {}
-        self._dirty: set[Session] = set()
+        self._by_slot: dict[int, dict[Session, None]] = {}
+        self._dirty: dict[Session, None] = {}
+        """Like sets, but in an order that a simulation repeats."""
         self._numbers = clock.wall_ms()
         handlers.on_event(Deliver, self._deliver)
         handlers.on_event(SessionsOver, lambda _, message: self._over(message.items))
@@ -139,15 +140,15 @@ class Sessions:
         if session is None:
             slot = slot_of_name(name, self._table.slots)
             session = self._sessions[name] = Session(name, slot, epoch, self._settings.sends_per_second)
-            self._by_slot.setdefault(slot, set()).add(session)
-        session.clients.add(client)
+            self._by_slot.setdefault(slot, {})[session] = None
+        session.clients[client] = None
         if session.owner is None:
             self._touch(session)
         return session
 
     def leave(self, client: Client, session: Session) -> None:
         """A client's connection is gone; with the last one the session leaves this gateway."""
-        session.clients.discard(client)
+        session.clients.pop(client, None)
         if session.over is not None:
             return
         if session.subscriber is client:
@@ -191,10 +192,10 @@ class Sessions:
         if self._sessions.get(session.name) is session:
             del self._sessions[session.name]
         some = self._by_slot[session.slot]
-        some.discard(session)
+        some.pop(session, None)
         if not some:
             del self._by_slot[session.slot]
-        self._dirty.discard(session)
+        self._dirty.pop(session, None)
 
     def _end(self, session: Session, event: Event | None, error: CoterieError) -> None:
         self._forget(session)
@@ -224,10 +225,10 @@ class Sessions:
         """Attach (or renew) a session in the loop's next turn, with all others that need it."""
         if not self._dirty:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._dirty.add(session)
+        self._dirty[session] = None
 
     def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, set()
+        dirty, self._dirty = self._dirty, {}
         by_owner: dict[Uid | None, list[Session]] = {}
         for session in dirty:
             by_owner.setdefault(self._router.acting(session.slot), []).append(session)
@@ -366,5 +367,5 @@ class Sessions:
             by_sender.setdefault(sender, []).append((to, mid, state, at))
         for sender, some in by_sender.items():
             session = self._sessions.get(sender)
-            for client in session.clients if session is not None else ():
+            for client in list(session.clients) if session is not None else ():
                 client.push(Receipt(some))
