@@ -59,6 +59,9 @@ class Mailbox:
         self._asked_at = 0.0
         """When the newest drain was asked for, in loop time."""
         self._draining = False
+        """The drain that was asked for has not ended at all."""
+        self._certain = True
+        """It has ended for certain: what it did not bring is not to be had, or it has brought everything."""
         self._displacements: list[float] = []
         """When another connection took the subscription over, lately."""
 
@@ -79,12 +82,13 @@ class Mailbox:
             items, drained_now = self._sort(await self._next_notices(self._wake_at()))
             self._drained |= drained_now
             self._hold.offer(self._save(items), loop.time())
-            ready = self._hold.take(loop.time(), drain_asked_at=self._asked_at if drained_now else None)
+            certain = drained_now and not self._draining and self._certain
+            ready = self._hold.take(loop.time(), drain_asked_at=self._asked_at if certain else None)
             impatient_at = self._hold.impatient_at()
             if ready or (drained_now and impatient_at is None):
                 return Batch(ready, self._drained and impatient_at is None, items)
             self._archive(items)
-            if impatient_at is not None and impatient_at <= loop.time() and not self._draining:
+            if impatient_at is not None and impatient_at <= loop.time() and self._may_ask(impatient_at):
                 self._subscribe()
 
     def _displaced(self) -> None:
@@ -103,7 +107,11 @@ class Mailbox:
     def _wake_at(self) -> float | None:
         """Return until when nothing is to be done if nothing comes."""
         at = self._hold.impatient_at()
-        return at + LAST_RESORT - PATIENCE if at is not None and self._draining else at
+        return at if at is None or self._may_ask(at) else at + LAST_RESORT - PATIENCE
+
+    def _may_ask(self, impatient_at: float) -> bool:
+        """Say whether another drain would tell more about a message that waits than the one that was asked for."""
+        return not self._draining and (self._certain or self._asked_at < impatient_at)
 
     def done(self, batch: Batch, shown: Iterable[Message] | None = None) -> None:
         """Acknowledge a batch; `shown` are those of its messages that need not be shown again (all by default)."""
@@ -142,9 +150,9 @@ class Mailbox:
                 case Mail():
                     # Attachments (parts 1..n) stay pending for a client that knows them.
                     items += [item for item in notice.items if item.part == 0]
-                case Drained():
+                case Drained(certain=certain):
                     drained = True
-                    self._draining = False
+                    self._draining, self._certain = False, certain
                 case Connected():
                     self._subscribe()
                 case Unsubscribed():
@@ -165,7 +173,7 @@ class Mailbox:
 
     def _subscribe(self) -> None:
         self._asked_at = asyncio.get_running_loop().time()
-        self._draining = True
+        self._draining, self._certain = True, False
         self._sender.resend()
         if self._subscribing is None or self._subscribing.done():
             self._subscribing = asyncio.create_task(self._subscribed())

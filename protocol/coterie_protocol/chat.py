@@ -161,12 +161,13 @@ class Detach(msgspec.Struct, array_like=True, frozen=True, tag=91):
 
 
 class Push(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Mail for one subscription; `drained`: what waited when it began has all been pushed."""
+    """Mail for one subscription; `drained` and `certain`: see client_api.Drained, which it becomes."""
 
     name: str
     subscription: int
     items: list[MailItem]
     drained: bool
+    certain: bool = True
 
 
 class Deliver(msgspec.Struct, array_like=True, frozen=True, tag=92):

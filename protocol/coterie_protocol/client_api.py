@@ -275,7 +275,12 @@ class Mail(msgspec.Struct, array_like=True, frozen=True, tag=50):
 
 
 class Drained(msgspec.Struct, array_like=True, frozen=True, tag=51):
-    """Everything that waited when the subscription began has been pushed and archived or is on its way in Mail."""
+    """Everything that waited when the subscription began has been pushed and archived or is on its way in Mail.
+
+    Not `certain`: nodes that are away may hold some of it alone. Then it is said again once that can no longer be.
+    """
+
+    certain: bool = True
 
 
 class Receipt(msgspec.Struct, array_like=True, frozen=True, tag=52):

@@ -344,9 +344,9 @@ class Device:
         match event:
             case Mail():
                 self._mail(event.items)
-            case Drained():
-                self._draining = False
-                self._show(self._asked_at)
+            case Drained(certain=certain):
+                self._draining = not certain
+                self._show(self._asked_at if certain else None)
                 if self._paged:
                     self.drained = True
                 else:

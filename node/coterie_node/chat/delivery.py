@@ -46,7 +46,7 @@ class Subscription:
     """One session's wish for mail at one gateway."""
 
     __slots__ = (
-        "closed", "complete", "cursor", "drained", "epoch", "gateway", "more", "name", "number", "reading",
+        "certain", "closed", "complete", "cursor", "drained", "epoch", "gateway", "more", "name", "number", "reading",
         "rewound", "slot", "tell", "unacked", "unacked_bytes",
     )  # fmt: skip
 
@@ -67,10 +67,12 @@ class Subscription:
         """Pushed, and pending still, with the bytes of their bodies."""
         self.unacked_bytes = 0
         self.complete = False
-        """This node has all that was acknowledged in the slot before: the drain may be called complete."""
+        """This node has all that was acknowledged in the slot before and can be had: the drain may be called so."""
+        self.certain = False
+        """Nodes that are away cannot have anything else."""
         self.drained = False
         self.tell = False
-        """The next push says that the drain is complete."""
+        """The next push says that the drain is complete, and whether that is certain."""
         self.closed = False
 
     def pushed(self, key: Key, size: int) -> None:
@@ -165,18 +167,21 @@ class Delivery:
         """Drain once this node has caught up: what was archived while it was away must not come as new.
 
         A slot that has lost its majority gives what it has after a while, but is never called drained: a client that
-        lacks a message before one that it has rests on that.
+        lacks a message before one that it has rests on that. For its sake it is told again when the drain is certain.
         """
         await caught_up(self._repair, subscription.slot, self._settings.caught_up_timeout)
         subscription.more, subscription.reading, subscription.rewound = True, False, None
         self._pump(subscription)
-        while not self._repair.is_complete(subscription.slot):
+        while not subscription.closed:
             await caught_up(self._repair, subscription.slot, self._settings.attachment_life)
+            if self._repair.is_complete(subscription.slot):
+                subscription.certain = self._repair.is_certain(subscription.slot)
+                if subscription.certain or not subscription.complete:
+                    subscription.complete, subscription.drained = True, False
+                    self._pump(subscription)
+                if subscription.certain:
+                    return
             await self._clock.sleep(LOOK)
-            if subscription.closed:
-                return
-        subscription.complete = True
-        self._pump(subscription)
 
     # --- what comes ---
 
@@ -303,7 +308,7 @@ class Delivery:
                         self._send(gateway, pushes)
                         pushes, size = [], 0
                     drained = subscription.tell and index == len(parts) - 1
-                    pushes.append(Push(subscription.name, subscription.number, part, drained))
+                    pushes.append(Push(subscription.name, subscription.number, part, drained, subscription.certain))
                     size += part_size
                 subscription.tell = False
             if pushes:

@@ -77,5 +77,9 @@ class CatchingUp(Protocol):
         ...
 
     def is_complete(self, slot: int) -> bool:
-        """Say whether everything that was acknowledged in the slot is here, what stand-ins took included."""
+        """Say whether everything that was acknowledged in the slot and can be had is here, stand-ins' included."""
+        ...
+
+    def is_certain(self, slot: int) -> bool:
+        """Say whether, on top of that, nodes that are away cannot have acknowledged anything by themselves."""
         ...

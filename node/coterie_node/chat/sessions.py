@@ -339,7 +339,7 @@ class Sessions:
             if push.items and not client.push_mail(Mail(push.items)):
                 continue
             if push.drained:
-                client.push_mail(Drained())
+                client.push_mail(Drained(push.certain))
 
     def _over(self, items: Iterable[SessionEnd]) -> None:
         for item in items:

@@ -25,6 +25,7 @@ from .configuration import SlotTable
 from .offers import Offers
 from .ports import Clock, Handlers, Peers, Store, Tasks
 from .settings import ReplicationSettings
+from .sightings import SETTLED, Sightings
 
 log = structlog.get_logger()
 
@@ -33,10 +34,6 @@ BATCH = 256
 TICK = 0.5
 """Seconds after which what differed, or could not be compared, is compared again."""
 CAUGHT_UP_TIMEOUT = 4.0
-SETTLED = 5.0
-"""Seconds after which stand-ins have handed over what they took for a lost member to the others: they do so as soon as
-they see one, again after a second, and again (`strays`)."""
-
 Identity = tuple[int, Ballot]
 
 
@@ -61,6 +58,7 @@ class Repair:
         self._clock = clock
         self._settings = settings
         self._me = peers.me
+        self._sightings = Sightings(peers, clock)
         self._gate = asyncio.Semaphore(AT_ONCE)
         self.comparison = Comparison(store, peers, offers, handlers, clock, arrivals)
         self._fellows: dict[int, tuple[Uid, ...]] = {}
@@ -121,21 +119,43 @@ class Repair:
         return slot not in self._behind
 
     def is_complete(self, slot: int) -> bool:
-        """Say whether this node has everything of a slot that was acknowledged before, as far as that can be known.
+        """Say whether this node has everything of a slot that was acknowledged before and can be had now.
 
         A majority of the members is not enough for that: while members were away, stand-ins had a part in what was
         acknowledged. So all members must have been compared, or be away for so long that stand-ins have handed over
         what they hold to those that are there.
         """
-        known, met = self._table.known(slot), self._met.get(slot)
-        if known is None or met is None:
-            return True
         now = self._clock.now()
         return slot not in self._behind and all(
-            (since := self._peers.down_since(uid)) is not None and now - since >= SETTLED
+            (since := self._peers.down_since(uid)) is not None and now - since >= SETTLED for uid in self._unmet(slot)
+        )
+
+    def is_certain(self, slot: int) -> bool:
+        """Say whether, on top of that, nothing acknowledged can be on nodes alone that are away.
+
+        A member and a stand-in may have acknowledged something together and then gone, together. So the slot is not
+        certain as long as a majority of K nodes are unsettled: members that were not compared, and others that went
+        lately or have only just come. Who went before this node started is not known: one more, for a while.
+        """
+        if not self.is_complete(slot):
+            return False
+        unmet = self._unmet(slot)
+        met = {uid for uid in self._table.members(slot) if uid != self._me and self._peers.alive(uid)}
+        unsettled = len(unmet) + self._sightings.unsettled(met.union(unmet))
+        if unmet and self._sightings.began_lately():
+            unsettled += 1
+        return unsettled <= self._table.replication_factor // 2
+
+    def _unmet(self, slot: int) -> list[Uid]:
+        """Return the members with whom this node has not compared a slot since a fellow was last lost."""
+        known, met = self._table.known(slot), self._met.get(slot)
+        if known is None or met is None:
+            return []
+        return [
+            uid
             for uid in known.config.old or known.config.new
             if uid != self._me and uid not in met and not self.in_sync(slot, uid)
-        )
+        ]
 
     async def caught_up(self, slot: int, timeout: float = CAUGHT_UP_TIMEOUT) -> None:
         """Return once this node has compared a slot with a majority of its members, itself included.

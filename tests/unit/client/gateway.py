@@ -98,6 +98,8 @@ class World:
     faults: Callable[[Gateway, Request], None] = lambda gateway, request: None
     """May raise Refusal, or ConnectionError to break the connection."""
     archive_records: int = 1_000_000
+    certain: bool = True
+    """Whether drains say that nobody who is away can have more."""
     """Archived messages that each user may have."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
@@ -195,7 +197,7 @@ class Gateway:
             waiting = self.world.pending(self._me.name)
             for start in range(0, len(waiting), BATCH):
                 self.push(Mail(waiting[start : start + BATCH]))
-            self.push(Drained())
+            self.push(Drained(self.world.certain))
         self.world.changed.set()
 
     @property

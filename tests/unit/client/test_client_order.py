@@ -13,7 +13,7 @@ from coterie_client.client import Client
 from coterie_client.envelope import Content, seal
 from coterie_client.errors import ClientError, Unavailable
 from coterie_client.settings import Settings
-from coterie_protocol.client_api import Mail, MailItem, Request, Send, Subscribe
+from coterie_protocol.client_api import Drained, Mail, MailItem, Request, Send, Subscribe
 from coterie_protocol.errors import ErrorCode
 
 
@@ -103,6 +103,46 @@ async def test_a_gap_is_asked_about_before_what_follows_is_shown(world: World, b
         world.put(account, second)
         assert texts(await receive_all(client, bool)) == ["one", "two"]
     assert sum(isinstance(request, Subscribe) for request in world.requests) == 2
+
+
+async def test_a_gap_is_not_given_up_while_nodes_that_are_away_may_have_what_is_missing(
+    world: World, bob: Settings
+) -> None:
+    """What has no gap before it is shown meanwhile, and the drain counts for it."""
+    world.certain = False
+    account = world.accounts["bob"]
+    first = MailItem("alice", b"1" * 16, 0, 0, seal(Content(1, 1, b"", now(), "one", "bob")), b"", 1, now())
+    second = MailItem("alice", b"2" * 16, 0, 0, seal(Content(1, 2, first.id, now(), "two", "bob")), b"", 1, now())
+    other = MailItem("carol", b"3" * 16, 0, 0, seal(Content(1, 1, b"", now(), "else", "bob")), b"", 1, now())
+    async with Client.open(bob, receive=True) as client:
+        client.mailbox.start()
+        await receive_all(client, lambda got: True)
+        world.put(account, second)
+        world.put(account, other)
+        receiving = asyncio.create_task(receive_all(client, lambda got: len(got) == 3))
+        await world.until(lambda: sum(isinstance(request, Subscribe) for request in world.requests) == 2)
+        await asyncio.sleep(0.1)  # The second drain ends at once, and is not certain.
+        account.mailbox["alice", first.id] = first
+        for link in account.links:
+            link.push(Mail([first]))
+        assert texts(await receiving) == ["else", "one", "two"]
+
+
+async def test_a_gap_is_given_up_when_the_drain_is_certain(world: World, bob: Settings) -> None:
+    world.certain = False
+    account = world.accounts["bob"]
+    second = MailItem("alice", b"2" * 16, 0, 0, seal(Content(1, 2, b"1" * 16, now(), "two", "bob")), b"", 1, now())
+    async with Client.open(bob, receive=True) as client:
+        client.mailbox.start()
+        await receive_all(client, lambda got: True)
+        world.put(account, second)
+        receiving = asyncio.create_task(receive_all(client, bool))
+        await world.until(lambda: sum(isinstance(request, Subscribe) for request in world.requests) == 2)
+        await asyncio.sleep(0.1)
+        assert not receiving.done()
+        for link in account.links:
+            link.push(Drained())
+        assert texts(await receiving) == ["two"]
 
 
 async def test_a_drain_does_not_show_what_has_just_come_with_a_gap(world: World, bob: Settings) -> None:

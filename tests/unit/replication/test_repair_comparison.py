@@ -29,7 +29,7 @@ from tests.unit.replication.nodes import (
 
 from coterie_node.replication.bulk import FRAME_BYTES, fill, weight
 from coterie_node.replication.ports import Tx
-from coterie_node.replication.repair import SETTLED
+from coterie_node.replication.sightings import LATELY, SETTLED
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, RecordKey, State, Version, version_of
@@ -433,9 +433,26 @@ async def test_a_majority_that_stand_ins_had_helped_to_is_not_all_there_is() -> 
         await nodes[A].appender.append_one(record)
         await nodes[B].repair.caught_up(SLOT)
         assert not nodes[B].repair.is_complete(SLOT)
+        await until(lambda: nodes[B].repair.is_complete(SLOT), SETTLED + 1.0)
+        assert not nodes[B].repair.is_certain(SLOT)
         nodes.network.heal()
-        await until(lambda: nodes[B].repair.is_complete(SLOT), 5.0)
+        await until(lambda: nodes[B].repair.is_certain(SLOT), 5.0)
         assert await nodes[B].has(record)
+
+
+@simulated
+async def test_two_nodes_that_went_and_stay_away_leave_a_slot_uncertain_for_a_while() -> None:
+    async with Nodes(A, B, C, D, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await until(lambda: nodes[B].repair.is_certain(SLOT), 2 * SETTLED)
+        await nodes.stop(D)
+        await until(lambda: not nodes[B].peers.alive(D), 5.0)
+        assert nodes[B].repair.is_certain(SLOT)
+        await nodes.stop(A)
+        await until(lambda: not nodes[B].peers.alive(A), 5.0)
+        await until(lambda: nodes[B].repair.is_complete(SLOT), SETTLED + 1.0)
+        assert not nodes[B].repair.is_certain(SLOT)
+        await until(lambda: nodes[B].repair.is_certain(SLOT), LATELY)
 
 
 @simulated
