@@ -40,6 +40,19 @@ def is_ours(error: sqlite3.Error) -> bool:
     return not isinstance(error, _BLAMELESS)
 
 
+def concerns_all(error: sqlite3.Error) -> bool:
+    """Say whether an error that a reader met is one of the disk or of the whole database, not of this one reader."""
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
+
+
+def malformed(reason: str) -> sqlite3.DatabaseError:
+    """Return what SQLite raises on a malformed database, for what it does not notice itself."""
+    error = sqlite3.DatabaseError(reason)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
 def store_error(error: sqlite3.Error, path: Path) -> StoreError:
     """Say in a sentence what SQLite's error means and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from .connections import is_ours, store_error
+from .connections import concerns_all, is_ours, store_error
+from .errors import StoreError
 from .tx import Transaction
 
 T = TypeVar("T")
@@ -18,8 +19,15 @@ T = TypeVar("T")
 class Readers:
     """A small pool: reads run beside the writer, each on the committed state at its beginning."""
 
-    def __init__(self, path: Path, readers: list[tuple[sqlite3.Connection, Transaction]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        readers: list[tuple[sqlite3.Connection, Transaction]],
+        failed: Callable[[StoreError], None],
+    ) -> None:
+        """`failed` is told, in a reader's thread, what the reader met that concerns the whole store."""
         self._path = path
+        self._failed = failed
         self._free: queue.SimpleQueue[tuple[sqlite3.Connection, Transaction]] = queue.SimpleQueue()
         for reader in readers:
             self._free.put(reader)
@@ -38,9 +46,12 @@ class Readers:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            if is_ours(error):
-                raise store_error(error, self._path) from error
-            raise
+            if not is_ours(error):
+                raise
+            failure = store_error(error, self._path)
+            if concerns_all(error):
+                self._failed(failure)
+            raise failure from error
         finally:
             self._free.put(reader)
 

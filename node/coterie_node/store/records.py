@@ -15,6 +15,7 @@ from typing import Any
 from coterie_protocol.records import BUCKETS, Record, RecordKey, State, Version
 
 from .base import BaseTx, Place
+from .connections import malformed
 from .digests import EMPTY_BUCKETS, entry_digest, pack_buckets, slot_digest_of
 from .rows import (
     CHECKED_COLUMNS,
@@ -154,6 +155,8 @@ class RecordTx(BaseTx):
             written = part
             if cursor.rowcount < len(part):
                 present = held(self._connection, [item.place for item in part])
+                if len(present) < len(part):
+                    raise malformed("an index lists a record that the table does not have")
                 mine = [present[item.place].seq == first + index for index, item in enumerate(part)]
                 written = [item for item, new in zip(part, mine, strict=True) if new]
                 refused += [item for item, new in zip(part, mine, strict=True) if not new]
@@ -193,6 +196,7 @@ class RecordTx(BaseTx):
         row = self._connection.execute(_RECORD, place).fetchone()
         if row is None or checked(row) is not None:
             return False
+        held(self._connection, [place])  # If it is the index that is wrong, the row is another record's.
         self._write()
         self._connection.execute(_ASIDE, (self._now_ms(), *place))
         self._connection.execute("DELETE FROM records WHERE slot = ? AND hash = ?", place)

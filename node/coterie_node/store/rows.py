@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from coterie_protocol.records import Record, RecordKey, key_hash, record_digest
 
+from .connections import malformed
+
 T = TypeVar("T")
 
 RECORD_COLUMNS = "slot, owner, sender, id, part, state, body, size, prekey, epoch, stored_at, changed_at"
@@ -22,6 +24,8 @@ STATE_COLUMN = RECORD_COLUMNS.split(", ").index("state")
 _INSERT_COLUMNS = f"seq, {CHECKED_COLUMNS}"
 _INSERT_WIDTH = 15
 _CHUNKS = (32, 16, 8, 4, 2, 1)
+_ROW = "SELECT slot, hash FROM records NOT INDEXED WHERE seq = ?"
+"""By its number, and what is in the row itself: otherwise SQLite answers from the index."""
 
 
 class Item(NamedTuple):
@@ -43,7 +47,7 @@ class Item(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What is on disk of a record, its body left out."""
+    """What is on disk of a record, its body left out. `slot` and `hash` are those that were looked up."""
 
     slot: int
     hash: bytes
@@ -53,6 +57,9 @@ class Held(NamedTuple):
     digest: bytes
     stored_at: int
     length: int
+    sender: str
+    id: bytes
+    part: int
 
 
 def item_of(record: Record) -> Item:
@@ -119,7 +126,8 @@ def held_sql(count: int) -> str:
     """Look up what is held under keys."""
     return (
         f"WITH wanted (slot, hash) AS (VALUES {_rows(count, 2)})"  # noqa: S608 - no data in it
-        " SELECT r.slot, r.hash, r.seq, r.owner, r.state, r.digest, r.stored_at, length(r.body)"
+        " SELECT wanted.slot, wanted.hash, r.seq, r.owner, r.state, r.digest, r.stored_at, length(r.body),"
+        " r.sender, r.id, r.part"
         " FROM wanted CROSS JOIN records AS r ON r.slot = wanted.slot AND r.hash = wanted.hash"
     )
 
@@ -154,11 +162,32 @@ def insert_values(seq: int, items: Sequence[Item]) -> list[Any]:
 
 
 def held(connection: sqlite3.Connection, places: Sequence[tuple[int, bytes]]) -> dict[tuple[int, bytes], Held]:
-    """Return what is held under keys."""
+    """Return what is held under keys. Raises sqlite3.DatabaseError where the index names another record's row.
+
+    Whoever writes or deletes a row asks here first: through a broken index it would change another record, and with a
+    checksum that fits, since that does not cover the key.
+    """
     found = {}
     for part in chunks(places):
         values = [value for place in part for value in place]
         for row in connection.execute(held_sql(len(part)), values).fetchall():
             version = Held._make(row)
+            if not _names_give(version):
+                _confirm_row(connection, version)
             found[version.slot, version.hash] = version
     return found
+
+
+def _names_give(version: Held) -> bool:
+    """Say whether a row's names give the hash under which it was found."""
+    key = RecordKey(version.slot, version.owner, version.sender, version.id, version.part)
+    try:
+        return key_hash(key) == version.hash
+    except (TypeError, AttributeError):  # Damage can change a value's type, too.
+        return False
+
+
+def _confirm_row(connection: sqlite3.Connection, version: Held) -> None:
+    """Look whether a row is what the index takes it for; one that is damaged itself has the hash that was looked up."""
+    if connection.execute(_ROW, (version.seq,)).fetchone() != (version.slot, version.hash):
+        raise malformed("an index names a row that belongs to another record")

@@ -95,7 +95,7 @@ class Store:
         self._writer = Writer(
             opened.path, opened.connection, opened.transaction, opened.tally, opened.checkpointer(), events
         )
-        self._readers = opened.readers(self._writer.put_aside)
+        self._readers = opened.readers(self._writer.put_aside, self._writer.reader_failed)
 
     @classmethod
     async def open(cls, directory: Path, *, now_ms: Callable[[], int] = wall_ms) -> Store:
@@ -231,7 +231,7 @@ class _Opened:
         self._stack.callback(checkpointer.stop)
         return checkpointer
 
-    def readers(self, damaged: Callable[[tuple[int, bytes]], None]) -> Readers:
+    def readers(self, damaged: Callable[[tuple[int, bytes]], None], failed: Callable[[StoreError], None]) -> Readers:
         """Open the readers' connections."""
         pairs = []
         for _ in range(READERS):
@@ -239,7 +239,7 @@ class _Opened:
             transaction = Transaction(connection, self.tally, self._now_ms, writable=False, damaged=damaged)
             transaction.suspects = self.suspects
             pairs.append((connection, transaction))
-        return Readers(self.path, pairs)
+        return Readers(self.path, pairs, failed)
 
     def release(self) -> None:
         """Close everything; the last connection to go checkpoints the log."""

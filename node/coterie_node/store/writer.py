@@ -68,6 +68,10 @@ class _Result(NamedTuple):
     error: BaseException | None
 
 
+def _nothing(_: Transaction) -> None:
+    """Wake the writer."""
+
+
 class Writer:
     """Runs functions in order, many in a transaction. `submit` belongs to the event loop's thread."""
 
@@ -90,6 +94,8 @@ class Writer:
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._failure: StoreError | None = None
+        self._reported: list[StoreError] = []
+        """What readers met and the writer has not taken up yet; the readers' threads append to it."""
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
@@ -107,6 +113,11 @@ class Writer:
     def put_aside(self, place: tuple[int, bytes]) -> None:
         """Queue the putting aside of a record that a reader found damaged; from any thread."""
         self._queue.put(_Job(lambda tx: tx.put_aside(place), None))
+
+    def reader_failed(self, failure: StoreError) -> None:
+        """Treat what a reader met as if the writer had, before anything else is committed; from any thread."""
+        self._reported.append(failure)
+        self._queue.put(_Job(_nothing, None))
 
     def close(self) -> None:
         """Refuse what comes from now on; what is queued is still committed."""
@@ -153,6 +164,7 @@ class Writer:
 
     def _commit(self, jobs: list[_Job]) -> list[list[_Job]]:
         """Run jobs in one transaction and resolve their futures; return the parts to run instead if that cannot be."""
+        self._take_up()
         if isinstance(self._failure, StoreDamaged):
             # A write that went well now would confirm what a broken index says is here, and is not.
             self._post(self._resolve, [_Result(job.future, None, self._failure) for job in jobs], None, None)
@@ -181,6 +193,8 @@ class Writer:
                         self._rollback()
                         self._tell([_Result(future, None, error)], None)
                         return []
+            if damage := next((one for one in self._reported if isinstance(one, StoreDamaged)), None):
+                raise damage
             syncing = time.perf_counter()
             with self._tally.order:
                 self._connection.execute("COMMIT")
@@ -195,6 +209,12 @@ class Writer:
         self._tell(results, Commit(len(jobs), tx.written, records, ended - started, ended - syncing))
         return []
 
+    def _take_up(self) -> None:
+        while self._reported:
+            failure = self._reported.pop(0)
+            if not isinstance(self._failure, StoreDamaged):
+                self._failed(failure, [])
+
     def _rollback(self) -> None:
         if self._connection.in_transaction:
             try:
@@ -203,13 +223,18 @@ class Writer:
                 log.error("rollback failed", reason=str(error))
 
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, StoreDamaged):
+            failure: StoreError = error
+        elif isinstance(error, sqlite3.Error):
             failure = store_error(error, self._path)
         else:
             log.error("the store's writer failed", exc_info=error)
             failure = StoreError(f"{self._path}: {error!r}")
-        if self._failure is None:
-            log.error("the store cannot write", reason=str(failure))
+        self._failed(failure, jobs)
+
+    def _failed(self, failure: StoreError, jobs: list[_Job]) -> None:
+        if self._failure is None or isinstance(failure, StoreDamaged):
+            log.error("the store fails", reason=str(failure))
         self._failure = failure
         self._post(self._resolve, [_Result(job.future, None, failure) for job in jobs], None, failure)
 

@@ -1,0 +1,156 @@
+"""An index that disagrees with its table, as a cut log leaves it: what it says must neither be written nor handed on.
+
+An entry whose row is gone names a row number that the next new record gets. Whatever is then written "over" the lost
+record goes into that innocent one, with a checksum that fits, in a state that wins on every other node.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.unit.store.making import make_record, moved
+
+from coterie_node.replication.ports import FIRST
+from coterie_node.store.errors import StoreDamaged, StoreError
+from coterie_node.store.store import DATABASE_NAME, Store
+from coterie_node.store.tx import Transaction
+from coterie_protocol.records import Record, State, key_hash, version_of
+
+LOST = make_record(slot=470, owner="erin", body=b"for erin")
+INNOCENT = make_record(slot=874, owner="alice", body=b"for alice")
+
+
+def behind_the_back_of(index: str, database: Path, sql: str) -> None:
+    """Change a table without telling one of its indexes."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        entry = connection.execute("SELECT * FROM sqlite_schema WHERE name = ?", (index,)).fetchone()
+        connection.execute("PRAGMA writable_schema = ON")
+        assert connection.execute("DELETE FROM sqlite_schema WHERE name = ?", (index,)).rowcount == 1
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        assert connection.execute(sql).rowcount == 1
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", entry)
+
+
+@pytest.fixture
+async def broken(tmp_path: Path) -> AsyncIterator[Store]:
+    """Open a store whose index says that LOST is where INNOCENT is."""
+    store = await Store.open(tmp_path)
+    await store.transact(lambda tx: tx.merge([LOST]))
+    await store.close()
+    behind_the_back_of("records_by_key", tmp_path / DATABASE_NAME, "DELETE FROM records")
+    store = await Store.open(tmp_path)
+    assert await store.transact(lambda tx: tx.merge([INNOCENT])) == [INNOCENT]
+    assert await store.read(lambda tx: tx.record(INNOCENT.key)) == INNOCENT
+    yield store
+    await store.close()
+
+
+def innocent(store: Store) -> list[tuple[str, int, bytes]]:
+    """Return what is in the table, whatever its indexes say."""
+    with closing(sqlite3.connect(store.directory / DATABASE_NAME)) as connection:
+        return connection.execute("SELECT owner, state, body FROM records NOT INDEXED").fetchall()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda tx: tx.merge([moved(LOST, State.ARCHIVED, b"erin's archive")]),
+        lambda tx: tx.merge([LOST]),
+        lambda tx: tx.insert(LOST),
+        lambda tx: tx.insert_many([make_record(slot=470), LOST, make_record(slot=470)]),
+        lambda tx: tx.give_up([version_of(LOST)]),
+        lambda tx: tx.put_aside((LOST.slot, _hash(LOST))),
+        lambda tx: tx.record(LOST.key),
+    ],
+    ids=["further state", "merge", "insert", "insert many", "give up", "put aside", "read"],
+)
+async def test_no_write_goes_into_another_record(broken: Store, write: Callable[[Transaction], object]) -> None:
+    with pytest.raises(StoreDamaged):
+        await broken.transact(write)
+    with pytest.raises(StoreDamaged):
+        await broken.transact(lambda tx: tx.merge([make_record()]))
+    assert not broken.healthy
+    assert innocent(broken) == [("alice", State.PENDING, b"for alice")]
+
+
+async def test_a_reader_who_meets_it_has_the_store_stopped(broken: Store) -> None:
+    """What is found to fail its checksum there is put aside by the writer: it must not take the innocent record."""
+    assert await broken.read(lambda tx: tx.record(LOST.key)) is None
+    with pytest.raises(StoreDamaged):
+        await broken.transact(lambda tx: tx.merge([make_record()]))
+    assert innocent(broken) == [("alice", State.PENDING, b"for alice")]
+
+
+async def test_a_record_whose_row_is_damaged_is_no_broken_index(tmp_path: Path) -> None:
+    """Its names do not give its hash either, but the hash in the row is the one that was looked for."""
+    store = await Store.open(tmp_path)
+    await store.transact(lambda tx: tx.merge([LOST]))
+    with closing(sqlite3.connect(tmp_path / DATABASE_NAME, isolation_level=None)) as connection:
+        connection.execute("UPDATE records SET sender = 'mallory'")
+    archived = moved(LOST, State.ARCHIVED, b"erin's archive")
+    await store.transact(lambda tx: tx.merge([archived]))
+    assert await store.transact(lambda tx: tx.record(LOST.key)) is None
+    assert await store.transact(lambda tx: tx.merge([archived])) == [archived]
+    assert await store.read(lambda tx: tx.record(LOST.key)) == archived
+    assert store.healthy
+    await store.close()
+
+
+# --- what readers find ---
+
+
+async def test_a_reader_who_meets_a_malformed_page_stops_the_writer(tmp_path: Path) -> None:
+    """It had gone on confirming for five seconds while every comparison failed."""
+    store = await Store.open(tmp_path)
+    await store.transact(lambda tx: tx.merge([moved(INNOCENT, State.ARCHIVED, b"x")]))
+    await store.close()
+    scribble(tmp_path / DATABASE_NAME, "records_archive")
+    store = await Store.open(tmp_path)
+    told: list[object] = []
+    store.watchers.health.append(told.append)
+    with pytest.raises(StoreDamaged):
+        await store.read(lambda tx: tx.archive_page(874, "alice", None, 10, 1000))
+    with pytest.raises(StoreDamaged):
+        await store.transact(lambda tx: tx.put_meta("a", b"b"))
+    with pytest.raises(StoreDamaged):
+        await store.read(lambda tx: tx.pending(874, "alice", FIRST, 10, 1000))
+    assert not store.healthy
+    assert [type(one) for one in told] == [StoreDamaged]
+    await store.close()
+
+
+def scribble(database: Path, index: str) -> None:
+    """Overwrite the root page of an index."""
+    with closing(sqlite3.connect(database)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (index,)).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with open(database, "r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+async def test_a_reader_that_the_disk_fails_makes_the_node_unready_until_a_write_goes_well(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    told: list[object] = []
+    store.watchers.health.append(told.append)
+
+    def failing(_: Transaction) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+        raise error
+
+    with pytest.raises(StoreError):
+        await store.read(failing)
+    await store.transact(lambda tx: tx.put_meta("a", b"b"))
+    assert [one is None for one in told] == [False, True]
+    assert store.healthy
+    await store.close()
+
+
+def _hash(record: Record) -> bytes:
+    return key_hash(record.key)
