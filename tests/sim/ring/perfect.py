@@ -8,6 +8,7 @@ the beat that has reached it. A test compares this with a ring that has really g
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 from tests.sim.ring.simulator import Network, Simulator
 
@@ -23,15 +24,16 @@ def perfect(
     slots: int,
     network: Network | None = None,
     uids: dict[int, str] | None = None,
+    names: Sequence[str] = (),
 ) -> Simulator:
-    """Return a ring of so many nodes; `uids` (by position) says which, instead of the seed."""
+    """Return a ring of so many nodes; `uids` (by position) says which, instead of the seed; `names` in that order."""
     world = Simulator(seed, settings, slots, network=network)
     # As old as it takes for the first beat to have gone round, twice.
     world.now = nodes * world.network.longest + 2 * settings.circle_ttl
     world.unsettle()
     positions = sorted(uids) if uids else _halved(world, nodes)
-    for position in positions:
-        world.enrol(position, (uids or {}).get(position))
+    for index, position in enumerate(positions):
+        world.enrol(position, (uids or {}).get(position), names[index] if names else "")
     rings = [world.boot(node) for node in world.by_uid.values()]
     refs = [ring.me for ring in rings]
     smallest = min(range(nodes), key=lambda index: refs[index].uid)

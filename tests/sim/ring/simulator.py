@@ -117,11 +117,11 @@ class Simulator:
         self.start(node, found)
         return node
 
-    def enrol(self, position: int = -1, uid: str | None = None) -> Node:
+    def enrol(self, position: int = -1, uid: str | None = None, name: str = "") -> Node:
         """Make a new node that does not run yet."""
         number = len(self.nodes) + 1
         uid = uid or f"{self.rng.getrandbits(128):032x}"
-        node = Node(f"n{number}", uid, number, position)
+        node = Node(name or f"n{number}", uid, number, position)
         self.nodes[node.name] = self.by_uid[uid] = node
         self._numbered.append(node)
         return node
