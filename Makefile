@@ -46,6 +46,7 @@ up: $(VENV)/.installed
 	$(BIN)/coterie up $(ARGS)
 
 test: $(VENV)/.dev
+	$(BIN)/python -m tests.tools prepare
 	$(BIN)/python -m tests.kube prepare
 	$(BIN)/python -m pytest $(ARGS)
 

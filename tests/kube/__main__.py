@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tests.kube.lab.cluster import Cluster, check_machine, remains_of
 from tests.kube.lab.images import helpers, ours
-from tests.kube.lab.tools import CONTROL_PLANE, NODES, CannotRun, programs, say
+from tests.kube.lab.tools import CONTROL_PLANE, NODES, programs
+from tests.tools.needs import CannotRun, say
 
 DEFAULT = Path(tempfile.gettempdir()) / "coterie-kube-by-hand"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -15,7 +14,8 @@ from tests.kube.lab.handle import Kube
 from tests.kube.lab.images import helpers, ours
 from tests.kube.lab.plane import start_plane
 from tests.kube.lab.ring import CHART, ON_IMAGE, Ring
-from tests.kube.lab.tools import CONTROL_PLANE, NODES, CannotRun, programs
+from tests.kube.lab.tools import CONTROL_PLANE, NODES, programs
+from tests.tools.needs import or_skip
 
 BUILDING = 1800
 """Seconds that a test may take whose fixtures have to build a Kubernetes first; `prepare` has built it as a rule."""
@@ -33,21 +33,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(BUILDING))
 
 
-@contextlib.contextmanager
-def _or_skip() -> Iterator[None]:
-    """Skip what cannot run on this machine, and say why; in CI that is a failure."""
-    try:
-        yield
-    except CannotRun as why:
-        if os.environ.get("CI"):
-            pytest.fail(f"in CI the Kubernetes tests never skip: {why}", pytrace=False)
-        pytest.skip(str(why))
-
-
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[Kube]:
     """An API server with its controllers on loopback, without nodes: what it is told stays told, and no pod runs."""
-    with _or_skip():
+    with or_skip():
         found = programs(CONTROL_PLANE)
     folder = Path(tempfile.mkdtemp(prefix="coterie-plane-"))
     plane = start_plane(found, folder)
@@ -67,7 +56,7 @@ def cluster() -> Iterator[Kube]:
     if given := os.environ.get(GIVEN):
         yield Kube(Path(given))
         return
-    with _or_skip():
+    with or_skip():
         check_machine()
         found = programs((*CONTROL_PLANE, *NODES))
         images = [*helpers(found), ours()]

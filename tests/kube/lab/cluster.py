@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.ports import free_port
+from tests.tools.debian import Debian, install
+from tests.tools.needs import CannotRun, cache
 
 from . import certs, network
 from .handle import Kube
@@ -18,21 +19,22 @@ from .images import IMAGE, NEXT_IMAGE
 from .machine import CNI_PLUGINS, Node
 from .plane import API_PORT, start_plane
 from .processes import Processes
-from .tools import CannotRun, cache, say
 
 HERE = Path(__file__).parent
-NEEDED = {
-    "buildah": "buildah",
-    "cc": "gcc libc6-dev",
-    "conntrack": "conntrack",
-    "debootstrap": "debootstrap",
-    "ethtool": "ethtool",
-    "ip": "iproute2",
-    "iptables": "iptables",
-    "nsenter": "util-linux",
-    "pkg-config": "pkg-config libseccomp-dev",
-}
-"""Programs of the system that a cluster and its image need, with the Debian packages that have them."""
+NEEDED = (
+    Debian("buildah", programs=("buildah",)),
+    Debian("gcc libc6-dev", programs=("cc",)),
+    Debian("conntrack", programs=("conntrack",)),
+    Debian("containernetworking-plugins", files=(Path(CNI_PLUGINS, "bridge"),)),
+    Debian("debootstrap", programs=("debootstrap",)),
+    Debian("ethtool", programs=("ethtool",)),
+    Debian("iproute2", programs=("ip",)),
+    Debian("iptables", programs=("iptables",)),
+    Debian("util-linux", programs=("nsenter",)),
+    Debian("pkg-config", programs=("pkg-config",)),
+    Debian("libseccomp-dev", files=(Path("/usr/include/seccomp.h"),)),
+)
+"""What a cluster and its image need of the system."""
 
 
 def check_machine() -> None:
@@ -45,23 +47,7 @@ def check_machine() -> None:
             "a cluster of our own needs root (network namespaces, containers); run the tests as root, "
             "or name a cluster with COTERIE_TEST_KUBECONFIG (see CONTRIBUTING.md)"
         )
-    missing = _missing()
-    if missing and shutil.which("apt-get"):
-        say(f"installing {' '.join(missing)}")
-        for command in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", *missing]):
-            subprocess.run(["apt-get", *command], capture_output=True, check=False)
-        missing = _missing()
-    if missing:
-        raise CannotRun(f"these Debian packages are missing (or what they hold): {' '.join(missing)}")
-
-
-def _missing() -> list[str]:
-    packages = [package for program, package in NEEDED.items() if shutil.which(program) is None]
-    if not Path("/usr/include/seccomp.h").exists():
-        packages.append("libseccomp-dev")
-    if not Path(CNI_PLUGINS, "bridge").exists():
-        packages.append("containernetworking-plugins")
-    return sorted({one for package in packages for one in package.split()})
+    install(NEEDED)
 
 
 class Cluster:
@@ -132,7 +118,7 @@ class Cluster:
 
 def remains_of(folder: Path) -> Cluster:
     """Return a handle on a cluster that another process started in a folder."""
-    programs = cache() / "bin"
+    programs = cache("kube") / "bin"
     cluster = Cluster(programs, folder)
     prefix = folder / "prefix"
     if not prefix.exists():

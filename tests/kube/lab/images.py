@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .tools import CannotRun, cache, say
+from tests.tools.needs import CannotRun, cache, say
 
 ROOT = Path(__file__).parent.parent.parent.parent
 BASE = "localhost/coterie-tests-base:trixie"
@@ -48,7 +48,7 @@ int main(void) { signal(SIGINT, end); signal(SIGTERM, end); for (;;) pause(); }
 
 def helpers(programs: Path) -> list[Path]:
     """Return the archives of the images that the cluster itself needs: pause and coredns. Raises CannotRun."""
-    folder = cache() / "images"
+    folder = cache("kube") / "images"
     folder.mkdir(parents=True, exist_ok=True)
     pause = folder / "pause"
     if not pause.exists():
@@ -73,7 +73,7 @@ def helpers(programs: Path) -> list[Path]:
 
 def ours() -> Path:
     """Return the archive of the project's image, built anew when anything has changed that goes into it."""
-    folder = cache() / "images"
+    folder = cache("kube") / "images"
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"coterie-{_sources()}.tar"
     if not archive.exists():

@@ -10,10 +10,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tests.tools.needs import CannotRun, cache, say
 
 TOOLS = Path(__file__).parent.parent / "tools"
 CONTROL_PLANE = ("kubernetes", "etcd", "helm", "kind")
@@ -23,24 +24,9 @@ _RENAMED = {"server": "etcd"}
 """Programs whose package is not called as people call them."""
 
 
-class CannotRun(Exception):
-    """This machine cannot run that part of the tests; the text says why and what would help."""
-
-
-def say(text: str) -> None:
-    """Report progress of something long on standard error."""
-    print(text, file=sys.__stderr__, flush=True)
-
-
-def cache() -> Path:
-    """Return the folder for what is expensive to make."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "coterie-tests" / "kube"
-
-
 def programs(parts: Sequence[str]) -> Path:
     """Build what is missing of these parts; return the folder that holds all programs. Raises CannotRun."""
-    folder = cache() / "bin"
+    folder = cache("kube") / "bin"
     folder.mkdir(parents=True, exist_ok=True)
     missing = [part for part in parts if not _built(part, folder)]
     if missing:

@@ -1,0 +1,14 @@
+"""What `python -m tests.tools prepare` makes sure of. Add here what a test needs of Debian or of npm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .debian import Debian, install
+
+PROMETHEUS = Debian("prometheus", programs=("prometheus", "promtool"), services=("prometheus",))
+
+DEBIAN = (PROMETHEUS,)
+
+EVERYTHING: tuple[Callable[[], None], ...] = (lambda: install(DEBIAN),)
+"""Each installs what is missing and raises CannotRun when it cannot; one that fails keeps no other from its turn."""
