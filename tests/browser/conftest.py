@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from playwright.async_api import Browser
 from tests.browser.staging import Stage, stage
 from tests.browser.visits import Visit, browser, visit
 from tests.cluster.harness import Ring
-from tests.kube.lab.tools import CannotRun
+from tests.tools.needs import or_skip
 
 OpenPage = Callable[..., contextlib.AbstractAsyncContextManager[Visit]]
 OpenStage = Callable[..., contextlib.AbstractAsyncContextManager[Stage]]
@@ -33,12 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 async def chromium() -> AsyncIterator[Browser]:
     """The browser; where there can be none the tests skip and say why, but in CI that is a failure."""
     async with contextlib.AsyncExitStack() as stack:
-        try:
+        with or_skip():
             running = await stack.enter_async_context(browser())
-        except CannotRun as why:
-            if os.environ.get("CI"):
-                pytest.fail(f"in CI the browser tests never skip: {why}", pytrace=False)
-            pytest.skip(str(why))
         yield running
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.browser.needs import CHROMIUM, axe
+
 from .debian import Debian, install
 
 PROMETHEUS = Debian("prometheus", programs=("prometheus", "promtool"), services=("prometheus",))
 
-DEBIAN = (PROMETHEUS,)
+DEBIAN = (PROMETHEUS, CHROMIUM)
 
-EVERYTHING: tuple[Callable[[], None], ...] = (lambda: install(DEBIAN),)
+EVERYTHING: tuple[Callable[[], object], ...] = (lambda: install(DEBIAN), axe)
 """Each installs what is missing and raises CannotRun when it cannot; one that fails keeps no other from its turn."""
