@@ -19,7 +19,6 @@ from .connections import malformed
 from .digests import EMPTY_BUCKETS, entry_digest, pack_buckets, slot_digest_of
 from .rows import (
     CHECKED_COLUMNS,
-    STATE_COLUMN,
     Held,
     Item,
     checked,
@@ -34,7 +33,7 @@ from .rows import (
     place_of,
     replace_sql,
 )
-from .tally import add_counts
+from .tally import COUNTED, add_counts
 
 _RECORD = f"SELECT {CHECKED_COLUMNS} FROM records WHERE slot = ? AND hash = ?"  # noqa: S608 - no data in it
 _SCRUB = f"SELECT seq, {CHECKED_COLUMNS} FROM records WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no data in it
@@ -202,9 +201,19 @@ class RecordTx(BaseTx):
         self._connection.execute("DELETE FROM records WHERE slot = ? AND hash = ?", place)
         self.changes.counts[place[0]] = self.changes.counts.get(place[0], 0) - 1
         self.changes.stale.add(place[0])
-        self.changes.lost.append((place[0], row[STATE_COLUMN]))
         self.set_aside += 1
         return True
+
+    def recount(self) -> None:
+        """Count anew what a damaged row counted as; to be called at a transaction's end."""
+        for slot in self.changes.stale:
+            self.changes.recounted[slot] = tuple(
+                self._connection.execute(
+                    f"SELECT count(*) FROM records INDEXED BY {index} WHERE slot = ? AND state = {state}",  # noqa: S608
+                    (slot,),
+                ).fetchone()[0]
+                for state, index in COUNTED.items()
+            )
 
     def _found_damaged(self, places: Sequence[Place]) -> None:
         for place in places:

@@ -20,7 +20,6 @@ T = TypeVar("T")
 RECORD_COLUMNS = "slot, owner, sender, id, part, state, body, size, prekey, epoch, stored_at, changed_at"
 """The columns of a Record, in its order; `hash, digest` follow where a row is to be checked."""
 CHECKED_COLUMNS = f"{RECORD_COLUMNS}, hash, digest"
-STATE_COLUMN = RECORD_COLUMNS.split(", ").index("state")
 _INSERT_COLUMNS = f"seq, {CHECKED_COLUMNS}"
 _INSERT_WIDTH = 15
 _CHUNKS = (32, 16, 8, 4, 2, 1)

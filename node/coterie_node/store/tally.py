@@ -39,7 +39,7 @@ class Contents(NamedTuple):
 class Changes:
     """What one transaction has changed, as far as it is counted."""
 
-    __slots__ = ("accounts", "boxes", "counts", "entries", "lost", "stale")
+    __slots__ = ("accounts", "boxes", "counts", "entries", "recounted", "stale")
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
@@ -50,8 +50,8 @@ class Changes:
         """(number, bytes) of pending and of archived records, relative."""
         self.entries: dict[int, list[tuple[int, int, int]]] = {}
         """(bucket, entry, stored_at) by slot, to be toggled."""
-        self.lost: list[tuple[int, int]] = []
-        """(slot, state) of damaged rows that went: whose they were cannot be known."""
+        self.recounted: dict[int, tuple[int, ...]] = {}
+        """Records by slot in each of the states COUNTED, for the stale ones: as they are at the transaction's end."""
         self.stale: set[int] = set()
         """Slots to be read anew: a damaged row went, and what it once was cannot be known."""
 
@@ -140,9 +140,9 @@ class Tally:
                     self._boxes[box] = (held[0] + change[0], held[1] + change[1])
                 if change[0]:
                     add_counts(self._states[box[2]], {box[0]: change[0]})
-            for slot, state in changes.lost:
-                if state in COUNTED:
-                    add_counts(self._states[state], {slot: -1})
+            for slot, numbers in changes.recounted.items():
+                for state, number in zip(COUNTED, numbers, strict=True):
+                    add_counts(self._states[state], {slot: number - self._states[state].get(slot, 0)})
             add_counts(self._counts, changes.counts)
             add_counts(self._accounts, changes.accounts)
             for slot in changes.stale:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from coterie_protocol.records import State
-
 from .ages import AgeTx
 from .registers import RegisterTx
 
@@ -37,9 +35,5 @@ class Transaction(RegisterTx, AgeTx):
         for slot, count in self._tally.counts().items():
             self.changes.counts[slot] = self.changes.counts.get(slot, 0) - count
             self.changes.stale.add(slot)
-        held = self._tally.contents()
-        for state, counts in ((State.PENDING, held.pending), (State.ARCHIVED, held.archived)):
-            for slot, count in counts.items():
-                self.changes.lost += [(slot, int(state))] * count
         for slot, count in self._tally.accounts().items():
             self.changes.accounts[slot] = self.changes.accounts.get(slot, 0) - count

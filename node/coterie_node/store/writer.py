@@ -193,6 +193,7 @@ class Writer:
                         self._rollback()
                         self._tell([_Result(future, None, error)], None)
                         return []
+            tx.recount()
             if damage := next((one for one in self._reported if isinstance(one, StoreDamaged)), None):
                 raise damage
             syncing = time.perf_counter()

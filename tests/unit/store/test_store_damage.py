@@ -14,6 +14,7 @@ from tests.unit.store.making import make_record, moved
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.errors import RegisterDamaged, StoreDamaged
 from coterie_node.store.store import DATABASE_NAME, Store
+from coterie_node.store.tally import Contents
 from coterie_protocol.records import State
 from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, Config, SlotRegister
 
@@ -71,6 +72,7 @@ async def test_a_damaged_record_is_not_held_and_repair_brings_it_back(held: Stor
     assert await held.read(lambda tx: tx.record(RECORD.key)) is None
     assert await held.read(lambda tx: tx.pending(3, "alice", FIRST, 1, 1)) == [OTHER]
     await asyncio.wait_for(reported.wait(), 10)
+    assert held.contents() == Contents({3: 1}, {3: 1}, {3: 1}, {})
     assert await held.read(lambda tx: tx.record_count(3)) == 1
     assert await held.read(lambda tx: len(tx.versions(3, None, FIRST, 10, NO_LIMIT_MS))) == 1
     assert await held.read(lambda tx: tx.mailbox_size(3, "alice")) == (1, 5)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from coterie_node.store.digests import (
     pack_buckets,
     slot_digest_of,
 )
-from coterie_node.store.store import Store
+from coterie_node.store.store import DATABASE_NAME, Store
+from coterie_node.store.tally import Contents
 from coterie_node.store.tx import Transaction
 from coterie_protocol.records import BUCKETS, Record, Version, key_hash, version_of
 
@@ -49,6 +51,17 @@ def check(tx: Transaction) -> None:
         for owner in ("alice", "bob", "zoë"):
             pending = tx.pending(slot, owner, FIRST, 1 << 30, 1 << 40)
             assert tx.mailbox_size(slot, owner) == (len(pending), sum(len(record.body) for record in pending))
+
+
+def check_contents(store: Store) -> None:
+    """Compare what the store says from memory with its rows."""
+    with closing(sqlite3.connect(store.directory / DATABASE_NAME)) as connection:
+
+        def count(where: str) -> dict[int, int]:
+            return dict(connection.execute(f"SELECT slot, count(*) FROM records WHERE {where} GROUP BY slot"))
+
+        expected = Contents({}, count("1"), count("state = 0"), count("state = 2"))
+    assert store.contents() == expected
 
 
 def change(tx: Transaction, rng: random.Random) -> None:
@@ -80,6 +93,7 @@ async def test_they_equal_a_recomputation_after_random_changes(tmp_path: Path, s
 
         with suppress(LookupError):
             await store.transact(run)
+        check_contents(store)
         await store.read(check)
         if step % 20 == 19:
             await store.close()
