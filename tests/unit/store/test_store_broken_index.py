@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.unit.store.making import make_record, moved
 
-from coterie_node.replication.ports import FIRST
+from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.errors import StoreDamaged, StoreError
 from coterie_node.store.store import DATABASE_NAME, Store
 from coterie_node.store.tx import Transaction
@@ -107,14 +107,14 @@ async def test_a_record_whose_row_is_damaged_is_no_broken_index(tmp_path: Path) 
 async def test_a_reader_who_meets_a_malformed_page_stops_the_writer(tmp_path: Path) -> None:
     """It had gone on confirming for five seconds while every comparison failed."""
     store = await Store.open(tmp_path)
-    await store.transact(lambda tx: tx.merge([moved(INNOCENT, State.ARCHIVED, b"x")]))
+    await store.transact(lambda tx: tx.merge([moved(INNOCENT, State.DELETED)]))
     await store.close()
-    scribble(tmp_path / DATABASE_NAME, "records_archive")
+    scribble(tmp_path / DATABASE_NAME, "records_tombstones")
     store = await Store.open(tmp_path)
     told: list[object] = []
     store.watchers.health.append(told.append)
     with pytest.raises(StoreDamaged):
-        await store.read(lambda tx: tx.archive_page(874, "alice", None, 10, 1000))
+        await store.read(lambda tx: tx.tombstones_before(874, NO_LIMIT_MS, 10))
     with pytest.raises(StoreDamaged):
         await store.transact(lambda tx: tx.put_meta("a", b"b"))
     with pytest.raises(StoreDamaged):
@@ -122,6 +122,16 @@ async def test_a_reader_who_meets_a_malformed_page_stops_the_writer(tmp_path: Pa
     assert not store.healthy
     assert [type(one) for one in told] == [StoreDamaged]
     await store.close()
+
+
+@pytest.mark.parametrize("index", ["records_by_key", "records_pending", "records_archive"])
+async def test_an_index_that_cannot_be_counted_keeps_the_store_from_opening(tmp_path: Path, index: str) -> None:
+    store = await Store.open(tmp_path)
+    await store.transact(lambda tx: tx.merge([INNOCENT]))
+    await store.close()
+    scribble(tmp_path / DATABASE_NAME, index)
+    with pytest.raises(StoreDamaged):
+        await Store.open(tmp_path)
 
 
 def scribble(database: Path, index: str) -> None:
