@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
-import logging
-import os
 import signal
 import sys
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
 
-from . import checking, cli_args
+from . import checking, cli_args, logs
 from . import recover as recovering
 from .config import ConfigError, NodeConfig
 from .identity import WrongRing
@@ -64,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(config: NodeConfig) -> int:
     """Run a node until SIGTERM or SIGINT."""
-    set_up_logs(config)
+    logs.set_up(config.log_level, config.log_format, sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             try:
@@ -115,51 +112,6 @@ def _forget(config: NodeConfig) -> None:
     """Empty the store of a node that gave its ring up: it held nothing, and returns as a new node."""
     for suffix in ("", "-wal", "-shm"):
         (config.data_dir / f"coterie.db{suffix}").unlink(missing_ok=True)
-
-
-class LossyText(io.TextIOBase):
-    """A text stream that drops what cannot be written.
-
-    The log often lies on the disk that is full; whoever logs that (the store's writer, of all) must not die of it.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write, or drop it."""
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush, or drop it."""
-        with contextlib.suppress(OSError):
-            self._stream.flush()
-
-
-def set_up_logs(config: NodeConfig) -> None:
-    """Log one event a line to standard error, as console text or JSON."""
-    level = getattr(logging, config.log_level.upper())
-    plain = bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
-    renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer()
-        if config.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=not plain, exception_formatter=structlog.dev.plain_traceback)
-    )
-    processors: list[structlog.types.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if config.log_format == "json":
-        processors.append(structlog.processors.format_exc_info)
-    structlog.configure(
-        processors=[*processors, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=cast("TextIO", LossyText(sys.stderr))),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s [%(levelname)s] %(name)s: %(message)s")
 
 
 if __name__ == "__main__":
