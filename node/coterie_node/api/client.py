@@ -82,7 +82,10 @@ class ClientApi:
             timeout=CLOSE_TIMEOUT,
             autoping=False,  # Pings count among what has come, too.
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:
+            return socket  # It has gone away before it was answered.
         address = request.remote or ""
         guarded = request.protocol
         assert isinstance(guarded, Guarded)

@@ -11,7 +11,7 @@ import structlog
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import Uid
 
-from .ports import EventHandler, RequestHandler
+from .ports import EventHandler, RequestHandler, StoreError
 
 log = structlog.get_logger()
 
@@ -77,7 +77,12 @@ class TaskGroup:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, StoreError):
+            # It is said once what is wrong with the disk; what was to be written is tried again when there is news.
+            log.warning("background work failed", task=task.get_name(), reason=str(error))
+        else:
             log.error("background work failed", task=task.get_name(), exc_info=error)
 
     async def close(self) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 from tests.unit.api.lone_node import CoterieError, LoneNode, connected, lone_node
 
 from coterie_node.chat.settings import ChatSettings
+from coterie_node.listening import Guarded
 from coterie_protocol.client_api import (
     CLIENT_PATH,
     MAX_CLIENT_FRAME_BYTES,
@@ -132,6 +134,23 @@ async def test_raw_bytes_on_the_port_do_no_harm(node: LoneNode) -> None:
     await writer.wait_closed()
     async with connected(node.url) as good:
         await good.hello()
+
+
+async def test_a_client_that_goes_away_during_the_upgrade_is_no_failure(
+    node: LoneNode, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(guarded: Guarded, data: bytes) -> None:
+        web.RequestHandler.data_received(guarded, data)
+        guarded.wire.abort()  # as if its reset had come right behind what it asked for
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Guarded, "data_received", taken)
+        async with aiohttp.ClientSession() as http:
+            with pytest.raises(aiohttp.ClientError):
+                await http.ws_connect(node.url + CLIENT_PATH)
+    async with connected(node.url) as peer:
+        await peer.hello()
+    assert caplog.records == []
 
 
 async def test_too_many_connections_of_one_address_are_told_so(tmp_path: Path) -> None:
