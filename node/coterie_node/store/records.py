@@ -154,7 +154,7 @@ class RecordTx(BaseTx):
             written = part
             if cursor.rowcount < len(part):
                 present = held(self._connection, [item.place for item in part])
-                if len(present) < len(part):
+                if any(item.place not in present for item in part):
                     raise malformed("an index lists a record that the table does not have")
                 mine = [present[item.place].seq == first + index for index, item in enumerate(part)]
                 written = [item for item, new in zip(part, mine, strict=True) if new]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.replication.nodes import SLOT, Ring, known, message, patient
+from tests.unit.replication.nodes import SLOT, Ring, known, message, moved, patient
+from tests.unit.store.making import behind_the_back_of
 
 from coterie_node.replication.append import Appender
 from coterie_node.replication.arrivals import Arrivals
@@ -20,9 +23,12 @@ from coterie_node.replication.offers import Offers
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
 from coterie_node.replication.repair import Repair
 from coterie_node.replication.strays import Strays
+from coterie_node.store.errors import StoreDamaged, StoreError
 from coterie_node.store.store import DATABASE_NAME, Store
+from coterie_protocol.errors import CoterieError
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
+from coterie_protocol.records import State, key_hash
 
 LONG_AGO = -(10**11)
 """Milliseconds before the time at which simulations begin."""
@@ -87,6 +93,7 @@ class DiskNode:
 
     def __init__(self, uid: Uid, directory: Path, store: Store, everybody: dict[Uid, Dispatcher]) -> None:
         self.directory = directory
+        self.everybody = everybody
         self.store = store
         self.tasks = TaskGroup()
         dispatcher = everybody[uid] = Dispatcher()
@@ -179,3 +186,43 @@ async def test_a_damaged_copy_does_not_confirm(nodes: dict[Uid, DiskNode]) -> No
     nodes[D].arrivals.publish(await nodes[D].store.transact(lambda tx: tx.merge([precious])))
     await _until_count(nodes[D], 0)
     assert await nodes[B].store.read(lambda tx: tx.record(precious.key)) == precious
+
+
+async def test_a_member_whose_index_names_anothers_row_harms_no_other_copy(nodes: dict[Uid, DiskNode]) -> None:
+    """Its copy of a message was overwritten with the archive copy of one that it had lost, and that won everywhere."""
+    for uid in (A, B, C, D):
+        nodes[uid].table.learn([known(3, (A, B, C)), known(3, (A, B, C), slot=SLOT + 1)])
+    lost = message(1, b"lost", at=LONG_AGO)
+    await nodes[A].store.transact(lambda tx: tx.merge([lost]))
+    await nodes[A].tasks.close()
+    await nodes[A].store.close()
+    behind_the_back_of("records_by_key", nodes[A].directory / DATABASE_NAME, "DELETE FROM records")
+    nodes[A] = DiskNode(A, nodes[A].directory, await Store.open(nodes[A].directory), nodes[A].everybody)
+    nodes[A].table.learn([known(3, (A, B, C)), known(3, (A, B, C), slot=SLOT + 1)])
+
+    precious = message(2, b"precious", SLOT + 1, at=LONG_AGO)
+    for uid in (A, B, D):  # C was away, and D stood in.
+        nodes[uid].arrivals.publish(await nodes[uid].store.transact(lambda tx: tx.merge([precious])))
+    archived = moved(lost, State.ARCHIVED, b"archive copy")
+    with suppress(StoreError):
+        await nodes[A].store.transact(lambda tx: tx.merge([archived]))
+    neighbour = next(
+        one
+        for number in itertools.count(3)
+        if key_hash((one := message(number, slot=SLOT + 1, at=LONG_AGO)).key)[0] == key_hash(precious.key)[0]
+    )
+    await nodes[C].store.transact(lambda tx: tx.merge([neighbour]))
+    with suppress(CoterieError):
+        await nodes[C].repair.pull(SLOT + 1, A)
+
+    async def compared() -> bool:
+        held = await nodes[B].store.read(lambda tx: tx.records([precious.key, neighbour.key]))
+        held += await nodes[C].store.read(lambda tx: tx.records([precious.key, neighbour.key]))
+        return None not in held
+
+    await _until(compared)
+    await asyncio.sleep(1.0)  # Five rounds of repair, in which the wrong one would win.
+    for uid in (B, C, D):
+        assert await nodes[uid].store.read(lambda tx: tx.record(precious.key)) == precious
+    with pytest.raises(StoreDamaged):
+        await nodes[A].store.read(lambda tx: tx.record(precious.key))

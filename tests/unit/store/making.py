@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from coterie_protocol.records import Record, State, key_hash
@@ -60,3 +63,15 @@ def random_record(rng: random.Random, slots: int = 3) -> Record:
         stored_at=BASE_MS + rng.randrange(20_000),
         changed_at=BASE_MS + rng.randrange(20_000),
     )
+
+
+def behind_the_back_of(index: str, database: Path, sql: str) -> None:
+    """Change a table without telling one of its indexes."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        entry = connection.execute("SELECT * FROM sqlite_schema WHERE name = ?", (index,)).fetchone()
+        connection.execute("PRAGMA writable_schema = ON")
+        assert connection.execute("DELETE FROM sqlite_schema WHERE name = ?", (index,)).rowcount == 1
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        assert connection.execute(sql).rowcount == 1
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", entry)

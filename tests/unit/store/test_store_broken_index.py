@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.unit.store.making import make_record, moved
+from tests.unit.store.making import behind_the_back_of, make_record, moved
 
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.errors import StoreDamaged, StoreError
@@ -22,18 +22,6 @@ from coterie_protocol.records import Record, State, key_hash, version_of
 
 LOST = make_record(slot=470, owner="erin", body=b"for erin")
 INNOCENT = make_record(slot=874, owner="alice", body=b"for alice")
-
-
-def behind_the_back_of(index: str, database: Path, sql: str) -> None:
-    """Change a table without telling one of its indexes."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        entry = connection.execute("SELECT * FROM sqlite_schema WHERE name = ?", (index,)).fetchone()
-        connection.execute("PRAGMA writable_schema = ON")
-        assert connection.execute("DELETE FROM sqlite_schema WHERE name = ?", (index,)).rowcount == 1
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        assert connection.execute(sql).rowcount == 1
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", entry)
 
 
 @pytest.fixture
