@@ -15,6 +15,7 @@ from coterie_protocol.admin import (
     SlotCounts,
     SlotReport,
 )
+from coterie_protocol.admin_page import Trace
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.nodes import NodeRef
 
@@ -30,10 +31,20 @@ class LateView:
         self._version = version
         self._waiting = waiting
         self._view: NodeView | None = None
+        self._watchers: list[Callable[[], None]] = []
 
     def become(self, view: NodeView) -> None:
         """Answer as this view does from now on."""
         self._view = view
+        for callback in self._watchers:
+            view.watch(callback)
+            callback()
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call back when the ring has changed nearby."""
+        self._watchers.append(callback)
+        if self._view is not None:
+            self._view.watch(callback)
 
     def readiness(self) -> Readiness:
         """Say whether this node is ready, and if not, why."""
@@ -67,6 +78,14 @@ class LateView:
     async def ring_report(self) -> RingReport:
         """Report on the whole ring. Raises Unavailable before there is one."""
         return await self._ready().ring_report()
+
+    def slots(self) -> int:
+        """Return S. Raises Unavailable before there is a ring."""
+        return self._ready().slots()
+
+    async def lookup(self, slot: int) -> Trace:
+        """Look up who owns a slot."""
+        return await self._ready().lookup(slot)
 
     async def slot_reports(self, state: str | None) -> list[SlotReport]:
         """Report on slots."""

@@ -100,6 +100,8 @@ class NodeConfig:
         Address("127.0.0.1", 7402), address, "for the admin API, health and metrics", "ADDR"
     )
     """Reading is open to who reaches it; changes need the token."""
+    page: str = _setting("on", read.choice("on", "off"), "the ring page on the admin port, on or off", "on|off")
+    """It shows names, addresses and numbers of nodes to whoever reaches the admin port, as the admin API does."""
     advertise: str = _setting("", read.text, "the host by which others reach this node", "HOST")
     """Default: where it listens for peers or, when that is every address (0.0.0.0), where peers see it come from."""
     admin_token_file: Path | None = _setting(None, read.file, "holds the token that admin changes need", "FILE")

@@ -20,6 +20,7 @@ from .ring import (
     Changed,
     Confirm,
     Effect,
+    Hop,
     Joined,
     Moved,
     Owner,
@@ -169,6 +170,14 @@ class Driver:
             raise Unavailable(f"nobody could tell who owns slot {slot}; the ring may be healing, try again")
         self._peers.learn(ref for ref in (owner.owner, owner.predecessor, *owner.successors) if ref is not None)
         return owner
+
+    async def trace(self, slot: int) -> tuple[Owner | None, list[Hop]]:
+        """Look a slot's owner up as `lookup` does; return also each step, None for the owner if it came to nothing."""
+        self._check_slot(slot)
+        path: list[Hop] = []
+        token, effects = self._ring.lookup(self._clock.now(), slot, path)
+        owner: Owner | None = await self._wait(token, effects)
+        return owner, path
 
     def leave(self) -> None:
         """Suggest nothing to this node any more; it stays in the ring."""

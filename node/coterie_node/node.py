@@ -141,7 +141,7 @@ class Node:
         view = LateView(self._ref, VERSION, lambda: self._waiting)
         token = config.admin_token_file.read_text().strip() if config.admin_token_file else None
         self._metrics = Sources(self._ref, VERSION, lambda: view.readiness().state, self._store)
-        app = admin_app(view, token, Exposition(self._metrics))
+        app = admin_app(view, token, Exposition(self._metrics), page=config.page == "on")
         admin = await self._listen(app, config.listen_admin, "admin", ADMIN_LIMITS)
         self._leave_address(admin)
         self._links = Links(self._hello, self._dispatcher, self._clock, self._tasks, peer_settings(config))

@@ -23,6 +23,14 @@ class RecordCounts(msgspec.Struct, frozen=True):
     held: int
 
 
+class HandOver(msgspec.Struct, frozen=True):
+    """Slots on their way from one node to another: their configuration is joint, and `taker` is new in it."""
+
+    giver: str
+    taker: str
+    slots: int
+
+
 class Member(msgspec.Struct, frozen=True):
     """A node as the ring shows it. `position` is its slot number; the ratios lie in [0, 1)."""
 
@@ -44,6 +52,12 @@ class Member(msgspec.Struct, frozen=True):
     predecessor: str | None
     slots_forming: int = 0
     """Slots for which this node acts and which never yet had as many members as the replication factor."""
+    fingers: list[str] = []
+    """uids of the distinct fingers, the farthest first."""
+    sessions: int = 0
+    """Sessions of which this node is the gateway."""
+    handovers: list[HandOver] = []
+    """Hand-overs of slots of which this node is the acting owner; the largest, at most 64."""
 
 
 class RingReport(msgspec.Struct, frozen=True):

@@ -31,7 +31,8 @@ def next_steps(place: RingPlace, ring: RingFile, *, detached: bool) -> str:
     return (
         f"\nThe ring is ready: {nodes}, {copies} of everything, in {place.directory}\n"
         "\nTwo people chat, each in a terminal of their own (COTERIE_HOME keeps them apart on one machine):\n\n"
-        f"{_beside(*rows)}\n{stop}\nWhat the ring looks like: {coterie} ring{here}\n\n"
+        f"{_beside(*rows)}\n{stop}\nWhat the ring looks like: {coterie} ring{here}\n"
+        f"                  live: {place.nodes(ring)[0].admin_url}/\n\n"
     )
 
 

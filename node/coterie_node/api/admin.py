@@ -19,9 +19,10 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 
 from .health import HEALTH_PATHS, add_health, json_response
 from .metrics.exposition import METRICS_PATH, Exposition, add_metrics
+from .ring_page import EVENTS_PATH, PageSource, RingPage
 
 if TYPE_CHECKING:
-    from coterie_protocol.admin import NodeReport, Operation, Readiness, RecoveryReport, RingReport, SlotReport
+    from coterie_protocol.admin import Operation, RecoveryReport, SlotReport
 
 log = structlog.get_logger()
 
@@ -32,7 +33,9 @@ AT_ONCE = 64
 REQUEST_TIMEOUT = 30.0
 """Seconds for a question, and for the body of a change."""
 
-ALWAYS_ANSWERED = (*HEALTH_PATHS, METRICS_PATH)
+UNBOUNDED_PATHS = (*HEALTH_PATHS, METRICS_PATH, EVENTS_PATH)
+"""Health and metrics wait for nobody, and are needed most when much else is asked; a stream of events goes on for as
+long as somebody reads it, and is counted by the page."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -41,24 +44,13 @@ _STATUS = {
     ErrorCode.FORMING: 503,
     ErrorCode.BUSY: 409,
     ErrorCode.BAD_REQUEST: 400,
+    ErrorCode.BAD_NAME: 400,
     ErrorCode.TOO_LARGE: 413,
 }
 
 
-class NodeView(Protocol):
+class NodeView(PageSource, Protocol):
     """What the admin API shows and does; api/view.py implements it over the node's rooms."""
-
-    def readiness(self) -> Readiness:
-        """Say whether this node is ready, and if not, why."""
-        ...
-
-    async def node_report(self) -> NodeReport:
-        """Report on this node."""
-        ...
-
-    async def ring_report(self) -> RingReport:
-        """Report on the whole ring, as far as it answers."""
-        ...
 
     async def slot_reports(self, state: str | None) -> list[SlotReport]:
         """Report on the slots that this node knows of, all or those in one of SLOT_STATES."""
@@ -94,21 +86,27 @@ class _Recover(msgspec.Struct):
     ring_uid: str = ""
 
 
-def admin_app(view: NodeView, token: str | None, exposition: Exposition | None = None) -> web.Application:
-    """Build the application of the admin port. Without a token every change is refused."""
+def admin_app(
+    view: NodeView, token: str | None, exposition: Exposition | None = None, *, page: bool = True
+) -> web.Application:
+    """Build the application of the admin port. Without a token every change is refused; `page` opens the ring page."""
     app = web.Application(middlewares=[_json_errors, _bounded()], client_max_size=MAX_BODY_BYTES)
     add_health(app, view.readiness)
-    _add_reports(app, view)
+    _add_reports(app, view, RingPage(view, opened=page))
     _add_changes(app, view, token)
     if exposition is not None:
         add_metrics(app, exposition)
     return app
 
 
-def _add_reports(app: web.Application, view: NodeView) -> None:
-    async def index(_: web.Request) -> web.Response:
+def _add_reports(app: web.Application, view: NodeView, page: RingPage) -> None:
+    async def index(request: web.Request) -> web.Response:
+        if (shown := page.index(request)) is not None:
+            return shown
         found = await view.node_report()
-        return web.Response(text=_INDEX.format(name=found.name, version=found.version, state=found.state))
+        return web.Response(
+            text=_INDEX.format(name=found.name, version=found.version, state=found.state), headers={"Vary": "Accept"}
+        )
 
     async def node(_: web.Request) -> web.Response:
         return json_response(await view.node_report())
@@ -128,6 +126,7 @@ def _add_reports(app: web.Application, view: NodeView) -> None:
         return json_response(await view.operations())
 
     app.router.add_get("/", index)
+    page.add(app)
     app.router.add_get("/api/v1/node", node)
     app.router.add_get("/api/v1/ring", ring)
     app.router.add_get("/api/v1/slots", slots)
@@ -189,16 +188,13 @@ def _authorise(request: web.Request, token: str | None) -> None:
 
 
 def _bounded() -> Any:
-    """Bound how many requests are answered at once, and for how long.
-
-    Those for health and metrics always are: they wait for nobody, and are needed most when much else is asked.
-    """
+    """Bound how many requests are answered at once, and for how long, but for those that are bounded otherwise."""
     under_way = 0
 
     @web.middleware
     async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
         nonlocal under_way
-        if request.path in ALWAYS_ANSWERED:
+        if request.path in UNBOUNDED_PATHS:
             return await handler(request)
         if under_way >= AT_ONCE:
             raise web.HTTPServiceUnavailable(
@@ -248,6 +244,8 @@ _INDEX = """\
 Coterie node {name}, version {version}: {state}
 
 GET  /livez /readyz /metrics
+GET  /                                             the ring page, for a browser
+GET  /api/v1/events /api/v1/lookup?name=USER|key=SLOT         what the page reads
 GET  /api/v1/node /api/v1/ring /api/v1/slots?state=plain|joint|under_replicated|stray /api/v1/operations
 POST /api/v1/leave /api/v1/cancel-leave /api/v1/move {{"position": SLOT}}    (with the admin token)
 POST /api/v1/recover {{}} to look, {{"accept_loss": true, "ring_uid": UID}}    (with the admin token)

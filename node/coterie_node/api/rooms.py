@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from coterie_protocol.nodes import NodeRef
+
+if TYPE_CHECKING:
+    from coterie_node.ring import Hop, Owner
 
 
 class RingPort(Protocol):
@@ -23,6 +26,18 @@ class RingPort(Protocol):
 
     def predecessor(self) -> NodeRef | None:
         """Return the predecessor."""
+        ...
+
+    def fingers(self) -> Sequence[NodeRef]:
+        """Return the distinct fingers."""
+        ...
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call back when this node's reference, its predecessor or its successors have changed."""
+        ...
+
+    async def trace(self, slot: int) -> tuple[Owner | None, list[Hop]]:
+        """Look up who owns a slot; return that, if anybody could tell, and each step."""
         ...
 
     def leave(self) -> None:

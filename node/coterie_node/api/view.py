@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,16 @@ from coterie_protocol.admin import (
 from coterie_protocol.admin_messages import MemberQuery, MemberReport
 from coterie_protocol.errors import CoterieError, ErrorCode
 
+from .moving import handovers
 from .recovering import RecoveryPort, recover
 from .rooms import Facts, RepairPort, RingPort, StraysPort
+from .tracing import traced
 from .walk import address, ratio, walk
 
 if TYPE_CHECKING:
     from coterie_node.replication.configuration import SlotTable
     from coterie_node.replication.ports import Clock, Handlers, Peers, Store, Tx
+    from coterie_protocol.admin_page import Trace
     from coterie_protocol.identifiers import Uid
     from coterie_protocol.nodes import NodeRef
     from coterie_protocol.registers import KnownConfig
@@ -60,7 +63,10 @@ class View:
         self._leaving_since = ""
         self._changes = 0
         self._counted: tuple[tuple[int, int], list[KnownConfig]] | None = None
+        self._watchers: list[Callable[[], None]] = []
         table.watch(self._changed)
+        ring.watch(self._tell)
+        peers.watch(lambda _, __: self._tell())
 
     def register(self, handlers: Handlers) -> None:
         """Answer other nodes that report on the ring."""
@@ -100,6 +106,15 @@ class View:
 
     def _changed(self, _: int, __: KnownConfig) -> None:
         self._changes += 1
+        self._tell()
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call back when a neighbour, a link or a slot's members have changed; often, and from within."""
+        self._watchers.append(callback)
+
+    def _tell(self) -> None:
+        for callback in self._watchers:
+            callback()
 
     def _own_configs(self) -> list[KnownConfig]:
         """Return the newest configurations that name this node; gathered once a change, for probes ask often."""
@@ -186,6 +201,9 @@ class View:
             successors=[ref.uid for ref in self._ring.successors()],
             predecessor=predecessor.uid if predecessor else None,
             slots_forming=sum(not self._table.serving(known.slot) for known in acting),
+            fingers=[ref.uid for ref in self._ring.fingers()],
+            sessions=self._facts.sessions(),
+            handovers=handovers(self._peers.me, (known.config for known in acting)),
         )
         return MemberReport(member, self._near(acting), bitmap.to_bytes((self._table.slots + 7) // 8, "little"))
 
@@ -198,6 +216,14 @@ class View:
                 near[uid] = ref
         near.pop(self._peers.me, None)
         return list(near.values())
+
+    def slots(self) -> int:
+        """Return S, into how many slots the circle is cut."""
+        return self._table.slots
+
+    async def lookup(self, slot: int) -> Trace:
+        """Look up who owns a slot, from this node, hop by hop."""
+        return traced(self._table, self._ring.me, slot, *await self._ring.trace(slot))
 
     # --- Slots and operations -----------------------------------------------------------------------------------------
 

@@ -27,6 +27,15 @@ class Owner(NamedTuple):
     hops: int
 
 
+class Hop(NamedTuple):
+    """One step of a lookup as it was taken: whom this node asked, when (in seconds), and whether it answered."""
+
+    node: NodeRef
+    asked: float
+    ended: float
+    answered: bool
+
+
 class Send(NamedTuple):
     """Send an event. It may be lost."""
 

@@ -15,7 +15,7 @@ from coterie_protocol.nodes import NodeRef
 from coterie_protocol.ring import FindOwner, OwnerStep
 
 from .core import Core
-from .effects import Owner
+from .effects import Hop, Owner
 from .failure import Failures
 from .interval import distance
 
@@ -57,9 +57,14 @@ class Lookups:
         closer = pointers.closest_preceding(now, message.slot, OFFERED, message.avoid)
         return OwnerStep(since, None, None, (), closer)
 
-    def start(self, now: float, slot: int, found: Found, via: NodeRef | None = None) -> None:
-        """Look a slot's owner up: by this node's own pointers, or as another node sees it (`via`)."""
-        lookup = _Lookup(self._core, self._failures, slot, self._counted(now, found), now, self._max_hops)
+    def start(
+        self, now: float, slot: int, found: Found, via: NodeRef | None = None, path: list[Hop] | None = None
+    ) -> None:
+        """Look a slot's owner up: by this node's own pointers, or as another node sees it (`via`).
+
+        Whoever hands a `path` in finds there each step that was taken, also when the lookup comes to nothing.
+        """
+        lookup = _Lookup(self._core, self._failures, slot, self._counted(now, found), now, self._max_hops, path)
         if via is None:
             lookup.begin(now)
         else:
@@ -78,13 +83,23 @@ class Lookups:
 
 
 class _Lookup:
-    def __init__(self, core: Core, failures: Failures, slot: int, found: Found, now: float, max_hops: int) -> None:
+    def __init__(
+        self,
+        core: Core,
+        failures: Failures,
+        slot: int,
+        found: Found,
+        now: float,
+        max_hops: int,
+        path: list[Hop] | None,
+    ) -> None:
         self._core = core
         self._failures = failures
         self._slot = slot
         self._found = found
         self._deadline = now + core.settings.lookup_timeout
         self._max_hops = max_hops
+        self._path = path
         self._hops = 0
         self._frontier: dict[str, NodeRef] = {}
         self._answered: list[NodeRef | None] = []
@@ -109,7 +124,14 @@ class _Lookup:
             return
         self._hops += 1
         message = FindOwner(self._slot, tuple(sorted(self._silent)))
-        self._core.ask(ref, message, lambda now, answer: self._step(now, ref, answer, any_life))
+        asked = now
+
+        def answered(now: float, answer: Any) -> None:
+            if self._path is not None:
+                self._path.append(Hop(ref, asked, now, answer is not None))
+            self._step(now, ref, answer, any_life)
+
+        self._core.ask(ref, message, answered)
 
     def _add(self, refs: tuple[NodeRef, ...]) -> None:
         passed = {ref.uid for ref in self._answered if ref is not None}

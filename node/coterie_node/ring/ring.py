@@ -20,7 +20,7 @@ from .changes import History, Sight, size
 from .chord import Chord
 from .contacts import Contacts
 from .core import Core
-from .effects import Answer, Changed, Effect, Joined, Moved, Owner, Resolve, Timer
+from .effects import Answer, Changed, Effect, Hop, Joined, Moved, Owner, Resolve, Timer
 from .failure import Failures
 from .fingers import Fingers
 from .join import Entry, Joining, Refusal
@@ -208,11 +208,11 @@ class Ring:
         self._entry.persisted(now, kept)
         return self._finish(now)
 
-    def lookup(self, now: float, slot: int) -> tuple[int, list[Effect]]:
-        """Look a slot's owner up; the token comes back in `Resolve`."""
+    def lookup(self, now: float, slot: int, path: list[Hop] | None = None) -> tuple[int, list[Effect]]:
+        """Look a slot's owner up; the token comes back in `Resolve`. The steps are appended to `path`."""
         token = self._core.token()
         if self.member:
-            self._lookups.start(now, slot, lambda now, owner: self._core.emit(Resolve(token, owner)))
+            self._lookups.start(now, slot, lambda now, owner: self._core.emit(Resolve(token, owner)), path=path)
         else:
             self._core.emit(Resolve(token, None))
         return token, self._finish(now)

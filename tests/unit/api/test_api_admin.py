@@ -22,10 +22,11 @@ from coterie_protocol.admin import (
     SlotCounts,
     SlotReport,
 )
+from coterie_protocol.admin_page import Trace
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp.test_utils import BaseTestServer
 
@@ -61,6 +62,14 @@ class View:
 
     async def ring_report(self) -> RingReport:
         return RingReport("bb", 3, 1024, [MEMBER], 0, 0)
+
+    def watch(self, callback: Callable[[], None]) -> None: ...
+
+    def slots(self) -> int:
+        return 1024
+
+    async def lookup(self, slot: int) -> Trace:
+        raise AssertionError("not asked here")
 
     async def slot_reports(self, state: str | None) -> list[SlotReport]:
         found = SlotReport(3, 2, "joint", ["aa"], ["bb"], "aa", 1, 2)

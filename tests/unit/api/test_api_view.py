@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.api.town import SLOTS, Place, mail
 
+from coterie_protocol.admin import HandOver
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.registers import ACCOUNT_ZERO, AccountBallot, AccountRegister, Ballot, Config, KnownConfig
@@ -127,3 +128,39 @@ async def test_moving_stays_on_the_circle(town: list[Place]) -> None:
         with pytest.raises(CoterieError, match="0 to 7"):
             await town[0].view.move(position)
     assert town[0].moved == [7]
+
+
+async def test_slots_on_their_way_are_told_by_giver_and_taker(town: list[Place]) -> None:
+    one, two, three, four = (Uid(place.uid) for place in town)
+    ballot = Ballot(9, "x")
+    town[0].table.stored(KnownConfig(0, ballot, Config(9, ballot, (one, two, three), (one, two, four))))
+    town[0].table.stored(KnownConfig(1, ballot, Config(9, ballot, (one, two, three), (one, two, four))))
+    report = await town[1].view.ring_report()
+    by_name = {member.name: member.handovers for member in report.members}
+    assert by_name == {"node-0": [HandOver(three, four, 2)], "node-1": [], "node-2": [], "node-3": []}
+    town[0].table.stored(KnownConfig(0, Ballot(10, "x"), Config(10, ballot, (one,), (one, two, three))))
+    assert {(found.giver, found.taker) for found in (await town[0].view.ring_report()).members[0].handovers} == {
+        (one, two),
+        (one, three),
+        (three, four),
+    }
+
+
+async def test_a_lookup_is_told_with_its_way_and_who_holds_the_slot(town: list[Place]) -> None:
+    found = await town[0].view.lookup(4)
+    assert (found.slot, found.position_ratio, found.start) == (4, 0.5, town[0].uid)
+    assert [(hop.name, hop.position, hop.rtt_seconds, hop.answered) for hop in found.hops] == [
+        ("node-1", 2, 0.25, True)
+    ]
+    assert (found.owner, found.successors) == (town[2].uid, [town[0].uid])
+    assert found.holders == [town[2].uid, town[3].uid, town[0].uid]
+
+
+async def test_who_watches_is_told_of_neighbours_and_of_slots(town: list[Place]) -> None:
+    told: list[str] = []
+    town[0].view.watch(lambda: told.append("changed"))
+    for neighbours_changed in town[0].watchers:
+        neighbours_changed()
+    assert told == ["changed"]
+    town[0].table.stored(KnownConfig(0, Ballot(9, "x"), Config(9, Ballot(9, "x"), (), (Uid(town[0].uid),))))
+    assert told == ["changed", "changed"]

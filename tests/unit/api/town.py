@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from coterie_node.api.rooms import Facts
@@ -10,6 +10,7 @@ from coterie_node.api.view import View
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.dispatch import Dispatcher
 from coterie_node.replication.recovery import Recovery
+from coterie_node.ring import Hop, Owner
 from coterie_node.store.store import Store
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid
@@ -78,6 +79,8 @@ class Place:
         self.me = NodeRef(Uid(self.uid), f"node-{number}", number * 2, "127.0.0.1", 1, 2, 3, 0)
         self.ref = self.me
         self.next: list[NodeRef] = []
+        self.far: list[NodeRef] = []
+        self.watchers: list[Callable[[], None]] = []
         self.under: list[int] = []
         self.strays = 0
         self.moved: list[int] = []
@@ -109,6 +112,16 @@ class Place:
 
     def successors(self) -> Sequence[NodeRef]:
         return self.next
+
+    def fingers(self) -> Sequence[NodeRef]:
+        return self.far
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        self.watchers.append(callback)
+
+    async def trace(self, slot: int) -> tuple[Owner | None, list[Hop]]:
+        asked = self.next[0]
+        return Owner(self.next[1], asked, (self.me,), 1), [Hop(asked, 100.0, 100.25, True)]
 
     def predecessor(self) -> NodeRef | None:
         return None

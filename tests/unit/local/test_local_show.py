@@ -86,7 +86,9 @@ def test_what_to_type_next_is_right_here(tmp_path: Path) -> None:
     assert "export COTERIE_HOME=/tmp/alice    export COTERIE_HOME=/tmp/bob" in text
     assert "COTERIE_SERVERS" not in text
     assert f"coterie ring --dir {tmp_path}" in text
+    assert "http://127.0.0.1:7402/\n" in text
     text = next_steps(RingPlace(tmp_path), RingFile(2, 1, 9000), detached=True)
+    assert "http://127.0.0.1:9002/\n" in text
     assert "export COTERIE_SERVERS=ws://127.0.0.1:9000,ws://127.0.0.1:9010\n" in text
     assert f"coterie down --dir {tmp_path}" in text
     assert "1 copy of everything" in text

@@ -1,0 +1,228 @@
+"""Looks at the ring for all open pages of a node: one look a second however many pages are open, none without a page.
+
+A look walks the whole ring, so it is made for everybody at once, and kept. Streams do not get a queue each: they ask
+for what is newer than what they have sent, so a reader that is slow skips looks instead of piling them up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import structlog
+
+from coterie_protocol.admin import RingReport
+from coterie_protocol.admin_page import Change, LiveMember, Seat, Snapshot
+from coterie_protocol.errors import CoterieError, Unavailable
+
+if TYPE_CHECKING:
+    from coterie_protocol.admin import Member, NodeReport, Readiness
+
+log = structlog.get_logger()
+
+MOST_STREAMS = 32
+"""Pages that may be open at a node; more are told to look from another one."""
+EVERY = 1.0
+"""Seconds between two looks while all is quiet."""
+EVERY_MEMBER = 0.04
+"""Seconds that each member adds to that above the first 25, so that a large ring costs no more than a small one."""
+AT_MOST_EVERY = 0.25
+"""Seconds between two looks however much happens: a hand-over changes a thousand slots one after the other."""
+SETTLE = 0.05
+"""Seconds from a change to the look at it: what comes together is seen together."""
+
+_encode = msgspec.json.encode
+
+
+class RingSource(Protocol):
+    """Where a look comes from: the node's view, or a stage that plays a ring."""
+
+    def readiness(self) -> Readiness:
+        """Say whether this node is ready, and if not, why."""
+        ...
+
+    async def node_report(self) -> NodeReport:
+        """Report on this node."""
+        ...
+
+    async def ring_report(self) -> RingReport:
+        """Report on the whole ring. Raises Unavailable while the node is in none."""
+        ...
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call back when something has changed that deserves a look; often, and from within."""
+        ...
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the ring was at one moment."""
+
+    number: int
+    """Counts the looks that differed from the one before."""
+    snapshot: Snapshot
+
+
+class Gatherer:
+    """The looks of one node, and who waits for them."""
+
+    def __init__(self, source: RingSource) -> None:
+        self._source = source
+        self._streams = 0
+        self._look: Look | None = None
+        self._number = 0
+        self._before: tuple[float, dict[str, int]] = (0.0, {})
+        self._newer = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
+        self._told: tuple[int, int, bytes] = (0, 0, b"")
+        self.closed = False
+        source.watch(self._changed.set)
+
+    @property
+    def streams(self) -> int:
+        """Return how many streams are open."""
+        return self._streams
+
+    @contextlib.contextmanager
+    def seat(self) -> Iterator[None]:
+        """Count a stream; the first sets the looks going and the last ends them. Raises Unavailable."""
+        if self.closed:
+            raise Unavailable("the node is stopping; look at the ring from another one")
+        if self._streams >= MOST_STREAMS:
+            raise Unavailable(
+                f"{MOST_STREAMS} pages look at the ring from here already; close one, or look from another node"
+            )
+        self._streams += 1
+        if self._work is None:
+            self._work = asyncio.get_running_loop().create_task(self._go_on_looking(), name="ring page")
+        try:
+            yield
+        finally:
+            self._streams -= 1
+            if not self._streams:
+                self._rest()
+
+    async def after(self, number: int) -> Look | None:
+        """Wait for a look with a greater number; None when the node stops."""
+        while not self.closed and (self._look is None or self._look.number <= number):
+            await self._newer.wait()
+        return None if self.closed else self._look
+
+    def change(self, before: Look, now: Look) -> bytes:
+        """Return the event that leads from one look to another; made once for all streams that need it."""
+        if self._told[:2] != (before.number, now.number):
+            self._told = (before.number, now.number, event("change", difference(before.snapshot, now.snapshot)))
+        return self._told[2]
+
+    def close(self) -> None:
+        """Look no more, and let every stream end."""
+        self.closed = True
+        self._rest()
+        self._newer.set()
+
+    def _rest(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+            self._work = None
+        self._look = None
+        self._before = (0.0, {})
+
+    async def _go_on_looking(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            self._changed.clear()
+            try:
+                self._take(await self._see(began))
+            except Exception:
+                log.exception("the ring page could not look at the ring")
+            members = len(self._look.snapshot.members) if self._look is not None else 0
+            await asyncio.sleep(began + AT_MOST_EVERY - loop.time())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(began + EVERY + EVERY_MEMBER * max(0, members - 25)):
+                    await self._changed.wait()
+                    await asyncio.sleep(SETTLE)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        before = self._look
+        if before is not None and same(before.snapshot, snapshot):
+            return
+        self._number += 1
+        self._look = Look(self._number, snapshot)
+        self._newer.set()
+        self._newer = asyncio.Event()
+
+    async def _see(self, now: float) -> Snapshot:
+        ready, node = self._source.readiness(), await self._source.node_report()
+        try:
+            ring = await self._source.ring_report()
+        except CoterieError as error:
+            log.debug("no ring to look at", reason=error.detail)
+            ring = RingReport("", node.replication_factor, 0, [], 0, 0)
+        return Snapshot(
+            at=_now(),
+            seat=Seat(node.uid, node.name, node.version, ready.state, ready.reasons),
+            ring_uid=ring.ring_uid,
+            replication_factor=ring.replication_factor,
+            slots=ring.slots,
+            slots_under_replicated=ring.slots_under_replicated,
+            slots_unowned=ring.slots_unowned,
+            slots_forming=ring.slots_forming,
+            members=self._with_rates(now, ring.members),
+        )
+
+    def _with_rates(self, now: float, members: list[Member]) -> list[LiveMember]:
+        then, before = self._before
+        counts = {
+            member.uid: member.records.users + member.records.backups + member.records.held
+            for member in members
+            if member.state != "unreachable"
+        }
+        self._before = (now, counts)
+        return [
+            LiveMember(
+                **msgspec.structs.asdict(member),
+                records_per_second=round((counts[member.uid] - before[member.uid]) / (now - then), 1)
+                if member.uid in counts and member.uid in before
+                else 0.0,
+            )
+            for member in members
+        ]
+
+
+def same(one: Snapshot, two: Snapshot) -> bool:
+    """Say whether two looks saw the same, whenever they were."""
+    return msgspec.structs.replace(one, at=two.at) == two
+
+
+def difference(before: Snapshot, now: Snapshot) -> Change:
+    """Return what is different."""
+    changed = {
+        name: getattr(now, name)
+        for name in Snapshot.__struct_fields__
+        if name not in ("at", "members") and getattr(now, name) != getattr(before, name)
+    }
+    old = {member.uid: member for member in before.members}
+    members = [member for member in now.members if old.pop(member.uid, None) != member]
+    there = {member.uid for member in now.members}
+    gone = [uid for uid in old if uid not in there]
+    if members:
+        changed["members"] = members
+    if gone:
+        changed["gone"] = gone
+    return Change(at=now.at, **changed)
+
+
+def event(kind: str, value: object) -> bytes:
+    """Write an event as the stream carries it. JSON has no line breaks, whatever text is in it."""
+    return b"event: " + kind.encode() + b"\ndata: " + _encode(value) + b"\n\n"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,97 @@
+// The ring as the stream has told it so far, and what has happened from one telling to the next.
+
+import { label, plural, stateOf, STATES } from "./words.js";
+
+const EMPTY = {
+  at: "", ring_uid: "", replication_factor: 0, slots: 0,
+  slots_under_replicated: 0, slots_unowned: 0, slots_forming: 0,
+  seat: { uid: "", name: "", version: "", state: "joining", reasons: [] },
+};
+
+export class Model {
+  constructor() {
+    this.totals = { ...EMPTY };
+    this.members = new Map();
+    this.order = [];
+    this.known = false;
+  }
+
+  /** Take everything anew; returns what is different from before, none the first time. */
+  begin(snapshot) {
+    const { members, ...totals } = snapshot;
+    const before = this.members;
+    this.totals = { ...EMPTY, ...totals };
+    this.members = new Map(members.map((member) => [member.uid, member]));
+    const first = !this.known;
+    this.known = true;
+    this.#sort();
+    return first ? [] : happenings(before, this.members);
+  }
+
+  /** Take what has changed. */
+  apply(change) {
+    const { members = [], gone = [], ...totals } = change;
+    const before = new Map(this.members);
+    Object.assign(this.totals, totals);
+    for (const member of members) this.members.set(member.uid, member);
+    for (const uid of gone) this.members.delete(uid);
+    this.#sort();
+    return happenings(before, this.members);
+  }
+
+  name(uid) {
+    const member = this.members.get(uid);
+    return member ? label(member, 40) : uid.slice(0, 8);
+  }
+
+  get handovers() {
+    return this.order.flatMap((member) => member.handovers).filter(
+      (one) => this.members.has(one.giver) && this.members.has(one.taker));
+  }
+
+  get ready() {
+    return this.order.filter((member) => member.state === "ready").length;
+  }
+
+  get sessions() {
+    return this.order.reduce((total, member) => total + member.sessions, 0);
+  }
+
+  /** How much wider than fair the widest arc is; 1 is even. */
+  get skew() {
+    const shares = this.order.map((member) => member.arc_share).filter((share) => share > 0);
+    return shares.length ? Math.max(...shares) * shares.length : 0;
+  }
+
+  /** One word and one sentence for how the ring is. */
+  verdict() {
+    const { slots_under_replicated: under, slots_unowned: unowned, slots_forming: forming, seat } = this.totals;
+    const moving = this.handovers.reduce((total, one) => total + one.slots, 0);
+    if (!this.totals.ring_uid) return { word: "Waiting", tone: "wait", text: seat.reasons.join("; ") || "This node is in no ring yet." };
+    if (unowned) return { word: "Incomplete", tone: "bad", text: `Nobody acts for ${plural(unowned, "slot")}.` };
+    if (forming) return { word: "Forming", tone: "wait", text: `${plural(forming, "slot")} wait for more nodes.` };
+    if (moving) return { word: "Moving", tone: "wait", text: `${plural(moving, "slot")} are handed over.` };
+    if (under) return { word: "Healing", tone: "wait", text: `${plural(under, "slot")} have fewer than ${this.totals.replication_factor} good copies.` };
+    return { word: "Whole", tone: "good", text: `Every slot has its ${this.totals.replication_factor} copies.` };
+  }
+
+  #sort() {
+    this.order = [...this.members.values()].sort(
+      (a, b) => a.position - b.position || (a.uid < b.uid ? -1 : 1));
+  }
+}
+
+function happenings(before, now) {
+  const found = [];
+  for (const [uid, member] of now) {
+    const old = before.get(uid);
+    const name = label(member, 40);
+    if (!old) found.push({ uid, state: stateOf(member), text: `${name} is in the ring: ${STATES[stateOf(member)].word}` });
+    else if (old.state !== member.state) found.push({ uid, state: stateOf(member), text: `${name} is ${STATES[stateOf(member)].word}` });
+    else if (old.position !== member.position) found.push({ uid, state: stateOf(member), text: `${name} has moved to slot ${member.position}` });
+  }
+  for (const [uid, member] of before) {
+    if (!now.has(uid)) found.push({ uid, state: "left", text: `${label(member, 40)} has left the ring` });
+  }
+  return found;
+}
