@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from coterie_protocol.admin import MessageCounts
+
 from .api.client import ClientApi
 from .api.passwords import PasswordPool
 from .chat.gateway import NodeFacts
@@ -106,6 +108,11 @@ class Edge:
     def counts(self) -> ChatCounts:
         """Return what chat has done since the start."""
         return self._chat.counts()
+
+    def messages(self) -> MessageCounts:
+        """Return what became of messages since the start."""
+        counts = self._chat.counts()
+        return MessageCounts(counts.accepted, counts.stored, counts.delays.number)
 
     def begin(self) -> None:
         """Begin to renew sessions and to forget those that are not renewed."""

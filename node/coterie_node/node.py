@@ -323,6 +323,7 @@ class Node:
             ring_uid=lambda: membership.ring_uid,
             version=VERSION,
             sessions=edge.sessions,
+            messages=edge.messages,
             synced=lambda: replica.synced,
             store_fault=lambda: str(self._store.failure or ""),
             waiting_for=lambda: self._waiting,

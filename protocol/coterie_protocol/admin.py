@@ -23,6 +23,17 @@ class RecordCounts(msgspec.Struct, frozen=True):
     held: int
 
 
+class MessageCounts(msgspec.Struct, frozen=True):
+    """Messages since the node's process started."""
+
+    accepted: int
+    """Taken from clients of this node."""
+    stored: int
+    """... and stored on a majority."""
+    delivered: int
+    """Saved and acknowledged by the client of a recipient in whose slot this node acts."""
+
+
 class HandOver(msgspec.Struct, frozen=True):
     """Slots on their way from one node to another: their configuration is joint, and `taker` is new in it."""
 
@@ -58,6 +69,7 @@ class Member(msgspec.Struct, frozen=True):
     """Sessions of which this node is the gateway."""
     handovers: list[HandOver] = []
     """Hand-overs of slots of which this node is the acting owner; the largest, at most 64."""
+    messages: MessageCounts = MessageCounts(0, 0, 0)
 
 
 class RingReport(msgspec.Struct, frozen=True):

@@ -21,6 +21,10 @@ class Seat(msgspec.Struct, frozen=True):
 class LiveMember(Member, frozen=True):
     """A node as the ring shows it, and what it has done lately. Rates are averages since the look before."""
 
+    stored_per_second: float = 0.0
+    """Messages that its clients sent and that are stored on a majority."""
+    delivered_per_second: float = 0.0
+    """Messages that recipients have saved, of the slots that it acts for."""
     records_per_second: float = 0.0
     """By how many its records (in all roles) grew; negative when it gives some up."""
 

@@ -76,12 +76,14 @@ class Gatherer:
         self._streams = 0
         self._look: Look | None = None
         self._number = 0
-        self._before: tuple[float, dict[str, int]] = (0.0, {})
+        self._before: tuple[float, dict[str, Member]] = (0.0, {})
         self._newer = asyncio.Event()
         self._changed = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._told: tuple[int, int, bytes] = (0, 0, b"")
         self.closed = False
+        self._node: NodeReport
+        """Who this node is; asked once each time that the looks begin."""
         source.watch(self._changed.set)
 
     @property
@@ -135,6 +137,7 @@ class Gatherer:
 
     async def _go_on_looking(self) -> None:
         loop = asyncio.get_running_loop()
+        self._node = await self._source.node_report()
         while True:
             began = loop.time()
             self._changed.clear()
@@ -159,7 +162,7 @@ class Gatherer:
         self._newer = asyncio.Event()
 
     async def _see(self, now: float) -> Snapshot:
-        ready, node = self._source.readiness(), await self._source.node_report()
+        ready, node = self._source.readiness(), self._node
         try:
             ring = await self._source.ring_report()
         except CoterieError as error:
@@ -179,21 +182,25 @@ class Gatherer:
 
     def _with_rates(self, now: float, members: list[Member]) -> list[LiveMember]:
         then, before = self._before
-        counts = {
-            member.uid: member.records.users + member.records.backups + member.records.held
-            for member in members
-            if member.state != "unreachable"
-        }
-        self._before = (now, counts)
-        return [
-            LiveMember(
-                **msgspec.structs.asdict(member),
-                records_per_second=round((counts[member.uid] - before[member.uid]) / (now - then), 1)
-                if member.uid in counts and member.uid in before
-                else 0.0,
-            )
-            for member in members
-        ]
+        self._before = (now, {member.uid: member for member in members if member.state != "unreachable"})
+        return [_live(member, before.get(member.uid), now - then) for member in members]
+
+
+def _live(member: Member, before: Member | None, seconds: float) -> LiveMember:
+    """Add what a member has done since the look before. A node that was restarted counts from 0 again."""
+    known = msgspec.structs.asdict(member)
+    if before is None or member.state == "unreachable" or before.messages.accepted > member.messages.accepted:
+        return LiveMember(**known)
+    return LiveMember(
+        **known,
+        stored_per_second=round((member.messages.stored - before.messages.stored) / seconds, 1),
+        delivered_per_second=round(max(0, member.messages.delivered - before.messages.delivered) / seconds, 1),
+        records_per_second=round((_records(member) - _records(before)) / seconds, 1),
+    )
+
+
+def _records(member: Member) -> int:
+    return member.records.users + member.records.backups + member.records.held
 
 
 def same(one: Snapshot, two: Snapshot) -> bool:

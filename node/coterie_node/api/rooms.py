@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from coterie_protocol.admin import MessageCounts
 from coterie_protocol.nodes import NodeRef
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Facts:
     store_fault: Callable[[], str]
     """Why the store cannot be written; empty while it can."""
     waiting_for: Callable[[], str]
-    returning: Callable[[], str] = str
-    """Return what a node that was away for too long still has to find out; empty otherwise."""
     """What a node that has joined no circle yet waits for."""
+    returning: Callable[[], str] = str
+    """What a node that was away for too long still has to find out; empty otherwise."""
+    messages: Callable[[], MessageCounts] = lambda: MessageCounts(0, 0, 0)
+    """What became of messages since the start."""

@@ -203,6 +203,7 @@ class View:
             slots_forming=sum(not self._table.serving(known.slot) for known in acting),
             fingers=[ref.uid for ref in self._ring.fingers()],
             sessions=self._facts.sessions(),
+            messages=self._facts.messages(),
             handovers=handovers(self._peers.me, (known.config for known in acting)),
         )
         return MemberReport(member, self._near(acting), bitmap.to_bytes((self._table.slots + 7) // 8, "little"))

@@ -12,6 +12,7 @@ from coterie_node.replication.dispatch import Dispatcher
 from coterie_node.replication.recovery import Recovery
 from coterie_node.ring import Hop, Owner
 from coterie_node.store.store import Store
+from coterie_protocol.admin import MessageCounts
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
@@ -95,6 +96,7 @@ class Place:
             ring_uid=lambda: self.ring_uid,
             version="0.1.0",
             sessions=lambda: 2,
+            messages=lambda: MessageCounts(9, 8, 7),
             synced=lambda: self.synced,
             store_fault=lambda: self.fault,
             waiting_for=lambda: "waiting for a ring to answer at 127.0.0.1:7401",

@@ -47,6 +47,7 @@ export class Details {
       ["Stands at slot", member.position < 0 ? "nowhere yet" : `${number(member.position)} (${percent(member.position_ratio)})`],
       ["Share of the circle", percent(member.arc_share)],
       ["Sessions", number(member.sessions)],
+      ["Messages a second", `${rate(member.stored_per_second)} in, ${rate(member.delivered_per_second)} delivered`],
       ["Records a second", rate(member.records_per_second)],
       ["Under-replicated", number(member.slots_under_replicated), member.slots_under_replicated ? "warn" : ""],
       ["Predecessor", member.predecessor ? model.name(member.predecessor) : "unknown"],

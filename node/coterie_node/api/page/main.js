@@ -63,7 +63,7 @@ function tell(happened) {
   const { ready, order } = model;
   get("count").textContent = ready === order.length ? number(ready) : `${number(ready)}/${number(order.length)}`;
   get("count-text").textContent = `${order.length === 1 ? "node" : "nodes"} ready`;
-  get("rate").textContent = uid ? `${rate(order.reduce((all, one) => all + one.records_per_second, 0))} records/s` : "";
+  get("rate").textContent = uid ? `${rate(order.reduce((all, one) => all + one.stored_per_second, 0))} messages/s` : "";
   if (model.known) ring.draw(model);
   table.draw(model);
   legend(get("legend"), model);

@@ -13,6 +13,7 @@ const COLUMNS = [
   { key: "under", title: "Under-replicated", of: (one) => one.slots_under_replicated, text: (one) => number(one.slots_under_replicated), number: true },
   { key: "records", title: "Records owned", of: (one) => one.records.users, text: (one) => number(one.records.users), number: true },
   { key: "copies", title: "Records in all", of: (one) => sum(one.records), text: (one) => number(sum(one.records)), number: true },
+  { key: "stored", title: "Messages/s", of: (one) => one.stored_per_second, text: (one) => rate(one.stored_per_second), number: true },
   { key: "rate", title: "Records/s", of: (one) => one.records_per_second, text: (one) => rate(one.records_per_second), number: true },
   { key: "sessions", title: "Sessions", of: (one) => one.sessions, text: (one) => number(one.sessions), number: true },
 ];
