@@ -18,6 +18,7 @@ from coterie_node.ring import (
     Changed,
     Confirm,
     Effect,
+    Hop,
     Joined,
     Moved,
     Owner,
@@ -173,17 +174,19 @@ class Simulator:
         if self.invariant is not None:
             self.invariant.settled()
 
-    def lookup(self, node: Node, slot: int, timeout: float = 30.0) -> Owner | None:
-        """Look a slot up from a node and run until it is answered."""
+    def lookup(self, node: Node, slot: int, timeout: float = 30.0, path: list[Hop] | None = None) -> Owner | None:
+        """Look a slot up from a node and run until it is answered; the steps are appended to `path`."""
         ended: list[Owner | None] = []
-        self.begin_lookup(node, slot, ended.append)
+        self.begin_lookup(node, slot, ended.append, path)
         self.run_until(lambda: bool(ended), timeout)
         return ended[0]
 
-    def begin_lookup(self, node: Node, slot: int, then: Callable[[Owner | None], None]) -> None:
+    def begin_lookup(
+        self, node: Node, slot: int, then: Callable[[Owner | None], None], path: list[Hop] | None = None
+    ) -> None:
         """Look a slot up from a node; `then` is never called if the node dies in the meantime."""
         assert node.ring is not None
-        token, effects = node.ring.lookup(self.now, slot)
+        token, effects = node.ring.lookup(self.now, slot, path)
         self._finished[node.uid, token] = then
         self.carry_out(node, effects)
 

@@ -216,3 +216,13 @@ def test_every_setting_says_why_it_is_what_it_is() -> None:
         if isinstance(setting, ast.AnnAssign):
             assert isinstance(why, ast.Expr)
             assert isinstance(why.value, ast.Constant)
+
+
+def test_the_ring_page_is_on_until_somebody_closes_it() -> None:
+    assert run()[0].page == "on"
+    config, settings = run("--page", "off")
+    assert (config.page, settings["page"].shown, settings["page"].source) == ("off", "off", "--page")
+    config, settings = run(environment={"COTERIE_NODE_PAGE": "off"})
+    assert (config.page, settings["page"].source) == ("off", "COTERIE_NODE_PAGE")
+    with pytest.raises(ConfigError, match="--page 'maybe'"):
+        run("--page", "maybe")

@@ -232,6 +232,20 @@ async def test_a_position_that_cannot_be_written_is_not_taken() -> None:
         assert mover.me.position == before
 
 
+async def test_a_traced_lookup_finds_what_a_plain_one_does_and_tells_whom_it_asked() -> None:
+    async with ring_of(5) as nodes:
+        others = {node.uid for node in nodes}
+        for slot in range(0, SLOTS, 5):
+            owner, path = await driver_of(nodes[0]).trace(slot)
+            assert owner is not None
+            assert owner.owner.uid == (await driver_of(nodes[0]).lookup(slot)).owner.uid
+            assert len(path) == owner.hops
+            assert {hop.node.uid for hop in path} <= others
+            assert all(hop.answered and hop.ended > hop.asked for hop in path)
+        with pytest.raises(CoterieError, match="not one of the ring's slots"):
+            await driver_of(nodes[0]).trace(SLOTS)
+
+
 async def test_lookups_wait_no_longer_than_the_node_runs() -> None:
     node = Node(1, [NodeRef(Uid(""), "", -1, "127.0.0.1", 9, 0, 0, 0)])
     driver = await node.start()
