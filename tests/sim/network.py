@@ -186,8 +186,12 @@ class SimNetwork:
     # --- connections ---
 
     def connected(self, one: Uid, two: Uid) -> None:
-        """Note that two nodes have a connection."""
-        self._broken.discard(_pair(one, two))
+        """Note that two nodes have a connection. Who had not noticed yet that the last one broke, does so now."""
+        pair = _pair(one, two)
+        if pair in self._broken:
+            for me, other in ((one, two), (two, one)):
+                self._lost(me, other)
+            self._broken.discard(pair)
 
     def _cut_off(self, one: Uid, two: Uid) -> None:
         pair = _pair(one, two)
