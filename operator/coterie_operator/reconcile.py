@@ -195,9 +195,8 @@ class RingLoop:
             ring = await self._tools.kube.find(RING, self._namespace, self._name)
             if ring is None:
                 return None
-            if "deletionTimestamp" in ring["metadata"]:
-                return USUAL_SECONDS
-            pause = await self._pass(ring)
+            # A Ring that is being deleted is Kubernetes' business.
+            pause = USUAL_SECONDS if "deletionTimestamp" in ring["metadata"] else await self._pass(ring)
         except (NotLeader, asyncio.CancelledError):
             raise
         except Conflict as error:
@@ -218,6 +217,7 @@ class RingLoop:
             said = f"the operator failed ({type(error).__name__}: {error}); its log says how, it tries again"
             return await self._failed(ring, Problem("InternalError", said))
         self._failures = self._conflicts = 0
+        self._tools.metrics.passed(self._namespace, self._name)
         return pause
 
     async def _pass(self, ring: Object) -> float:
@@ -297,7 +297,7 @@ class RingLoop:
         before = ring.get("status", {})
         after = degraded(wanted, self._problem, before, datetime.now(UTC))
         ring = await self._hands.write_status(ring, after)
-        self._show(after)
+        self._show(ring, after)
         notes = [(note.type, note.reason, note.message) for note in events(before, decided, after)]
         if self._problem is not None and not said(before, self._problem):
             notes.append(("Warning", self._problem.reason, self._problem.message))
@@ -332,11 +332,16 @@ class RingLoop:
         if not said(before, found):
             await self._tools.events.say(ring, "Warning", found.reason, found.message)
         await self._hands.write_status(ring, after)
-        self._show(after)
+        self._show(ring, after)
 
-    def _show(self, current: Mapping[str, Any]) -> None:
+    def _show(self, ring: Object, current: Mapping[str, Any]) -> None:
+        """Give the metrics what the status says."""
         shown = {one["type"]: one["status"] == "True" for one in current.get("conditions", ())}
         self._tools.metrics.conditions(self._namespace, self._name, shown)
+        wanted = (ring.get("spec") or {}).get("replicas")
+        if isinstance(wanted, int):  # an invalid spec is shown, too
+            ready = int(current.get("readyReplicas", 0))
+            self._tools.metrics.nodes(self._namespace, self._name, wanted=wanted, ready=ready)
 
     def _spread(self, wake_after: float | None) -> float:
         """Return when to look again, such that many rings are not looked at all at once."""

@@ -449,6 +449,10 @@ def test_a_deleted_ring_takes_its_parts_along_and_can_come_again(plane: Kube, sp
     plane.apply(ring(space))
     with operator(plane.kubeconfig, space) as one:
         settled(plane, space, one)
+        labels = f'{{namespace="{space}",ring="main"}}'
+        assert one.metric(f"coterie_operator_ring_nodes_wanted{labels}") == 3
+        assert f"coterie_operator_ring_nodes_ready{labels} 0.0" in one.get("/metrics")
+        assert abs(one.metric(f"coterie_operator_ring_reconciled_timestamp_seconds{labels}") - time.time()) < 60
         plane.kubectl("delete", "ring", "main", "-n", space)
         plane.until(
             lambda: not plane.items(PARTS, "-n", space, "-l", "coterie.chat/ring=main"), 60, "the parts are gone"

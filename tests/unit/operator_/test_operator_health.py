@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -91,6 +92,16 @@ def test_series_of_a_ring_that_is_gone_go_too() -> None:
     metrics.conditions("chat", "main", {"Available": True, "Degraded": False})
     metrics.conditions("chat", "main", {"Available": False})
     assert b'type="Degraded"' not in metrics.text()
+    metrics.nodes("chat", "main", wanted=3, ready=2)
+    metrics.passed("chat", "main")
+    metrics.passed("chat", "other")
     metrics.forget("chat", "main")
     assert b'ring="main"' not in metrics.text()
+    assert b'ring="other"' in metrics.text()
     metrics.forget("chat", "main")
+
+
+def test_every_metric_says_what_a_high_value_means() -> None:
+    ours = [metric for metric in Metrics().registry.collect() if metric.name.startswith("coterie_")]
+    assert len(ours) == 7
+    assert [metric.name for metric in ours if not re.search(r"High|Above|for long|0 for", metric.documentation)] == []
