@@ -99,13 +99,30 @@ async def _serve(config: NodeConfig) -> Ending | None:
             task.cancel()
         await asyncio.gather(told, starting, return_exceptions=True)
         await node.stop()
-    return None if stop.is_set() else node.ending
+    if stop.is_set():
+        return None
+    if node.damage is not None:
+        raise node.damage
+    return node.ending
 
 
 async def _run(node: Node) -> None:
-    """Start a node and wait until it wants to stop. (A stop may come at any moment of the start.)"""
-    await node.start()
-    await node.stopped.wait()
+    """Start a node and wait until it wants to stop. (A stop, or damage, may come at any moment of the start.)
+
+    Raises StoreError, ListenError, WrongRing.
+    """
+    starting = asyncio.ensure_future(node.start())
+    stopped = asyncio.ensure_future(node.stopped.wait())
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if node.damage is not None:
+            return
+        await starting
+        await stopped
+    finally:
+        for task in (starting, stopped):
+            task.cancel()
+        await asyncio.gather(starting, stopped, return_exceptions=True)
 
 
 def _forget(config: NodeConfig) -> None:

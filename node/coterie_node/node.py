@@ -46,6 +46,7 @@ from .recover import ADMIN_NAME
 from .replica import Replica
 from .replication.dispatch import Dispatcher, TaskGroup
 from .replication.settings import ReplicationSettings
+from .store.errors import StoreDamaged, StoreError
 from .store.store import Store
 from .version import VERSION
 
@@ -127,6 +128,8 @@ class Node:
         self.stopped = asyncio.Event()
         """Set when the node itself wants to stop."""
         self.ending: Ending | None = None
+        self.damage: StoreDamaged | None = None
+        """What was found about its database, if it stops because of that: the ring is to replace it."""
         self._away = ""
         """How long the node was away, if that was too long."""
         self._returning = ""
@@ -137,6 +140,7 @@ class Node:
         config = self._config
         self._store = await Store.open(config.data_dir)
         self._stack.push_async_callback(self._store.close)
+        self._store.watchers.health.append(self._disk_failed)
         await self._identify()
         view = LateView(self._ref, VERSION, lambda: self._waiting)
         token = config.admin_token_file.read_text().strip() if config.admin_token_file else None
@@ -377,6 +381,13 @@ class Node:
         if returning != self._returning:
             self._returning = returning
             log.warning("was away for too long", what=returning)
+
+    def _disk_failed(self, failure: StoreError | None) -> None:
+        if isinstance(failure, StoreDamaged) and self.damage is None:
+            # It can neither take nor give anything: as long as it lives, its slots go without one member.
+            log.error("its database is damaged: the node stops")
+            self.damage = failure
+            self.stopped.set()
 
     def _end(self, ending: Ending) -> None:
         self.ending = ending

@@ -17,6 +17,7 @@ from tests.cluster.conftest import MakeRing
 from tests.cluster.harness import Node, Ring, whole
 from tests.cluster.people import Person, person, read_all
 from tests.cluster.test_cluster_recover import uid_of
+from tests.unit.store.making import behind_the_back_of
 
 from coterie_node.store.registers import decoded_account, decoded_slot
 from coterie_node.store.rows import CHECKED_COLUMNS, checked
@@ -134,4 +135,32 @@ async def test_a_checked_and_mended_store_gets_everything_back(make_ring: MakeRi
     node.start()
     await ring.until(whole(3), 60.0)
     assert await asyncio.to_thread(uid_of, node) != uid
+    assert len(await read_all(bob, MESSAGES, 30.0)) == MESSAGES
+
+
+@pytest.mark.timeout(150)
+async def test_a_node_whose_database_is_broken_stops_and_is_replaced(make_ring: MakeRing, tmp_path: Path) -> None:
+    """It could neither take nor give anything, and stayed a member of its slots: they went with one copy less."""
+    ring = make_ring(4, COTERIE_NODE_REPAIR_INTERVAL="2", COTERIE_NODE_REPLACE_AFTER="4")
+    _, bob = await people_with_mail(ring, tmp_path)
+    node, others = ring.nodes[2], [*ring.nodes[:2], ring.nodes[3]]
+    assert node.terminate() == 0
+    behind_the_back_of(
+        "records_by_key",
+        node.place.data / "coterie.db",
+        "DELETE FROM records WHERE seq = (SELECT min(seq) FROM records)",
+    )
+    node.start()
+    assert await asyncio.to_thread(node.wait, 20.0) == 1
+    assert "is damaged" in node.last_words
+    await ring.until(whole(3), 30.0)
+    assert all(other.running for other in others)
+
+    node.start()
+    assert await asyncio.to_thread(node.wait, 10.0) == 1
+    assert "coterie-node check --repair" in node.last_words
+    code, said = await asyncio.to_thread(check, node, "--repair")
+    assert (code, said["left"]) == (0, 0)
+    node.start()
+    await ring.until(whole(4), 60.0)
     assert len(await read_all(bob, MESSAGES, 30.0)) == MESSAGES

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from coterie_protocol.registers import SlotRegister
 
+from .condemned import verdict
 from .connections import connect
 from .errors import NotAStore, SchemaTooNew, StoreDamaged
 from .migrations import APPLICATION_ID, deltas
@@ -62,6 +63,7 @@ TAKEN_OUT = "--repair takes it out, and the running node fetches it from the oth
 WRITTEN_AGAIN = "start the node: it abstains in this and has it written again from the other members"
 REINDEXED = "--repair builds the index anew"
 RECOUNTED = "--repair counts anew"
+ABSOLVED = "--repair takes the note of that back, and the node goes on as who it was"
 
 
 @dataclass
@@ -89,6 +91,8 @@ class Inspection:
     put_aside: int = 0
     """Damaged records that the node itself has put aside."""
     findings: list[Finding] = field(default_factory=list)
+    condemned: str = ""
+    """What the running node found, if it has stopped because of that."""
 
     @property
     def whole(self) -> bool:
@@ -111,7 +115,7 @@ def inspect(path: Path, progress: Progress) -> Inspection:
     Raises NotAStore and SchemaTooNew, and sqlite3.Error only where the file cannot be opened at all for other reasons
     than damage (no permission, no space).
     """
-    found = Inspection(path)
+    found = Inspection(path, condemned=verdict(path))
     try:
         connection = connect(path, writable=True)
     except sqlite3.DatabaseError as error:
@@ -123,6 +127,12 @@ def inspect(path: Path, progress: Progress) -> Inspection:
         _inspect(connection, found, progress)
     finally:
         connection.close()
+    if found.condemned and found.whole:
+        found.add(
+            Severity.REPAIRABLE, f"the node stopped ({found.condemned}), but all of the database is whole", ABSOLVED
+        )
+    elif found.condemned:
+        found.add(Severity.FATAL, f"the running node found the database broken ({found.condemned})", NEW_NODE)
     return found
 
 

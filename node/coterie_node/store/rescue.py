@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .condemned import absolve
 from .connections import connect
 from .inspection import PAGE, Finding, Inspection, Progress, Severity
 from .migrations import migrate
@@ -49,6 +50,9 @@ def repair(found: Inspection, progress: Progress) -> Repaired:
     Raises OSError or sqlite3.Error, and then nothing was changed.
     """
     assert not found.fatal
+    if found.condemned:  # And nothing else: it would be fatal.
+        absolve(found.path)
+        return Repaired(["took back the note that it is broken"])
     damaged = [finding for finding in found.findings if finding.row]
     others = [finding for finding in found.findings if finding.severity is Severity.REPAIRABLE and not finding.row]
     if not damaged and not others:
@@ -93,6 +97,7 @@ def begin_anew(found: Inspection, ring: bytes | None, progress: Progress) -> Rep
         part = found.path.with_name(found.path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
+    absolve(found.path)
     fresh.rename(found.path)
     _sync_directory(found.path.parent)
     return Repaired([f"saved {saved} messages into a new database"], aside)

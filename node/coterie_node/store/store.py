@@ -18,6 +18,7 @@ import structlog
 
 from ..measure import BATCH_RECORDS, COMMIT_SECONDS, Distribution
 from .checkpoints import Checkpointer
+from .condemned import verdict
 from .connections import connect, store_error
 from .directory import DirectoryLock
 from .errors import StoreBusy, StoreClosed, StoreDamaged, StoreError
@@ -213,6 +214,8 @@ class _Opened:
         path = directory / DATABASE_NAME
         with ExitStack() as stack:
             stack.callback(DirectoryLock(directory).release)
+            if reason := verdict(path):
+                raise StoreDamaged(path, reason)
             try:
                 opened = cls(directory, now_ms, stack)
             except sqlite3.Error as error:

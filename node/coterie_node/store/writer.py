@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 
 from .checkpoints import Checkpointer
+from .condemned import condemn
 from .connections import is_ours, store_error
 from .errors import RegisterDamaged, StoreBusy, StoreClosed, StoreDamaged, StoreError
 from .tally import Tally
@@ -236,6 +237,8 @@ class Writer:
     def _failed(self, failure: StoreError, jobs: list[_Job]) -> None:
         if self._failure is None or isinstance(failure, StoreDamaged):
             log.error("the store fails", reason=str(failure))
+        if isinstance(failure, StoreDamaged):
+            condemn(self._path, failure.reason)
         self._failure = failure
         self._post(self._resolve, [_Result(job.future, None, failure) for job in jobs], None, failure)
 

@@ -46,6 +46,8 @@ class Victim(Node):
         self.starts = 0
         self.expected = False
         """Whether it should be running as far as the nemesis knows."""
+        self.cut = False
+        """Whether synced commits were cut off its log: it may find that out at any time, and stop."""
 
     def start(self, *arguments: str) -> None:
         assert not self.running
@@ -75,8 +77,14 @@ class Victim(Node):
 
     def wipe(self) -> None:
         super().wipe()
+        self.cut = False
         if self.disk is not None:
             self.disk.forget()
+
+    @property
+    def found_damage(self) -> bool:
+        """Say whether it has stopped because of what was done to its disk."""
+        return self.cut and not self.running and "is damaged" in self.last_words
 
     @property
     def database(self) -> Path:

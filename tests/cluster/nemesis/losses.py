@@ -100,6 +100,7 @@ async def log_truncated(siege: Siege, dice: random.Random, kind: str) -> None:
             siege.books.note(f"{victim.name}: no cut of the log spares the registers; all of the disk went")
             victim.wipe()
             return
+        victim.cut = True
         os.truncate(f"{victim.database}-wal", size)
         for shared in victim.place.data.glob("*-shm"):
             shared.unlink()

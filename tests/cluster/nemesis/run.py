@@ -226,7 +226,13 @@ class Run:
             await asyncio.sleep(1.0)
             for node in self.cluster.nodes:
                 if node.expected and not node.running and not self.siege.held(node):
-                    self.books.complain(f"{node.name} has stopped by itself: {node.last_words}")
+                    if node.found_damage:
+                        self.books.note(
+                            f"{node.name} has found its disk damaged and got an empty one: {node.last_words}"
+                        )
+                        await asyncio.to_thread(node.wipe)
+                    else:
+                        self.books.complain(f"{node.name} has stopped by itself: {node.last_words}")
                     with contextlib.suppress(ClientError):
                         node.start()
                 self._largest_node = max(self._largest_node, _resident(node.pid) if node.running else 0)

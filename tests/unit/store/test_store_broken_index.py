@@ -15,7 +15,11 @@ import pytest
 from tests.unit.store.making import behind_the_back_of, make_record, moved
 
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
+from coterie_node.store.condemned import NOTE_NAME
+from coterie_node.store.connections import malformed
 from coterie_node.store.errors import StoreDamaged, StoreError
+from coterie_node.store.inspection import Severity, inspect
+from coterie_node.store.rescue import begin_anew, repair
 from coterie_node.store.store import DATABASE_NAME, Store
 from coterie_node.store.tx import Transaction
 from coterie_protocol.records import Record, State, key_hash, version_of
@@ -152,3 +156,54 @@ async def test_a_reader_that_the_disk_fails_makes_the_node_unready_until_a_write
 
 def _hash(record: Record) -> bytes:
     return key_hash(record.key)
+
+
+# --- what comes after ---
+
+
+async def test_a_store_that_was_found_broken_stays_so_until_it_is_repaired(broken: Store) -> None:
+    """A node that was started again went on confirming until it met the damage again."""
+    with pytest.raises(StoreDamaged):
+        await broken.transact(lambda tx: tx.merge([LOST]))
+    await broken.close()
+    with pytest.raises(StoreDamaged, match="belongs to another record"):
+        await Store.open(broken.directory)
+    found = inspect(broken.directory / DATABASE_NAME, quietly)
+    assert found.fatal
+    begin_anew(found, None, quietly)
+    again = await Store.open(broken.directory)
+    assert again.healthy
+    await again.close()
+
+
+async def test_one_that_turns_out_to_be_whole_may_go_on(tmp_path: Path) -> None:
+    """Memory or a cable was to blame."""
+    store = await Store.open(tmp_path)
+    await store.transact(lambda tx: tx.merge([INNOCENT]))
+
+    def raise_malformed(_: Transaction) -> None:
+        raise malformed("database disk image is malformed")
+
+    with pytest.raises(StoreDamaged):
+        await store.transact(raise_malformed)
+    await store.close()
+    with pytest.raises(StoreDamaged):
+        await Store.open(tmp_path)
+    found = inspect(tmp_path / DATABASE_NAME, quietly)
+    assert [finding.severity for finding in found.findings] == [Severity.REPAIRABLE]
+    assert len(repair(found, quietly).done) == 1
+    assert inspect(tmp_path / DATABASE_NAME, quietly).whole
+    store = await Store.open(tmp_path)
+    assert await store.read(lambda tx: tx.record(INNOCENT.key)) == INNOCENT
+    await store.close()
+
+
+async def test_another_database_in_its_place_is_not_meant(tmp_path: Path) -> None:
+    (tmp_path / NOTE_NAME).write_text("malformed")
+    for _ in range(2):
+        store = await Store.open(tmp_path)
+        await store.close()
+
+
+def quietly(what: str, done: int, total: int) -> None:
+    """Say nothing of progress."""
