@@ -136,6 +136,16 @@ class Ring:
         for _ in range(nodes):
             self.add()
 
+    @property
+    def places(self) -> list[NodePlace]:
+        """Return where nodes are and where spare ones would be."""
+        return self._places
+
+    @property
+    def token(self) -> str:
+        """Return the admin token."""
+        return self.place.token_file.read_text().strip()
+
     def add(self) -> Node:
         """Add a node that never ran."""
         at = self._places[len(self.nodes)]
@@ -229,6 +239,27 @@ def get_json(url: str) -> Any:
 
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=3) as response:
         return json.load(response)
+
+
+def post(url: str, token: str, body: object = None) -> int:
+    """POST to an admin port with its token; return the status, 0 when nobody answers."""
+    import urllib.request
+
+    request = urllib.request.Request(
+        url,
+        None if body is None else json.dumps(body).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        method="POST",
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=3) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return 0
 
 
 @contextlib.contextmanager

@@ -7,11 +7,10 @@ import contextlib
 import signal
 import sqlite3
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.cluster.harness import Node, Ring, changed_environment, get_json
+from tests.cluster.harness import Node, Ring, changed_environment, get_json, post
 from tests.cluster.nemesis import disk, network
 
 from coterie_client.errors import ClientError
@@ -108,19 +107,7 @@ class Victim(Node):
 
     async def ask_to(self, what: str, token: str) -> bool:
         """POST leave or cancel-leave; say whether it was accepted."""
-
-        def post() -> bool:
-            request = urllib.request.Request(
-                f"{self.place.admin_url}/api/v1/{what}", method="POST", headers={"Authorization": f"Bearer {token}"}
-            )
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            try:
-                with opener.open(request, timeout=3) as response:
-                    return bool(response.status == 202)
-            except OSError:
-                return False
-
-        return await asyncio.to_thread(post)
+        return await asyncio.to_thread(post, f"{self.place.admin_url}/api/v1/{what}", token) == 202
 
 
 class Cluster(Ring):
@@ -137,7 +124,6 @@ class Cluster(Ring):
         self.begun = nodes
         """How many nodes the ring began with."""
         self.network = network.Network(self._pids)
-        self.token = self.place.token_file.read_text().strip()
 
     def add(self) -> Victim:
         """Add a node that never ran; the network is told by `stand`."""
