@@ -100,6 +100,17 @@ async def fill(connections: Sequence[Connection], names: Sequence[str], in_fligh
     )
 
 
+async def send_paced(connection: Connection, names: Sequence[str], interval: float, messages: int) -> None:
+    """Send so many messages to random names, one at a time and one each `interval` seconds if the ring keeps up."""
+    body = os.urandom(BODY_BYTES)
+    due = time.perf_counter() + random.uniform(0, interval)
+    for _ in range(messages):
+        await asyncio.sleep(max(due - time.perf_counter(), 0))
+        due += interval
+        reply = await connection.ask(_message(names, body))
+        assert isinstance(reply, Stored)
+
+
 async def _send_count(connection: Connection, names: Sequence[str], in_flight: int, messages: int) -> None:
     body = os.urandom(BODY_BYTES)
     under_way = 0
