@@ -62,7 +62,7 @@ class View:
         self._started = clock.now()
         self._leaving_since = ""
         self._changes = 0
-        self._counted: tuple[tuple[int, int], list[KnownConfig]] | None = None
+        self._counted: tuple[tuple[int, int], list[KnownConfig], int] | None = None
         self._watchers: list[Callable[[], None]] = []
         table.watch(self._changed)
         ring.watch(self._tell)
@@ -85,7 +85,7 @@ class View:
         me, factor = self._ring.me, self._table.replication_factor
         if returning := self._facts.returning():
             return "joining", [returning]
-        members = self._own_configs()
+        members, forming = self._own_configs(), self._forming()
         if me.leaving:
             if members:
                 return "leaving", [f"leaving: {len(members)} slots still name this node"]
@@ -95,7 +95,6 @@ class View:
             return "left", ["it has left"]
         if not self._facts.ring_uid() or me.position < 0:
             return "joining", [self._facts.waiting_for()]
-        forming = sum(not self._table.serving(known.slot) for known in members)
         if forming:
             return "forming", [f"{forming} slots wait until the ring has {factor} nodes and they have been handed over"]
         if not members and 1 + len({ref.uid for ref in self._ring.successors()} - {me.uid}) < factor:
@@ -117,14 +116,23 @@ class View:
             callback()
 
     def _own_configs(self) -> list[KnownConfig]:
-        """Return the newest configurations that name this node; gathered once a change, for probes ask often."""
+        """Return the newest configurations that name this node."""
+        return self._count()[0]
+
+    def _forming(self) -> int:
+        """Return how many of them serve nobody yet."""
+        return self._count()[1]
+
+    def _count(self) -> tuple[list[KnownConfig], int]:
+        """Gather once a change: probes and scrapes ask often."""
         slots = self._table.own_slots()
         at = (self._changes, len(slots))
         if self._counted is None or self._counted[0] != at:
             me = self._peers.me
             known = (self._table.known(slot) for slot in slots)
-            self._counted = (at, [one for one in known if one is not None and me in one.config.members])
-        return self._counted[1]
+            own = [one for one in known if one is not None and me in one.config.members]
+            self._counted = (at, own, sum(not self._table.serving(one.slot) for one in own))
+        return self._counted[1:]
 
     async def node_report(self) -> NodeReport:
         """Report on this node."""

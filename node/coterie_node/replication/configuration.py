@@ -128,11 +128,11 @@ class SlotTable:
                 found.append(slot)
         return found
 
-    def slots_without_quorum(self) -> int:
-        """Return how many of the slots that this node acts for cannot gather their quorum from the living."""
+    def without_quorum(self, slots: Iterable[int]) -> int:
+        """Return how many of some known slots cannot gather their quorum from the living."""
         short: dict[tuple[tuple[Uid, ...], tuple[Uid, ...]], bool] = {}
         number = 0
-        for slot in self.slots_acted_for():
+        for slot in slots:
             config = self._known[slot].config
             members = (config.old, config.new)
             if members not in short:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -109,36 +110,69 @@ class Sources:
     holdings: Holdings | None = None
     """As the scrape that is under way has counted them."""
 
+    _standing: Standing | None = None
+
     def scrape(self) -> None:
         """Begin a scrape: what several metrics need is counted once."""
-        self.holdings = None if self.parts is None else Holdings(self.parts.table, self.store.contents())
+        if self.parts is None or self.links is None:
+            return
+        if self._standing is None:
+            self._standing = Standing(self.parts.table, self.links)
+        self.holdings = self._standing.holdings(self.store.contents())
+
+
+class Standing:
+    """Which slots a node acts for and is a member of: a thousand slots to look at, but only when something changed."""
+
+    def __init__(self, table: SlotTable, links: Links) -> None:
+        self._table = table
+        self._own = -1
+        self._acting: list[int] = []
+        self._short = 0
+        self._users: frozenset[int] = frozenset()
+        self._backups: frozenset[int] = frozenset()
+        table.watch(lambda _, __: self._forget())
+        links.watch(lambda _, __: self._forget())
+
+    def _forget(self) -> None:
+        self._own = -1
+
+    def holdings(self, contents: Contents) -> Holdings:
+        """Return what the node holds now. Everything is counted from memory: nothing is read from the disk."""
+        own = self._table.own_slots()
+        if self._own != len(own):
+            self._acting = self._table.slots_acted_for()
+            self._short = self._table.without_quorum(self._acting)
+            self._users = frozenset(self._acting)
+            self._backups = frozenset(slot for slot in own if self._table.member_of(slot)) - self._users
+            self._own = len(own)
+        held = (contents.accounts.keys() | contents.records.keys()) - self._users - self._backups
+        return Holdings(
+            self._acting, self._short, {"users": self._users, "backups": self._backups, "held": held}, contents
+        )
 
 
 class Holdings:
-    """What a node holds, by role. Counted from memory: nothing is read from the disk."""
+    """What a node holds, by role."""
 
-    def __init__(self, table: SlotTable, contents: Contents) -> None:
-        self.slots = dict.fromkeys(ROLES, 0)
-        self.records = {(role, kind): 0 for role in ROLES for kind in KINDS}
+    def __init__(
+        self, acting: list[int], short: int, slots: Mapping[str, AbstractSet[int]], contents: Contents
+    ) -> None:
+        self.acting = acting
+        """The slots that the node acts for."""
+        self.short = short
+        """How many of them cannot gather their quorum."""
+        self.slots = {role: len(found) for role, found in slots.items()}
+        self.records: dict[tuple[str, str], int] = {}
         accounts, records, pending, archived = contents
-        acting = set(table.slots_acted_for())
-        for slot in {*accounts, *records, *table.own_slots()}:
-            if slot in acting:
-                role = "users"
-            elif table.member_of(slot):
-                role = "backups"
-            elif slot in accounts or slot in records:
-                role = "held"
-            else:
-                continue
-            self.slots[role] += 1
-            if slot in accounts:
-                self.records[role, "account"] += accounts[slot]
-            if slot in records:
-                waiting, kept = pending.get(slot, 0), archived.get(slot, 0)
-                self.records[role, "pending"] += waiting
-                self.records[role, "archived"] += kept
-                self.records[role, "tombstone"] += records[slot] - waiting - kept
+        for role, found in slots.items():
+            total, waiting, kept = (_within(found, counts) for counts in (records, pending, archived))
+            by_kind = (_within(found, accounts), waiting, kept, total - waiting - kept)
+            self.records |= {(role, kind): number for kind, number in zip(KINDS, by_kind, strict=True)}
+
+
+def _within(slots: AbstractSet[int], counts: dict[int, int]) -> int:
+    return sum(counts[slot] for slot in slots & counts.keys())
 
 
 def round_trips(parts: Parts) -> Iterator[tuple[tuple[str, ...], float]]:

@@ -27,6 +27,11 @@ def _held(read: Callable[[Holdings], Value]) -> Callable[[Sources], Value]:
     return lambda sources: None if sources.holdings is None else read(sources.holdings)
 
 
+def _under_replicated(sources: Sources) -> Value:
+    parts, held = sources.parts, sources.holdings
+    return None if parts is None or held is None else len(parts.repair.under_replicated(held.acting))
+
+
 def _by(values: Iterable[str], read: Callable[[str], float]) -> Rows:
     return [((value,), read(value)) for value in values]
 
@@ -199,13 +204,13 @@ DURABILITY = (
         "coterie_slots_under_replicated", GAUGE,
         "Slots that this node acts for and whose members are not all live and in sync.",
         "another failure may cost them their quorum; it falls by itself once nodes return or are replaced.",
-        _ringed(lambda parts: len(parts.repair.under_replicated())),
+        _under_replicated,
     ),
     Family(
         "coterie_slots_without_quorum", GAUGE,
         "Slots that this node acts for and whose members alive are no majority.",
         "their accounts answer unavailable now. Bring nodes back; if their disks are gone for good, see recover.",
-        _ringed(lambda parts: parts.table.slots_without_quorum()),
+        _held(lambda held: held.short),
     ),
     Family(
         "coterie_handover_slots", GAUGE,
