@@ -39,6 +39,7 @@ class Neighbours:
     def __init__(self, town: dict[str, Place], me: str) -> None:
         self._town = town
         self.me = Uid(me)
+        self.watchers: list[Any] = []
 
     def alive(self, uid: Uid) -> bool:
         return self._town[uid].up
@@ -62,7 +63,13 @@ class Neighbours:
             raise Unavailable("down")
         return await self._town[uid].dispatcher.request(self.me, message)
 
-    def watch(self, callback: Any) -> None: ...
+    def watch(self, callback: Any) -> None:
+        self.watchers.append(callback)
+
+    def tell(self, uid: Uid) -> None:
+        """Tell the watchers that somebody is up or down now."""
+        for callback in self.watchers:
+            callback(uid, self.alive(uid))
 
     async def contact(self, host: str, port: int, timeout: float) -> NodeRef:
         raise Unavailable("nobody")
@@ -90,7 +97,7 @@ class Place:
         self.ring_uid = "ab" * 16
         self.store = store
         self.dispatcher = Dispatcher()
-        peers = Neighbours(town, self.uid)
+        self.peers = peers = Neighbours(town, self.uid)
         self.table = SlotTable(peers, SLOTS, 3)
         facts = Facts(
             ring_uid=lambda: self.ring_uid,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from coterie_node.replication.configuration import SlotTable
     from coterie_node.replication.handover import Handover
     from coterie_node.replication.offers import Offers
+    from coterie_node.replication.ports import Peers
     from coterie_node.replication.repair import Repair
     from coterie_node.store.store import Store
     from coterie_node.store.tally import Contents
@@ -124,7 +125,7 @@ class Sources:
 class Standing:
     """Which slots a node acts for and is a member of: a thousand slots to look at, but only when something changed."""
 
-    def __init__(self, table: SlotTable, links: Links) -> None:
+    def __init__(self, table: SlotTable, peers: Peers) -> None:
         self._table = table
         self._own = -1
         self._acting: list[int] = []
@@ -132,7 +133,7 @@ class Standing:
         self._users: frozenset[int] = frozenset()
         self._backups: frozenset[int] = frozenset()
         table.watch(lambda _, __: self._forget())
-        links.watch(lambda _, __: self._forget())
+        peers.watch(lambda _, __: self._forget())
 
     def _forget(self) -> None:
         self._own = -1
