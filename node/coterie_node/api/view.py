@@ -20,7 +20,7 @@ from coterie_protocol.admin import (
 from coterie_protocol.admin_messages import MemberQuery, MemberReport
 from coterie_protocol.errors import CoterieError, ErrorCode
 
-from .moving import handovers
+from .part import Part
 from .recovering import RecoveryPort, recover
 from .rooms import Facts, RepairPort, RingPort, StraysPort
 from .tracing import traced
@@ -61,10 +61,9 @@ class View:
         self._facts = facts
         self._started = clock.now()
         self._leaving_since = ""
-        self._changes = 0
-        self._counted: tuple[tuple[int, int], list[KnownConfig], int] | None = None
+        self._part = Part(table, peers.me)
         self._watchers: list[Callable[[], None]] = []
-        table.watch(self._changed)
+        table.watch(lambda _, __: self._tell())
         ring.watch(self._tell)
         peers.watch(lambda _, __: self._tell())
 
@@ -85,7 +84,7 @@ class View:
         me, factor = self._ring.me, self._table.replication_factor
         if returning := self._facts.returning():
             return "joining", [returning]
-        members, forming = self._own_configs(), self._forming()
+        members = self._part.configs()
         if me.leaving:
             if members:
                 return "leaving", [f"leaving: {len(members)} slots still name this node"]
@@ -95,17 +94,13 @@ class View:
             return "left", ["it has left"]
         if not self._facts.ring_uid() or me.position < 0:
             return "joining", [self._facts.waiting_for()]
-        if forming:
+        if forming := self._part.forming:
             return "forming", [f"{forming} slots wait until the ring has {factor} nodes and they have been handed over"]
         if not members and 1 + len({ref.uid for ref in self._ring.successors()} - {me.uid}) < factor:
             return "forming", [f"the ring has fewer than {factor} nodes"]
         if not self._facts.synced():
             return "syncing", ["comparing its records with the other members' after the start"]
         return "ready", []
-
-    def _changed(self, _: int, __: KnownConfig) -> None:
-        self._changes += 1
-        self._tell()
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call back when a neighbour, a link or a slot's members have changed; often, and from within."""
@@ -114,25 +109,6 @@ class View:
     def _tell(self) -> None:
         for callback in self._watchers:
             callback()
-
-    def _own_configs(self) -> list[KnownConfig]:
-        """Return the newest configurations that name this node."""
-        return self._count()[0]
-
-    def _forming(self) -> int:
-        """Return how many of them serve nobody yet."""
-        return self._count()[1]
-
-    def _count(self) -> tuple[list[KnownConfig], int]:
-        """Gather once a change: probes and scrapes ask often."""
-        slots = self._table.own_slots()
-        at = (self._changes, len(slots))
-        if self._counted is None or self._counted[0] != at:
-            me = self._peers.me
-            known = (self._table.known(slot) for slot in slots)
-            own = [one for one in known if one is not None and me in one.config.members]
-            self._counted = (at, own, sum(not self._table.serving(one.slot) for one in own))
-        return self._counted[1:]
 
     async def node_report(self) -> NodeReport:
         """Report on this node."""
@@ -160,18 +136,16 @@ class View:
     async def _counts(self) -> tuple[SlotCounts, RecordCounts]:
         """Count slots and records by role: owner (users), replica (backups), held though no member."""
         contents = await self._store.read(_contents)
-        slots = {"users": 0, "backups": 0, "held": 0}
+        acting = self._part.acting()
+        slots = {**acting.counts, "held": 0}
         records = {"users": 0, "backups": 0, "held": 0}
-        acting = set(self._table.slots_acted_for())
-        for slot in {*contents, *self._table.own_slots()}:
-            accounts, mail = contents.get(slot, (0, 0))
-            if self._table.member_of(slot):
-                role = "users" if slot in acting else "backups"
-            elif accounts or mail:
-                role = "held"
-            else:
-                continue
-            slots[role] += 1
+        for slot, (accounts, mail) in contents.items():
+            role = acting.roles.get(slot)
+            if role is None:
+                # No register of its own is here: known to be a member it may be all the same.
+                member = self._table.member_of(slot)
+                role = "users" if slot in acting.slots else "backups" if member else "held"
+                slots[role] += 1
             records[role] += accounts + mail
         return SlotCounts(**slots), RecordCounts(**records)
 
@@ -187,12 +161,8 @@ class View:
     async def _report(self) -> MemberReport:
         """Report this node's own line."""
         slots, records = await self._counts()
-        acted_for = set(self._table.slots_acted_for())
-        acting = [known for known in self._own_configs() if known.slot in acted_for]
+        acting = self._part.acting()
         me, predecessor = self._ring.me, self._ring.predecessor()
-        bitmap = 0
-        for known in acting:
-            bitmap |= 1 << known.slot
         member = Member(
             uid=me.uid,
             name=me.name,
@@ -208,19 +178,19 @@ class View:
             admin=address(me, me.admin_port),
             successors=[ref.uid for ref in self._ring.successors()],
             predecessor=predecessor.uid if predecessor else None,
-            slots_forming=sum(not self._table.serving(known.slot) for known in acting),
+            slots_forming=acting.forming,
             fingers=[ref.uid for ref in self._ring.fingers()],
             sessions=self._facts.sessions(),
             messages=self._facts.messages(),
-            handovers=handovers(self._peers.me, (known.config for known in acting)),
+            handovers=acting.handovers,
         )
-        return MemberReport(member, self._near(acting), bitmap.to_bytes((self._table.slots + 7) // 8, "little"))
+        return MemberReport(member, self._near(acting.named), acting.bitmap)
 
-    def _near(self, acting: Iterable[KnownConfig]) -> list[NodeRef]:
+    def _near(self, named: Iterable[Uid]) -> list[NodeRef]:
         """Return the neighbours on the circle and everybody whom a configuration names that this node acts under."""
         predecessor = self._ring.predecessor()
         near = {ref.uid: ref for ref in (*self._ring.successors(), *([predecessor] if predecessor else []))}
-        for uid in {uid for known in acting for uid in known.config.members}:
+        for uid in named:
             if uid not in near and (ref := self._peers.ref(uid)) is not None:
                 near[uid] = ref
         near.pop(self._peers.me, None)
@@ -270,7 +240,7 @@ class View:
 
     async def operations(self) -> list[Operation]:
         """Report on what is under way: leaving, slots in hand-over, slots to be repaired, records to be given away."""
-        configs = self._own_configs()
+        configs = self._part.configs()
         joint = sum(known.config.joint and self._table.acts(known.slot) for known in configs)
         under, strays = len(self._repair.under_replicated()), len(await self.slot_reports("stray"))
         since = self._leaving_since or _now(self._clock)
