@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from coterie_protocol.client_api import Reply, Send
 from coterie_protocol.errors import CoterieError, ErrorCode
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coterie_protocol.client_api import Request
-
-    from .connection import Connection
 
 REMEMBERED = 8
 """Messages to one person. What is further back has reached all members long since."""
@@ -39,10 +37,20 @@ class Sent(NamedTuple):
     body: bytes
 
 
+class Asking(Protocol):
+    """What asks a server (connection.Connection)."""
+
+    async def call(
+        self, request: Request, *, beside: Sequence[Request] = (), patience: float | None = None, name: str = ""
+    ) -> Reply:
+        """Ask until there is an answer."""
+        ...
+
+
 class Succession:
     """The last messages of one session, by recipient."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Asking) -> None:
         self._connection = connection
         self._sent: OrderedDict[str, deque[tuple[float, Sent]]] = OrderedDict()
         """By recipient, with the loop's time at which each was stored."""

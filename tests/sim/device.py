@@ -22,9 +22,10 @@ from tests.sim.loop import sim_loop
 from tests.sim.network import CONNECTED
 
 from coterie_client.envelope import WITHDRAWN, Content, Problem, archive_copy, open_archive, open_body, seal
-from coterie_client.errors import RETRIABLE
+from coterie_client.errors import RETRIABLE, Unavailable
 from coterie_client.history import Message
 from coterie_client.ordering import HoldBack
+from coterie_client.succession import Sent, Succession
 from coterie_protocol.client_api import (
     Archive,
     Closing,
@@ -39,7 +40,6 @@ from coterie_protocol.client_api import (
     Reply,
     Request,
     Resume,
-    Send,
     SessionGranted,
     Subscribe,
     Superseded,
@@ -102,6 +102,7 @@ class Device:
         self._archiving = False
         self._saved: set[tuple[str, bytes]] = set()
         self._held: dict[tuple[str, bytes], Message] = {}
+        self._succession = Succession(self)
         self._hold = HoldBack(last_shown=person.last_shown, was_shown=person.was_shown)
         self._asked_at = 0.0
         self._draining = False
@@ -224,7 +225,9 @@ class Device:
         self.stop()
         raise SessionOver
 
-    async def call(self, request: Request, beside: Sequence[Request] = ()) -> Reply:
+    async def call(
+        self, request: Request, *, beside: Sequence[Request] = (), patience: float | None = None, name: str = ""
+    ) -> Reply:
         """Ask until there is an answer. Raises the CoterieError that no repetition mends, and SessionOver."""
         attempt = 0
         while True:
@@ -277,7 +280,10 @@ class Device:
             if draft.prev and draft.prev not in self._known and draft.epoch == self.epoch:
                 self._reseal(draft)
             try:
-                await self.call(Send(to, draft.id, draft.body), [Keep(draft.id, draft.body)])
+                await self._succession.send(to, Sent(draft.id, draft.body), beside=[Keep(draft.id, draft.body)])
+            except Unavailable:
+                await self.pause(0)  # Who acts for the recipient has changed time and again.
+                continue
             except CoterieError as error:
                 if error.wire_code in REFUSALS:
                     queue.remove(draft)
