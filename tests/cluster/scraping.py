@@ -31,6 +31,15 @@ class Scrape:
         """Return the sum of the series that have these labels; raises KeyError for a name that is not there."""
         return sum(value for found, value in self.samples[name] if labels.items() <= found.items())
 
+    @property
+    def series(self) -> set[tuple[str, ...]]:
+        """Return every series: its name, then its labels' names and values."""
+        return {
+            (name, *(text for label in sorted(labels.items()) for text in label))
+            for name, found in self.samples.items()
+            for labels, _ in found
+        }
+
     def values(self, name: str, label: str) -> set[str]:
         """Return the values that a label has."""
         return {found[label] for found, _ in self.samples.get(name, ())}

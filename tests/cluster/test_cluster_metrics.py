@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.conftest import MakeRing
-from tests.cluster.people import Inbox, Stream, two_people
+from tests.cluster.people import CHEAP, Inbox, Stream, person, two_people
 from tests.cluster.scraping import Scrape, scrapes, total, until
 
+from coterie_client.connection import Connection
+from coterie_client.errors import ClientError
+from coterie_client.session import login
 from coterie_node.api.metrics.family import Kind
 from coterie_node.api.metrics.table import FAMILIES
 
@@ -52,10 +55,20 @@ async def test_a_ring_under_load_is_seen_in_its_metrics(make_ring: MakeRing, tmp
             name = f"{family.name}_count" if family.kind is Kind.HISTOGRAM else family.name
             assert name in one.samples, f"{node.name} says nothing of {family.name}"
     _lint(after[0].text)
+    # What users do, right or wrong, makes no series.
+    for number in range(3):
+        await person(ring, tmp_path, f"guest{number}")
+        async with Connection(alice.settings.servers, patience=10.0) as connection:
+            with pytest.raises(ClientError):
+                await login(connection, f"guest{number}", "not the password", minimum=CHEAP)
+            with pytest.raises(ClientError):
+                await login(connection, f"nobody{number}", "not the password", minimum=CHEAP)
+    later = await until(ring.nodes, lambda found: total(found, "coterie_logins_total", result="refused") == 3)
+    assert [one.series for one in later] == [one.series for one in after]
 
 
 async def test_a_death_is_seen_in_the_metrics_of_the_others(make_ring: MakeRing) -> None:
-    ring = make_ring(4)
+    ring = make_ring(4, COTERIE_NODE_REPLACE_AFTER="3")
     ring.start()
     await ring.ready()
     joined = await scrapes(ring.nodes)
@@ -76,6 +89,16 @@ async def test_a_death_is_seen_in_the_metrics_of_the_others(make_ring: MakeRing)
         others, lambda found: all(one.sum("coterie_ring_changes_total", change="joined") >= 1 for one in found)
     )
     assert total(found, "coterie_ring_changes_total", change="failed") == 3
+    # A node that comes back with an empty disk is another one: it takes the place of the first in every series.
+    found = await until(ring.nodes, lambda found: _round_trips(found) == 4 * 3)
+    ring.nodes[3].kill()
+    ring.nodes[3].wipe()
+    ring.nodes[3].start()
+    await ring.ready(60.0)
+    later = await until(ring.nodes, lambda found: _round_trips(found) == 4 * 3)
+    for before, after in zip(found, later, strict=True):
+        assert len(after.series) == len(before.series)
+        assert after.values("coterie_peer_rtt_seconds", "peer") == before.values("coterie_peer_rtt_seconds", "peer")
 
 
 def _delivered(found: list[Scrape]) -> float:
