@@ -420,6 +420,12 @@ class MemoryStore:
             if key in state.records.get(key.slot, {}):
                 state.spoiled.add(key)
 
+    def forget_record(self, key: RecordKey) -> None:
+        """Damage: a record that was synced is gone without a trace."""
+        for state in (self._durable, self._volatile):
+            del state.records[key.slot][key]
+            state.spoiled.discard(key)
+
     def check(self) -> None:
         """Read every body, as `coterie-node check` does: what is damaged is found."""
         for key in sorted(self._durable.spoiled):

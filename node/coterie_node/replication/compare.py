@@ -61,7 +61,7 @@ class Comparison:
         """Return the slots whose digests differ between this node and another. Raises Unavailable."""
         before = settled_before(self._clock, settled_ms)
         mine, reply = await asyncio.gather(
-            from_store(self._store.read(lambda tx: [tx.slot_digest(slot, before) for slot in slots])),
+            self._read(lambda tx: [tx.slot_digest(slot, before) for slot in slots]),
             self._ask(uid, SlotDigests(list(slots), settled_ms), SlotDigestsReply),
         )
         if len(reply.digests) != len(slots):
@@ -123,6 +123,10 @@ class Comparison:
             raise Unavailable(f"{uid} answered {type(message).__name__} with {type(reply).__name__}")
         return reply
 
+    async def _read(self, function: Callable[[Tx], T]) -> T:
+        """Read for a gathering: cancelled before it has begun, it leaves no coroutine that nobody awaits."""
+        return await from_store(self._store.read(function))
+
     async def _list(self, uid: Uid, message: ListVersions) -> VersionsPage:
         return await self._ask(uid, message, VersionsPage)
 
@@ -138,7 +142,7 @@ class Comparison:
         """Return the buckets in which the two nodes differ, and the other node's digest of each (0: it is empty)."""
         before = settled_before(self._clock, settled_ms)
         mine, reply = await asyncio.gather(
-            from_store(self._store.read(lambda tx: tx.bucket_digests(slot, before))),
+            self._read(lambda tx: tx.bucket_digests(slot, before)),
             self._ask(uid, BucketDigests(slot, settled_ms), BucketDigestsReply),
         )
         if len(reply.digests) != _BUCKETS.size:

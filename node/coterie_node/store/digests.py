@@ -82,6 +82,10 @@ class SlotDigest:
             del self._recent[second]
         self.floor_ms = max(self.floor_ms, floor << _SECOND_SHIFT)
 
+    def same(self, other: SlotDigest) -> bool:
+        """Say whether two are digests of the same versions."""
+        return self._buckets == other._buckets
+
     def settled(self, before_ms: int) -> array[int] | None:
         """Return the buckets of what was stored before a time; None when that is too long ago to tell."""
         if before_ms < self.floor_ms:

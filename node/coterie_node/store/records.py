@@ -225,7 +225,7 @@ class RecordTx(BaseTx):
     def scrub(self, after: int, limit: int) -> int:
         """Read some rows after a row's number, and put damaged ones aside; return the last one's, 0 at the end.
 
-        Attachments are large: it ends after SCRUB_BYTES of bodies, too.
+        A reader looks for as many rows that are gone, too. Attachments are large: it ends after SCRUB_BYTES as well.
         """
         damaged: list[Place] = []
         last = count = total = 0
@@ -239,6 +239,8 @@ class RecordTx(BaseTx):
             if total >= SCRUB_BYTES:
                 break
         self._found_damaged(damaged)
+        if not self._writable:
+            self._tally.audit(limit)
         return last if count == limit or total >= SCRUB_BYTES else 0
 
     # --- reading ---

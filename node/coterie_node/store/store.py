@@ -96,6 +96,7 @@ class Store:
         self._writer = Writer(
             opened.path, opened.connection, opened.transaction, opened.tally, opened.checkpointer(), events
         )
+        opened.tally.lost = self._writer.rows_are_gone
         self._readers = opened.readers(self._writer.put_aside, self._writer.reader_failed)
 
     @classmethod

@@ -104,6 +104,11 @@ class Tally:
         self._loading = threading.Lock()
         self._memory = threading.Lock()
         self._backlog: list[Changes] | None = None
+        self.lost: Callable[[int], None] = lambda slot: None
+        """Told, in whatever thread, of a slot of which the disk has other records than were written."""
+        self._to_audit: list[int] = []
+        self._audited = 0
+        """Rows that may be read by the next `audit`."""
         self._digests: dict[int, SlotDigest] = {}
         self._boxes: dict[Box, tuple[int, int]] = {}
         self._counts: dict[int, int] = dict(
@@ -147,8 +152,7 @@ class Tally:
             add_counts(self._accounts, changes.accounts)
             for slot in changes.stale:
                 self._digests.pop(slot, None)
-                for box in [box for box in self._boxes if box[0] == slot]:
-                    del self._boxes[box]
+                self._forget_boxes(slot)
 
     def counts(self) -> dict[int, int]:
         """Return the number of records by slot, empty slots left out."""
@@ -211,29 +215,64 @@ class Tally:
         if self._loader.in_transaction:
             self._loader.execute("ROLLBACK")
 
-    def _load_digest(self, slot: int) -> None:
+    def audit(self, rows: int) -> None:
+        """Read some slots' digests anew, one after the other, and tell of one that was not what memory has.
+
+        The digests in memory follow what is written. A disk that loses what it has synced would not be missed by any
+        comparison until the next start; read anew, the difference is seen, and repair fetches what is gone. `rows` are
+        what one call may read; a larger slot has its turn after as many calls as it takes.
+        """
+        with self._memory:
+            if not self._to_audit:
+                self._to_audit = sorted(self._digests, reverse=True)
+            self._audited += rows
+            due: list[int] = []
+            while self._to_audit and (count := self._counts.get(self._to_audit[-1], 0)) <= self._audited:
+                self._audited -= count
+                due.append(self._to_audit.pop())
+            if not self._to_audit:
+                self._audited = 0
+        for slot in due:
+            if self._load_digest(slot, anew=True):
+                self.lost(slot)
+
+    def _load_digest(self, slot: int, *, anew: bool = False) -> bool:
+        """Read a slot's digest from the disk unless it is known; `anew`: say whether it was known as another."""
         with self._loading:
-            if slot in self._digests:
-                return
+            if (slot in self._digests) != anew:
+                return False
             try:
                 self._snapshot()
                 now = self._now_ms()
                 digest = SlotDigest(now)
+                number = 0
                 rows = self._loader.execute(
                     "SELECT hash, state, digest, stored_at FROM records WHERE slot = ?", (slot,)
                 )
                 for key_hash, state, record_digest, stored_at in rows:
                     digest.toggle(key_hash[0], entry_digest(key_hash, state, record_digest), stored_at, now)
+                    number += 1
                 with self.order, self._memory:
                     backlog = self._backlog or []
                     if any(slot in changes.stale for changes in backlog):
-                        return
+                        return False
                     for changes in backlog:
+                        number += changes.counts.get(slot, 0)
                         for bucket, entry, stored_at in changes.entries.get(slot, ()):
                             digest.toggle(bucket, entry, stored_at, now)
+                    known = self._digests.get(slot)
                     self._digests[slot] = digest
+                    if known is None or known.same(digest):
+                        return False
+                    add_counts(self._counts, {slot: number - self._counts.get(slot, 0)})
+                    self._forget_boxes(slot)
+                    return True
             finally:
                 self._release()
+
+    def _forget_boxes(self, slot: int) -> None:
+        for box in [box for box in self._boxes if box[0] == slot]:
+            del self._boxes[box]
 
     def _load_box(self, box: Box) -> None:
         slot, _, state = box

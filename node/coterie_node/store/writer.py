@@ -115,6 +115,11 @@ class Writer:
         """Queue the putting aside of a record that a reader found damaged; from any thread."""
         self._queue.put(_Job(lambda tx: tx.put_aside(place), None))
 
+    def rows_are_gone(self, slot: int) -> None:
+        """Tell of a slot whose records on the disk are not those that were written; from any thread."""
+        log.error("the disk has lost or changed records that were synced; repair fetches them", slot=slot)
+        self._post(self._events.damage, f"slot {slot} is not on the disk as it was written")
+
     def reader_failed(self, failure: StoreError) -> None:
         """Treat what a reader met as if the writer had, before anything else is committed; from any thread."""
         self._reported.append(failure)

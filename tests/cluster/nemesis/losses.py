@@ -129,9 +129,12 @@ def harmless_cut(database: Path) -> int | None:
             shutil.copy(log, aside / log.name)
             os.truncate(aside / log.name, _LOG_HEADER + count * _FRAME)
             uri = f"file:{aside / database.name}?mode=ro"
-            with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-                (last,) = connection.execute("SELECT max(seq) FROM records").fetchone()
-            return registers(aside / database.name, read_only=True), last or 0
+            try:
+                with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+                    (last,) = connection.execute("SELECT max(seq) FROM records").fetchone()
+                return registers(aside / database.name, read_only=True), last or 0
+            except sqlite3.DatabaseError:
+                return [], 0  # malformed with so little of its log
 
         have, newest = all_of_it = left(frames)
         # Behind the newest commit lies what an earlier turn of the log has left.

@@ -201,10 +201,11 @@ async def test_a_member_whose_index_names_anothers_row_harms_no_other_copy(nodes
     nodes[A].table.learn([known(3, (A, B, C)), known(3, (A, B, C), slot=SLOT + 1)])
 
     precious = message(2, b"precious", SLOT + 1, at=LONG_AGO)
-    for uid in (A, B, D):  # C was away, and D stood in.
+    for uid in (B, D):  # C was away, and D stood in.
         nodes[uid].arrivals.publish(await nodes[uid].store.transact(lambda tx: tx.merge([precious])))
     archived = moved(lost, State.ARCHIVED, b"archive copy")
-    with suppress(StoreError):
+    with suppress(StoreError):  # A comparison may have found it out already.
+        await nodes[A].store.transact(lambda tx: tx.merge([precious]))
         await nodes[A].store.transact(lambda tx: tx.merge([archived]))
     neighbour = next(
         one

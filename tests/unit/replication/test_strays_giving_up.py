@@ -76,6 +76,28 @@ async def test_a_stand_in_waits_for_the_dead_member() -> None:
 
 
 @simulated
+async def test_a_member_that_confirms_and_then_loses_it_is_one_copy_less_and_no_more() -> None:
+    """One member's word never lets another drop the last copy but one: all must have confirmed."""
+    async with Nodes(A, B, C, D) as nodes:
+        await nodes.configure(P, D)
+        nodes[A].ring.next = [D]
+        await nodes.stop(C)
+        await asyncio.sleep(0.1)
+        await nodes[A].appender.append_one(RECORDS[0])
+        await until(lambda: nodes[D].strays.remaining() == (1, 1))
+        nodes[A].disk.forget_record(RECORDS[0].key)
+        await let_pass(5.0)
+        assert await nodes[D].has(RECORDS[0])
+        await nodes.start(C)
+        await gone(nodes[D])
+        nodes[A].disk.forget_record(RECORDS[0].key)  # What repair or D had brought back meanwhile, once more.
+        assert await nodes[B].has(RECORDS[0])
+        assert await nodes[C].has(RECORDS[0])
+        await let_pass(10.0)
+        assert await nodes[A].has(RECORDS[0])
+
+
+@simulated
 async def test_a_stand_in_follows_the_slot_to_a_replacement() -> None:
     async with Nodes(A, B, C, D, E) as nodes:
         await nodes.configure(P, D)

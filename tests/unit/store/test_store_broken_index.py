@@ -6,6 +6,7 @@ record goes into that innocent one, with a checksum that fits, in a state that w
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -17,6 +18,7 @@ from tests.unit.store.making import behind_the_back_of, make_record, moved
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.condemned import NOTE_NAME
 from coterie_node.store.connections import malformed
+from coterie_node.store.digests import pack_buckets
 from coterie_node.store.errors import StoreDamaged, StoreError
 from coterie_node.store.inspection import Severity, inspect
 from coterie_node.store.rescue import begin_anew, repair
@@ -207,3 +209,58 @@ async def test_another_database_in_its_place_is_not_meant(tmp_path: Path) -> Non
 
 def quietly(what: str, done: int, total: int) -> None:
     """Say nothing of progress."""
+
+
+# --- what memory has, and the disk has not ---
+
+
+async def test_a_scrub_notices_records_that_are_gone_although_nobody_deleted_them(tmp_path: Path) -> None:
+    """Digests in memory went on saying that all was there, so no comparison missed what a disk had lost."""
+    store = await Store.open(tmp_path)
+    others = [make_record(slot=874, owner="carol") for _ in range(20)]
+    await store.transact(lambda tx: tx.merge([INNOCENT, *others]))
+    with_it = await store.read(lambda tx: tx.slot_digest(874, NO_LIMIT_MS))
+    with closing(sqlite3.connect(tmp_path / DATABASE_NAME, isolation_level=None)) as connection:
+        assert connection.execute("DELETE FROM records WHERE owner = 'alice'").rowcount == 1
+    assert await store.read(lambda tx: tx.slot_digest(874, NO_LIMIT_MS)) == with_it
+
+    told: list[str] = []
+    store.watchers.damage.append(told.append)
+    await store.read(lambda tx: tx.scrub(0, 100))
+    without = await store.read(lambda tx: tx.slot_digest(874, NO_LIMIT_MS))
+    await store.transact(lambda tx: tx.put_meta("a", b"b"))
+    assert len(told) == 1
+    assert await store.transact(lambda tx: tx.merge([INNOCENT])) == [INNOCENT]
+    assert await store.read(lambda tx: tx.slot_digest(874, NO_LIMIT_MS)) == with_it != without
+    await store.read(lambda tx: tx.scrub(0, 100))
+    await store.transact(lambda tx: tx.put_meta("a", b"c"))
+    assert len(told) == 1
+    await store.close()
+
+
+async def test_counting_anew_beside_a_busy_writer_finds_nothing_wrong(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    told: list[str] = []
+    store.watchers.damage.append(told.append)
+    records = [make_record(slot=number % 3) for number in range(600)]
+    await store.transact(lambda tx: tx.merge(records[:300]))
+    for slot in range(3):
+        await store.read(lambda tx, slot=slot: tx.slot_digest(slot, NO_LIMIT_MS))  # type: ignore[misc]
+
+    async def write() -> None:
+        for number, record in enumerate(records):
+            await store.transact(lambda tx, record=record: tx.merge([record]))  # type: ignore[misc]
+            if number % 2:
+                await store.transact(lambda tx, record=record: tx.merge([moved(record, State.DELETED)]))  # type: ignore[misc]
+            if number % 5 == 0:
+                await store.transact(lambda tx, record=record: tx.give_up([version_of(record)]))  # type: ignore[misc]
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        await store.read(lambda tx: tx.scrub(0, 1000))
+    await writing
+    assert told == []
+    for slot in range(3):
+        mine = await store.read(lambda tx, slot=slot: tx.bucket_digests(slot, NO_LIMIT_MS))  # type: ignore[misc]
+        assert mine == await store.read(lambda tx, slot=slot: pack_buckets(tx._scan(slot, NO_LIMIT_MS)))  # type: ignore[misc]
+    await store.close()
