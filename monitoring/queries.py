@@ -31,14 +31,29 @@ def with_node(expression: str, *carried: str, nodes: str = CHOSEN) -> str:
 
 
 def by_node(expression: str, nodes: str = CHOSEN) -> str:
-    """Return one series for each node, called by its name."""
-    return f"sum by (name) ({with_node(expression, 'name', nodes=nodes)})"
+    """Return one series for each node, called by its name; the expression has one for each.
+
+    Like `total` it counts a node once that two jobs scrape.
+    """
+    return f"max by (name) ({with_node(expression, 'name', nodes=nodes)})"
 
 
 def total(expression: str, *by: str, nodes: str = CHOSEN) -> str:
-    """Return the sum over the nodes, by these labels."""
+    """Return the sum over the nodes, by these labels; the expression has one series for each node and set of them."""
     grouped = f" by ({', '.join(by)})" if by else ""
-    return f"sum{grouped} ({with_node(expression, nodes=nodes)})"
+    once = f"max by ({', '.join(['uid', *by])}) ({with_node(expression, 'uid', nodes=nodes)})"
+    return f"sum{grouped} ({once})"
+
+
+def most_over_mean(expression: str, nodes: str = CHOSEN) -> str:
+    """Return how uneven the nodes are: 1 when all have the same."""
+    once = f"max by (uid) ({with_node(expression, 'uid', nodes=nodes)})"
+    return f"max({once}) / avg({once})"
+
+
+def on_disk(selector: str) -> str:
+    """Return each node's records, whatever their role and kind."""
+    return f"sum by ({_PLACE}) ({selector})"
 
 
 def rate(selector: str) -> str:

@@ -9,7 +9,7 @@ columns. "Merge" puts the two together by `id`. Each node must have both coordin
 
 from __future__ import annotations
 
-from .queries import HEALTHS, PLACED, POSITION, RING, SHARE, health, last, of
+from .queries import HEALTHS, PLACED, POSITION, RING, SHARE, health, last, of, on_disk
 
 EDGES = "edges"
 TEXTS = "texts"
@@ -47,7 +47,7 @@ def numbers() -> dict[str, str]:
     Position 0 is at the top and positions grow clockwise, as on a clock; a picture's y grows downwards.
     """
     angle = f"2 * pi() * ({_each(POSITION)})"
-    records = f"sum by (job, instance) ({last(of('coterie_records'))})"
+    records = on_disk(last(of("coterie_records")))
     fields = {
         "mainstat": f"100 * ({_each(SHARE)})",
         "secondarystat": _each(records),

@@ -8,20 +8,16 @@ from grafana_foundation_sdk.models import common, units
 from grafana_foundation_sdk.models.piechart import PieChartType
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from monitoring.queries import CHOSEN, by_node, of, rate, total, with_node
+from monitoring.queries import CHOSEN, by_node, most_over_mean, of, on_disk, rate, total
 
 from .kit import DATASOURCE, ORANGE, Line, PanelBuilder, instant_target, lines
 
 TITLE = "Balance"
 
 
-def _most_over_mean(expression: str) -> str:
-    return f"max({expression}) / avg({expression})"
-
-
 def panels() -> list[PanelBuilder]:
     """Return the row's panels, from left to right."""
-    records = f"sum by (name) ({with_node(of('coterie_records'), 'name')})"
+    records = on_disk(of("coterie_records"))
     shares = (
         piechart.Panel()
         .title("Shares now")
@@ -52,15 +48,15 @@ def panels() -> list[PanelBuilder]:
             "Records on each node's disk; each is on K nodes. What is uneven here but even in shares comes from"
             " accounts with long histories.",
             units.Short,
-            Line(records),
+            Line(by_node(records)),
             width=9,
         ),
         lines(
             "Skew",
             "The node that has most, over the mean: of the circle, and of the records. 1 is perfectly even.",
             units.Short,
-            Line(_most_over_mean(with_node(of("coterie_arc_share_ratio"), "name")), "arcs"),
-            Line(_most_over_mean(records), "records"),
+            Line(most_over_mean(of("coterie_arc_share_ratio")), "arcs"),
+            Line(most_over_mean(records), "records"),
             steps=((None, "transparent"), (2, ORANGE)),
         ),
         lines(

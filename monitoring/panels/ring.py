@@ -8,7 +8,7 @@ from grafana_foundation_sdk.models import dashboard, units
 from grafana_foundation_sdk.models.nodegraph import ArcOption
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from monitoring.queries import RING, by_node, of, total, with_node
+from monitoring.queries import RING, by_node, most_over_mean, of, on_disk, total, with_node
 from monitoring.ring_panel import EDGES, SUCCESSORS, TEXTS, edges, numbers, texts, transformations
 
 from .kit import (
@@ -123,8 +123,7 @@ def nodes() -> PanelBuilder:
     }
     shown = {name: (unit, with_node(of(metric), "name", "uid")) for name, (unit, metric) in plain.items()}
     shown["Acts for"] = (units.Short, with_node(of("coterie_slots", role="users"), "name", "uid"))
-    records = f"sum by (job, instance) ({of('coterie_records')})"
-    shown["Records"] = (units.Short, with_node(records, "name", "uid"))
+    shown["Records"] = (units.Short, with_node(on_disk(of("coterie_records")), "name", "uid"))
     shown["CPU"] = (
         units.PercentUnit,
         with_node(f"rate({of('process_cpu_seconds_total')}[$__rate_interval])", "name", "uid"),
@@ -143,7 +142,6 @@ def nodes() -> PanelBuilder:
 
 def panels() -> list[PanelBuilder]:
     """Return the row's panels, from left to right."""
-    size = f"scalar(count({RING}))"
     return [
         number(
             "Nodes ready",
@@ -178,14 +176,14 @@ def panels() -> list[PanelBuilder]:
             "Stores that fail",
             "Nodes whose last write went wrong: a disk is full, failing or damaged.",
             units.Short,
-            f"{size} - {total(of('coterie_store_healthy'), nodes=RING)}",
+            total(f"({of('coterie_store_healthy')} == bool 0)", nodes=RING),
             steps=_BAD_ZERO,
         ),
         number(
             "Skew",
-            "The widest arc over the fair share: 1 is perfectly even, 2 is a node with twice its part.",
+            "The widest arc over the mean: 1 is perfectly even, 2 is a node with twice its part.",
             units.Short,
-            f"max({with_node(of('coterie_arc_share_ratio'), nodes=RING)}) * {size}",
+            most_over_mean(of("coterie_arc_share_ratio"), nodes=RING),
             steps=((None, GREEN), (2, ORANGE)),
             decimals=2,
         ),

@@ -64,7 +64,9 @@ async def _play(ring: Ring, folder: Path, stack: contextlib.ExitStack) -> Scene:
     async with _operator() as operator:
         admin = [place.admin_url.removeprefix("http://") for place in ring.places]
         with or_skip():
-            prometheus = stack.enter_context(scraping(folder, {"coterie": admin, "operator": [operator]}))
+            prometheus = stack.enter_context(
+                scraping(folder, {"coterie": admin, "again": admin[:2], "operator": [operator]})
+            )
         begun = time.time()
         alice, bob = [await person(ring, folder, name) for name in ("alice", "bob")]
         async with _chat(alice, bob) as stream:
@@ -165,6 +167,17 @@ def test_every_query_answers_with_finite_data(scene: Scene) -> None:
 
 
 @pytest.mark.timeout(240)
+def test_a_node_that_two_jobs_scrape_is_counted_once(scene: Scene) -> None:
+    """Every job that finds the nodes scrapes them; two of these were scraped twice."""
+    shown = {
+        query.panel: scene.prometheus.ask(query, scene.window)[0].value
+        for query in queries(BOARD)
+        if query.panel in ("Nodes ready", "Circles", "Stores that fail")
+    }
+    assert shown == {"Nodes ready": NODES, "Circles": pytest.approx(1.0), "Stores that fail": 0.0}
+
+
+@pytest.mark.timeout(240)
 def test_a_query_of_a_metric_that_nobody_has_is_found_wrong(scene: Scene) -> None:
     text = TEXT.replace("coterie_messages_pending", "coterie_messages_waiting")
     wrong = run_queries(scene.prometheus, queries(json.loads(text)), scene.window)
@@ -232,7 +245,7 @@ async def test_a_node_that_died_is_drawn_in_red_at_its_last_place(scene: Scene) 
     places = {member.name: member for member in scene.report.members}
     victim.kill()
     try:
-        alive = f"count(coterie_node_info) == {len(places) - 1}"
+        alive = f"count(count by (uid) (coterie_node_info)) == {len(places) - 1}"
         await until_seen(scene.prometheus, alive, bool)
         now = Window(time.time(), 60.0, SCRAPE, SCRAPE)
         nodes, edges = await asyncio.to_thread(frames, BOARD, scene.prometheus, now)
@@ -247,5 +260,5 @@ async def test_a_node_that_died_is_drawn_in_red_at_its_last_place(scene: Scene) 
     finally:
         victim.start()
         await scene.ring.ready(60.0)
-        whole = f"count(coterie_node_info) == {len(places)}"
+        whole = f"count(count by (uid) (coterie_node_info)) == {len(places)}"
         await until_seen(scene.prometheus, whole, bool)
