@@ -29,7 +29,7 @@ export function arc(start, share, radius, gap) {
 export function chord(a, b, radius) {
   const far = apart(a, b);
   const straight = radius * Math.cos(Math.PI * far);
-  const middle = Math.max(radius * 0.6, straight - radius * Math.min(0.07, far * 0.7));
+  const middle = Math.max(radius * 0.64, straight - radius * Math.min(0.07, far * 0.7));
   const forward = ((b - a) % 1 + 1) % 1 <= 0.5;
   const between = a + (forward ? far : -far) / 2;
   // Two control points reach what one could not without a kink: a bend that stays at the middle's distance.

@@ -50,12 +50,14 @@ export class Lookup {
     const steps = this.#steps(found);
     const show = (count) => {
       if (turn !== this.#turn) return;
-      const [words, stop] = steps[count - 1];
+      const { words, uid, stop } = steps[count - 1];
+      const stops = steps.slice(0, count).map((step) => step.stop).filter(Boolean);
       const line = document.createElement("li");
       line.textContent = words;
+      line.dataset.uid = uid;
+      line.dataset.number = String(stops.length - 1);
       line.className = stop && !stop.answered ? "silent" : "";
       get("lookup-hops").append(line);
-      const stops = steps.slice(0, count).map(([, one]) => one).filter(Boolean);
       this.ring.follow({ stops, target: found.position_ratio });
       if (count < steps.length) this.#timer = setTimeout(show, PACE, count + 1);
       else this.#said(found);
@@ -64,21 +66,21 @@ export class Lookup {
     else show(1);
   }
 
-  /** Return the way in words, each with where it leads. */
+  /** Return the way in words, each with where it leads; who is the owner may have been asked already. */
   #steps(found) {
     const slots = this.model.totals.slots || 1;
     const here = this.model.members.get(found.start);
     const start = { position_ratio: here?.position_ratio ?? 0, answered: true };
-    const steps = [[`${this.model.name(found.start)} looks at its own pointers`, start]];
+    const steps = [{ words: `${this.model.name(found.start)} looks at its own pointers`, uid: found.start, stop: start }];
     for (const hop of found.hops) {
       const words = hop.answered ? `asks ${hop.name}: answered in ${duration(hop.rtt_seconds)}` : `asks ${hop.name}: no answer, goes round it`;
-      steps.push([words, { position_ratio: hop.position / slots, answered: hop.answered }]);
+      steps.push({ words, uid: hop.uid, stop: { position_ratio: hop.position / slots, answered: hop.answered } });
     }
     const owner = this.model.members.get(found.owner);
     if (found.owner !== null) {
       const last = found.hops.at(-1)?.uid ?? found.start;
       const stop = owner && found.owner !== last ? { position_ratio: owner.position_ratio, answered: true } : null;
-      steps.push([`The owner is ${this.model.name(found.owner)}`, stop]);
+      steps.push({ words: `The owner is ${this.model.name(found.owner)}`, uid: found.owner, stop });
     }
     return steps;
   }
@@ -90,7 +92,7 @@ export class Lookup {
       return;
     }
     const holders = found.holders.map((uid) => this.model.name(uid)).join(", ");
-    const hops = found.hops.length === 1 ? "1 node was asked" : `${found.hops.length} nodes were asked`;
+    const hops = ["No other node had to be asked", "One node was asked"][found.hops.length] ?? `${found.hops.length} nodes were asked`;
     get("lookup-said").textContent = `${where}. ${hops}.${holders ? ` Its copies are on ${holders}.` : ""}`;
   }
 }

@@ -33,7 +33,9 @@ const stream = new Stream("api/v1/events", {
   resting: () => connection("resting", "Resting while the page is hidden"),
 });
 
+/** Look at a node; with none pointed at, at the one that the keyboard is at. */
 function point(uid) {
+  uid ??= ring.focused;
   if (pointed === uid) return;
   pointed = uid;
   look();

@@ -11,14 +11,14 @@ const SOME = 24;
 
 export class Ring {
   #box; #layers = {}; #nodes = new Map(); #model = null; #shown = null; #path = null; #size = 0; #frame = 0;
-  #focus = null;
+  #focus = null; #chosen = null;
 
   /** `to` has point(uid or null), when a node is pointed at or reached by keyboard, and choose(uid or null). */
   constructor(box, picture, to) {
     this.#box = box;
     this.to = to;
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
-    for (const name of ["scale", "bands", "moving", "chords", "nodes", "labels", "path"]) {
+    for (const name of ["scale", "bands", "moving", "chords", "nodes", "crowns", "labels", "path"]) {
       this.#layers[name] = svg("g", { class: name });
       if (name !== "nodes") this.#layers[name].setAttribute("aria-hidden", "true");
       box.append(this.#layers[name]);
@@ -40,6 +40,7 @@ export class Ring {
   /** Show what one node points to; `chosen` stays lit while something else is looked at. */
   show(uid, chosen) {
     this.#shown = uid;
+    this.#chosen = chosen;
     for (const [key, node] of this.#nodes) {
       for (const part of [node.group, node.arc]) part.classList.toggle("shown", key === uid);
       node.group.classList.toggle("chosen", key === chosen);
@@ -47,13 +48,15 @@ export class Ring {
     }
     this.#box.classList.toggle("looking", uid !== null);
     this.#drawChords();
+    this.#drawCrowns();
     this.#drawLabels();
   }
 
   /** Draw the way of a lookup so far: positions in order, and the slot that is looked for. */
   follow(path) {
+    const further = path !== null && path.stops.length > (this.#path?.stops.length ?? 0);
     this.#path = path;
-    this.#drawPath();
+    this.#drawPath(further);
   }
 
   // --- geometry ---
@@ -81,13 +84,8 @@ export class Ring {
     this.#drawScale();
     this.#drawNodes(glide && !this.still.matches);
     this.#drawMoving();
-    this.show(this.#shown !== null && this.#model.members.has(this.#shown) ? this.#shown : null, this.#chosen());
+    this.show(this.#model.members.has(this.#shown) ? this.#shown : null, this.#model.members.has(this.#chosen) ? this.#chosen : null);
     this.#drawPath();
-  }
-
-  #chosen() {
-    for (const [uid, node] of this.#nodes) if (node.group.classList.contains("chosen")) return uid;
-    return null;
   }
 
   #drawScale() {
@@ -126,14 +124,16 @@ export class Ring {
       node.group.classList.toggle("seat", member.uid === totals.seat.uid);
       node.group.setAttribute("aria-label", spoken(member, totals));
       sign(node.mark, state);
+      node.group.dataset.ratio = String(member.position_ratio);
       node.to = { position: member.position_ratio, share: member.arc_share };
       node.hidden = member.position < 0;
       node.group.classList.toggle("placeless", node.hidden);
       node.arc.classList.toggle("placeless", node.hidden);
     }
     if (!this.#inOrder(order)) {
+      const focused = this.focused;
       this.#layers.nodes.append(...order.map((member) => this.#nodes.get(member.uid).group));
-      this.#nodes.get(this.#focus)?.group.focus({ preventScroll: true });
+      if (focused) this.#nodes.get(focused)?.group.focus({ preventScroll: true }); // It was lost by the moving.
     }
     if (!members.has(this.#focus)) this.#tabStop(order.find((one) => one.uid === totals.seat.uid)?.uid ?? order[0]?.uid);
     if (glide) this.#glide();
@@ -153,7 +153,7 @@ export class Ring {
     const node = {
       group, arc: arcs, reach: svg("path", { class: "reach" }), band: svg("path", { class: "band" }),
       bead: svg("g", { class: "bead" }), rim: svg("circle", { class: "rim", r: 1.28 }), mark: mark(), dot: svg("circle", { class: "speck", r: 0.42 }),
-      now: { position: member.position_ratio, share: 0 }, to: null, hidden: false,
+      now: { position: member.position_ratio, share: 0 }, to: null, hidden: false, crown: null,
     };
     node.bead.append(node.rim, node.mark, node.dot);
     arcs.append(node.reach, node.band);
@@ -175,7 +175,10 @@ export class Ring {
     node.band.setAttribute("stroke-width", this.#band);
     node.reach.setAttribute("stroke-width", this.#band + 26);
     const turn = node.group.dataset.state === "leaving" ? ` rotate(${(position * 360 - 180).toFixed(1)})` : "";
-    node.bead.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)})${turn} scale(${this.#bead})`);
+    const place = `translate(${x.toFixed(2)} ${y.toFixed(2)})${turn} scale(${this.#bead})`;
+    node.bead.setAttribute("transform", place);
+    node.dot.setAttribute("r", (Math.min(0.42, Math.PI * this.#radius / 2 / this.#nodes.size / this.#bead)).toFixed(2));
+    node.crown?.setAttribute("transform", place);
   }
 
   #glide() {
@@ -201,6 +204,23 @@ export class Ring {
       if (part < 1) this.#frame = requestAnimationFrame(step);
     };
     this.#frame = requestAnimationFrame(step);
+  }
+
+  /** Beads that one looks for are drawn once more, above all others: in the document they stand in the ring's order. */
+  #drawCrowns() {
+    const layer = this.#layers.crowns;
+    for (const node of this.#nodes.values()) node.crown = null;
+    const wanted = new Set([this.#model.totals.seat.uid, this.#chosen, this.#shown, this.focused]);
+    layer.replaceChildren(...[...wanted].map((uid) => this.#nodes.get(uid)).filter((node) => node && !node.hidden).map((node) => {
+      const group = svg("g", { class: node.group.getAttribute("class") });
+      group.classList.add("crown");
+      group.classList.toggle("focused", node.group.matches(":focus-visible"));
+      group.dataset.state = node.group.dataset.state;
+      group.style.setProperty("--hue", node.group.style.getPropertyValue("--hue"));
+      node.crown = node.bead.cloneNode(true);
+      group.append(node.crown);
+      return group;
+    }));
   }
 
   #drawLabels() {
@@ -261,29 +281,42 @@ export class Ring {
     }
   }
 
-  #drawPath() {
+  #drawPath(fresh = false) {
     const layer = this.#layers.path;
     layer.replaceChildren();
+    this.#box.classList.toggle("following", this.#path !== null);
     if (!this.#path) return;
     const { stops, target } = this.#path;
+    const spots = [], size = this.#size < 480 ? 8 : 10;
     for (let i = 1; i < stops.length; i++) {
       const line = this.#line(layer, stops[i - 1], stops[i], stops[i].answered ? "hop" : "hop silent");
-      if (i === stops.length - 1 && !this.still.matches) {
+      if (fresh && i === stops.length - 1 && !this.still.matches) {
         line.setAttribute("pathLength", "1");
         line.classList.add("fresh");
       }
     }
     stops.forEach((stop, i) => {
-      const [x, y] = at(stop.position_ratio, this.#inner - 12);
+      let depth = this.#inner - size - 2;
+      let [x, y] = at(stop.position_ratio, depth);
+      while (depth > this.#inner / 2 && spots.some(([a, b]) => Math.hypot(a - x, b - y) < 2 * size + 2)) {
+        depth -= size;
+        [x, y] = at(stop.position_ratio, depth);
+      }
+      spots.push([x, y]);
       const text = svg("text", { class: "hop-number", x, y });
       text.textContent = String(i);
-      layer.append(svg("circle", { class: "hop-spot", cx: x, cy: y, r: 10 }), text);
+      layer.append(svg("circle", { class: "hop-spot", cx: x, cy: y, r: size }), text);
     });
     const [x1, y1] = at(target, this.#radius + this.#band / 2 + 2), [x2, y2] = at(target, this.#radius - this.#band / 2 - 2);
     layer.append(svg("line", { class: "target", x1, y1, x2, y2 }));
   }
 
   // --- by keyboard ---
+
+  /** The node that the keyboard is at, null when it is elsewhere. */
+  get focused() {
+    return this.#box.contains(document.activeElement) ? uidOf(document.activeElement) : null;
+  }
 
   #reached(uid) {
     if (uid === null) return;

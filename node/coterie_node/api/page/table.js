@@ -75,6 +75,7 @@ export class Table {
       const cell = document.createElement(i ? "td" : "th");
       if (!i) { cell.scope = "row"; cell.append(button); }
       if (column.number) cell.className = "number";
+      cell.dataset.field = column.key;
       line.append(cell);
       return cell;
     });
