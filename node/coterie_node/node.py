@@ -351,6 +351,7 @@ class Node:
             ring_uid=membership.ring_uid,
             ring=replica.driver,
             table=replica.table,
+            part=full.part,
             repair=replica.repair,
             offers=replica.offers,
             handover=replica.handover,

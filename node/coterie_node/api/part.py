@@ -35,6 +35,10 @@ class Acting:
     """By slot that names the node: `users` where it acts, `backups` elsewhere."""
     counts: Mapping[str, int]
     """How many slots have each role."""
+    backups: frozenset[int]
+    """The slots that name the node and for which it does not act."""
+    without_quorum: int
+    """Those for which it acts and whose members alive are no majority."""
 
 
 class Part:
@@ -97,4 +101,6 @@ class Part:
             handovers(self._me, (one.config for one in mine)),
             {one.slot: "users" if one.slot in acted_for else "backups" for one in configs},
             {"users": len(mine), "backups": len(configs) - len(mine)},
+            frozenset(one.slot for one in configs) - acted_for,
+            self._table.without_quorum(acted_for),
         )

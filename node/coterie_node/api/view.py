@@ -61,7 +61,7 @@ class View:
         self._facts = facts
         self._started = clock.now()
         self._leaving_since = ""
-        self._part = Part(table, peers.me)
+        self.part = Part(table, peers.me)
         self._watchers: list[Callable[[], None]] = []
         table.watch(lambda _, __: self._tell())
         ring.watch(self._tell)
@@ -84,7 +84,7 @@ class View:
         me, factor = self._ring.me, self._table.replication_factor
         if returning := self._facts.returning():
             return "joining", [returning]
-        members = self._part.configs()
+        members = self.part.configs()
         if me.leaving:
             if members:
                 return "leaving", [f"leaving: {len(members)} slots still name this node"]
@@ -94,7 +94,7 @@ class View:
             return "left", ["it has left"]
         if not self._facts.ring_uid() or me.position < 0:
             return "joining", [self._facts.waiting_for()]
-        if forming := self._part.forming:
+        if forming := self.part.forming:
             return "forming", [f"{forming} slots wait until the ring has {factor} nodes and they have been handed over"]
         if not members and 1 + len({ref.uid for ref in self._ring.successors()} - {me.uid}) < factor:
             return "forming", [f"the ring has fewer than {factor} nodes"]
@@ -136,7 +136,7 @@ class View:
     async def _counts(self) -> tuple[SlotCounts, RecordCounts]:
         """Count slots and records by role: owner (users), replica (backups), held though no member."""
         contents = await self._store.read(_contents)
-        acting = self._part.acting()
+        acting = self.part.acting()
         slots = {**acting.counts, "held": 0}
         records = {"users": 0, "backups": 0, "held": 0}
         for slot, (accounts, mail) in contents.items():
@@ -161,7 +161,7 @@ class View:
     async def _report(self) -> MemberReport:
         """Report this node's own line."""
         slots, records = await self._counts()
-        acting = self._part.acting()
+        acting = self.part.acting()
         me, predecessor = self._ring.me, self._ring.predecessor()
         member = Member(
             uid=me.uid,
@@ -240,7 +240,7 @@ class View:
 
     async def operations(self) -> list[Operation]:
         """Report on what is under way: leaving, slots in hand-over, slots to be repaired, records to be given away."""
-        configs = self._part.configs()
+        configs = self.part.configs()
         joint = sum(known.config.joint and self._table.acts(known.slot) for known in configs)
         under, strays = len(self._repair.under_replicated()), len(await self.slot_reports("stray"))
         since = self._leaving_since or _now(self._clock)

@@ -9,7 +9,7 @@ of a fellow: with whom that one has acknowledged something, only the others can 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
 import structlog
@@ -181,7 +181,7 @@ class Repair:
         known = self._table.known(slot)
         return known is not None and self._in_sync.get(uid, {}).get(slot) == known.config.identity
 
-    def under_replicated(self, acting: Sequence[int] | None = None) -> list[int]:
+    def under_replicated(self, acting: Collection[int] | None = None) -> list[int]:
         """Return the slots that this node acts for and whose members are too few, joint, not alive or not in sync.
 
         And those of which a register of this node is damaged: nobody but itself knows that it abstains, so it counts

@@ -7,12 +7,16 @@ from typing import Any
 from tests.unit.api.town import Place, mail
 from tests.unit.store.making import moved
 
-from coterie_node.api.metrics.sources import KINDS, ROLES, Holdings, Standing
+from coterie_node.api.metrics.sources import KINDS, ROLES, Holdings
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import State
 from coterie_protocol.registers import ACCOUNT_ZERO, AccountBallot, AccountRegister, Ballot, Config, KnownConfig
 
 ACCOUNT = AccountRegister(ACCOUNT_ZERO, AccountBallot(3, 1, "x"), b"v")
+
+
+def held_by(place: Place) -> Holdings:
+    return Holdings(place.view.part.acting(), place.store.contents())
 
 
 def counted(holdings: Holdings) -> dict[Any, int]:
@@ -23,12 +27,11 @@ def counted(holdings: Holdings) -> dict[Any, int]:
 
 async def test_records_are_counted_by_role_and_kind(town: list[Place]) -> None:
     place = town[0]  # It acts for 0 and 1, and is a member of 4 to 7.
-    standing = Standing(place.table, place.peers)
     later = [moved(mail(0), State.ARCHIVED), moved(mail(6), State.DELETED), moved(mail(2), State.EXPIRED)]
     await place.store.transact(lambda tx: tx.merge([mail(1), *later, mail(7)]))
     await place.store.transact(lambda tx: tx.put_account(0, "bob", ACCOUNT))
     await place.store.transact(lambda tx: tx.put_account(3, "eve", ACCOUNT))
-    found = standing.holdings(place.store.contents())
+    found = held_by(place)
     assert found.slots == {"users": 2, "backups": 4, "held": 2}
     assert counted(found) == {
         ("users", "pending"): 1,
@@ -43,17 +46,14 @@ async def test_records_are_counted_by_role_and_kind(town: list[Place]) -> None:
 
 async def test_roles_follow_links_and_configurations(town: list[Place]) -> None:
     place = town[0]
-    standing = Standing(place.table, place.peers)
-    assert sorted(standing.holdings(place.store.contents()).acting) == [0, 1]
+    assert sorted(held_by(place).acting.slots) == [0, 1]
     town[3].up = False
-    place.peers.tell(Uid(town[3].uid))
-    found = standing.holdings(place.store.contents())
-    assert sorted(found.acting) == [0, 1, 6, 7]  # Node 3 acted for 6 and 7; this one comes next.
-    assert (found.slots, found.short) == ({"users": 4, "backups": 2, "held": 0}, 0)
+    found = held_by(place)
+    assert sorted(found.acting.slots) == [0, 1, 6, 7]  # Node 3 acted for 6 and 7; this one comes next.
+    assert (found.slots, found.acting.without_quorum) == ({"users": 4, "backups": 2, "held": 0}, 0)
     town[1].up = False
-    place.peers.tell(Uid(town[1].uid))
-    found = standing.holdings(place.store.contents())
-    assert found.short == 2  # Of 6 and 7 nobody else is left.
+    found = held_by(place)
+    assert found.acting.without_quorum == 2  # Of 6 and 7 nobody else is left.
     others = tuple(Uid(one.uid) for one in town[1:])
     place.table.learn([KnownConfig(0, Ballot(2, "x"), Config(5, Ballot(2, "x"), (), others))])
-    assert 0 not in standing.holdings(place.store.contents()).acting
+    assert 0 not in held_by(place).acting.slots

@@ -39,7 +39,6 @@ class Neighbours:
     def __init__(self, town: dict[str, Place], me: str) -> None:
         self._town = town
         self.me = Uid(me)
-        self.watchers: list[Any] = []
 
     def alive(self, uid: Uid) -> bool:
         return self._town[uid].up
@@ -63,13 +62,7 @@ class Neighbours:
             raise Unavailable("down")
         return await self._town[uid].dispatcher.request(self.me, message)
 
-    def watch(self, callback: Any) -> None:
-        self.watchers.append(callback)
-
-    def tell(self, uid: Uid) -> None:
-        """Tell the watchers that somebody is up or down now."""
-        for callback in self.watchers:
-            callback(uid, self.alive(uid))
+    def watch(self, callback: Any) -> None: ...
 
     async def contact(self, host: str, port: int, timeout: float) -> NodeRef:
         raise Unavailable("nobody")
@@ -97,7 +90,7 @@ class Place:
         self.ring_uid = "ab" * 16
         self.store = store
         self.dispatcher = Dispatcher()
-        self.peers = peers = Neighbours(town, self.uid)
+        peers = Neighbours(town, self.uid)
         self.table = SlotTable(peers, SLOTS, 3)
         facts = Facts(
             ring_uid=lambda: self.ring_uid,

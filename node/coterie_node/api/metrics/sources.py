@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from coterie_node.replication.configuration import SlotTable
     from coterie_node.replication.handover import Handover
     from coterie_node.replication.offers import Offers
-    from coterie_node.replication.ports import Peers
     from coterie_node.replication.repair import Repair
     from coterie_node.store.store import Store
     from coterie_node.store.tally import Contents
     from coterie_protocol.identifiers import Uid
     from coterie_protocol.nodes import NodeRef
+
+    from ..part import Acting, Part
 
 ROLES = ("users", "backups", "held")
 """This node acts for the slot; it is another of its members; it only keeps what is there for the members."""
@@ -86,6 +87,7 @@ class Parts:
     ring_uid: str
     ring: CirclePort
     table: SlotTable
+    part: Part
     repair: Repair
     offers: Offers
     handover: Handover
@@ -111,58 +113,20 @@ class Sources:
     holdings: Holdings | None = None
     """As the scrape that is under way has counted them."""
 
-    _standing: Standing | None = None
-
     def scrape(self) -> None:
         """Begin a scrape: what several metrics need is counted once."""
-        if self.parts is None or self.links is None:
-            return
-        if self._standing is None:
-            self._standing = Standing(self.parts.table, self.links)
-        self.holdings = self._standing.holdings(self.store.contents())
-
-
-class Standing:
-    """Which slots a node acts for and is a member of: a thousand slots to look at, but only when something changed."""
-
-    def __init__(self, table: SlotTable, peers: Peers) -> None:
-        self._table = table
-        self._own = -1
-        self._acting: list[int] = []
-        self._short = 0
-        self._users: frozenset[int] = frozenset()
-        self._backups: frozenset[int] = frozenset()
-        table.watch(lambda _, __: self._forget())
-        peers.watch(lambda _, __: self._forget())
-
-    def _forget(self) -> None:
-        self._own = -1
-
-    def holdings(self, contents: Contents) -> Holdings:
-        """Return what the node holds now. Everything is counted from memory: nothing is read from the disk."""
-        own = self._table.own_slots()
-        if self._own != len(own):
-            self._acting = self._table.slots_acted_for()
-            self._short = self._table.without_quorum(self._acting)
-            self._users = frozenset(self._acting)
-            self._backups = frozenset(slot for slot in own if self._table.member_of(slot)) - self._users
-            self._own = len(own)
-        held = (contents.accounts.keys() | contents.records.keys()) - self._users - self._backups
-        return Holdings(
-            self._acting, self._short, {"users": self._users, "backups": self._backups, "held": held}, contents
-        )
+        if self.parts is not None:
+            self.holdings = Holdings(self.parts.part.acting(), self.store.contents())
 
 
 class Holdings:
-    """What a node holds, by role."""
+    """What a node holds, by role. Everything is counted from memory: nothing is read from the disk."""
 
-    def __init__(
-        self, acting: list[int], short: int, slots: Mapping[str, AbstractSet[int]], contents: Contents
-    ) -> None:
+    def __init__(self, acting: Acting, contents: Contents) -> None:
         self.acting = acting
-        """The slots that the node acts for."""
-        self.short = short
-        """How many of them cannot gather their quorum."""
+        users, backups = acting.slots, acting.backups
+        held = (contents.accounts.keys() | contents.records.keys()) - users - backups
+        slots = {"users": users, "backups": backups, "held": held}
         self.slots = {role: len(found) for role, found in slots.items()}
         self.records: dict[tuple[str, str], int] = {}
         accounts, records, pending, archived = contents

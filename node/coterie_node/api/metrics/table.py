@@ -29,7 +29,7 @@ def _held(read: Callable[[Holdings], Value]) -> Callable[[Sources], Value]:
 
 def _under_replicated(sources: Sources) -> Value:
     parts, held = sources.parts, sources.holdings
-    return None if parts is None or held is None else len(parts.repair.under_replicated(held.acting))
+    return None if parts is None or held is None else len(parts.repair.under_replicated(held.acting.slots))
 
 
 def _by(values: Iterable[str], read: Callable[[str], float]) -> Rows:
@@ -210,7 +210,7 @@ DURABILITY = (
         "coterie_slots_without_quorum", GAUGE,
         "Slots that this node acts for and whose members alive are no majority.",
         "their accounts answer unavailable now. Bring nodes back; if their disks are gone for good, see recover.",
-        _held(lambda held: held.short),
+        _held(lambda held: held.acting.without_quorum),
     ),
     Family(
         "coterie_handover_slots", GAUGE,
