@@ -11,9 +11,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .connections import malformed
 from .digests import EMPTY_BUCKETS, SlotDigest, entry_digest
 
 MAX_BOXES = 65_536
@@ -34,6 +36,17 @@ class Contents(NamedTuple):
     """Records of any state."""
     pending: dict[int, int]
     archived: dict[int, int]
+
+
+_LISTED = {
+    states: f"SELECT count(*) FROM records INDEXED BY {index} WHERE slot = ? AND state {condition}"  # noqa: S608
+    for states, index, condition in (
+        ((0,), "records_pending", "= 0"),
+        ((2,), "records_archive", "= 2"),
+        ((1, 3), "records_tombstones", "IN (1, 3)"),
+    )
+}
+"""How many rows of a slot the index of some states lists."""
 
 
 class Changes:
@@ -245,13 +258,15 @@ class Tally:
                 self._snapshot()
                 now = self._now_ms()
                 digest = SlotDigest(now)
-                number = 0
+                states: Counter[int] = Counter()
                 rows = self._loader.execute(
                     "SELECT hash, state, digest, stored_at FROM records WHERE slot = ?", (slot,)
                 )
                 for key_hash, state, record_digest, stored_at in rows:
                     digest.toggle(key_hash[0], entry_digest(key_hash, state, record_digest), stored_at, now)
-                    number += 1
+                    states[state] += 1
+                self._compare_indexes(slot, states)
+                number = states.total()
                 with self.order, self._memory:
                     backlog = self._backlog or []
                     if any(slot in changes.stale for changes in backlog):
@@ -269,6 +284,16 @@ class Tally:
                     return True
             finally:
                 self._release()
+
+    def _compare_indexes(self, slot: int, states: Counter[int]) -> None:
+        """Raise sqlite3.DatabaseError where an index lists more or fewer rows of a slot than there are.
+
+        What it leaves out would never be shown to its recipient, nor be missed.
+        """
+        for some, sql in _LISTED.items():
+            (listed,) = self._loader.execute(sql, (slot,)).fetchone()
+            if listed != sum(states[state] for state in some):
+                raise malformed(f"an index of slot {slot} disagrees with its table")
 
     def _forget_boxes(self, slot: int) -> None:
         for box in [box for box in self._boxes if box[0] == slot]:

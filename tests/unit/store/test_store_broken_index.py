@@ -160,6 +160,33 @@ def _hash(record: Record) -> bytes:
     return key_hash(record.key)
 
 
+@pytest.mark.parametrize(
+    ("index", "state"),
+    [
+        ("records_pending", State.PENDING),
+        ("records_archive", State.ARCHIVED),
+        ("records_tombstones", State.EXPIRED),
+        ("records_tombstones", State.DELETED),
+    ],
+)
+async def test_a_slot_that_is_compared_has_its_indexes_compared_with_its_rows(
+    tmp_path: Path, index: str, state: State
+) -> None:
+    """What an index leaves out is never shown to its recipient, and never missed either."""
+    store = await Store.open(tmp_path)
+    records = [make_record(slot=874, owner=owner) for owner in ("alice", "carol")]
+    if state != State.PENDING:
+        records = [moved(record, state) for record in records]
+    await store.transact(lambda tx: tx.merge(records))
+    assert await store.read(lambda tx: tx.slot_digest(874, NO_LIMIT_MS)) != 0
+    await store.close()
+    behind_the_back_of(index, tmp_path / DATABASE_NAME, "DELETE FROM records WHERE owner = 'alice'")
+    store = await Store.open(tmp_path)
+    with pytest.raises(StoreDamaged):
+        await store.read(lambda tx: tx.slot_digest(874, NO_LIMIT_MS))
+    await store.close()
+
+
 # --- what comes after ---
 
 
