@@ -27,8 +27,9 @@ export class Ring {
     box.addEventListener("pointerover", (event) => to.point(uidOf(event.target)));
     box.addEventListener("pointerleave", () => to.point(null));
     box.addEventListener("click", (event) => to.choose(uidOf(event.target)));
-    box.addEventListener("focusin", (event) => this.#reached(uidOf(event.target)));
-    box.addEventListener("focusout", () => to.point(null));
+    // Not on the box: Chromium takes an <svg> that listens to the focus for a stop of Tab.
+    picture.addEventListener("focusin", (event) => this.#reached(uidOf(event.target)));
+    picture.addEventListener("focusout", () => to.point(null));
     new ResizeObserver(([entry]) => this.#resize(entry.contentRect.width)).observe(picture);
   }
 
@@ -131,7 +132,7 @@ export class Ring {
       node.arc.classList.toggle("placeless", node.hidden);
     }
     if (!this.#inOrder(order)) {
-      const focused = this.focused;
+      const focused = uidOf(this.#box.querySelector(":focus"));
       this.#layers.nodes.append(...order.map((member) => this.#nodes.get(member.uid).group));
       if (focused) this.#nodes.get(focused)?.group.focus({ preventScroll: true }); // It was lost by the moving.
     }
@@ -313,9 +314,9 @@ export class Ring {
 
   // --- by keyboard ---
 
-  /** The node that the keyboard is at, null when it is elsewhere. */
+  /** The node that the keyboard is at, null when it is elsewhere; one that was clicked has the focus, but not for long. */
   get focused() {
-    return this.#box.contains(document.activeElement) ? uidOf(document.activeElement) : null;
+    return uidOf(this.#box.querySelector(":focus-visible"));
   }
 
   #reached(uid) {
@@ -350,7 +351,7 @@ export class Ring {
 }
 
 function uidOf(target) {
-  return target.closest?.("[data-uid]")?.dataset.uid ?? null;
+  return target?.closest("[data-uid]")?.dataset.uid ?? null;
 }
 
 function spoken(member, totals) {
