@@ -34,8 +34,7 @@ async def test_nothing_acknowledged_comes_to_harm(tmp_path: Path) -> None:
     run = Run(Options(tmp_path, messages=20_000, faults=45, seed=seed, minutes=1.6), lines.append)
     report = await run.go()
     print("\n".join(lines), report.text(), sep="\n")
-    # Order is not asserted yet: with three nodes away at once it is sometimes broken (docs/guarantees.md, "Open").
-    assert (report.lost, report.shown_twice, report.never_sent) == (0, 0, 0), report.text()
+    assert report.good, report.text()
     assert report.acknowledged >= 20_000
     assert sum(report.faults.values()) == 45
     assert report.faults.keys() >= {event.kind for event in run.events}
