@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 from bench.ports import free_port
-from prometheus_client.core import Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from coterie_node.api import admin
-from coterie_node.api.metrics.family import Family, Kind
+from coterie_node.api.metrics.family import Family, Kind, Value
 from coterie_node.api.metrics.table import FAMILIES, NODE, STATES, STORE
+from coterie_node.api.metrics.writing import Writer, number_text
 from coterie_node.config import Address, NodeConfig
+from coterie_node.measure import Distribution
 from coterie_node.node import Node
 from coterie_operator.metrics import Metrics
 
@@ -101,6 +107,56 @@ async def test_a_node_alone_in_its_ring_tells_everything(tmp_path: Path) -> None
     }  # fmt: skip
 
 
+def by_the_library(values: dict[str, Value], encode: Callable[[CollectorRegistry], bytes]) -> bytes:
+    """Return what prometheus_client writes of the same values."""
+
+    class Told(Collector):
+        def collect(self) -> Iterator[Metric]:
+            for family in FAMILIES:
+                value = values[family.name]
+                if isinstance(value, Distribution):
+                    buckets = [(number_text(bound), float(number)) for bound, number in value.cumulative()]
+                    yield HistogramMetricFamily(family.name, family.help, buckets=buckets, sum_value=value.total)
+                elif value is not None:
+                    counts = family.kind is Kind.COUNTER
+                    kind = CounterMetricFamily if counts else GaugeMetricFamily
+                    said = kind(family.name, family.help, labels=tuple(family.labels))
+                    for labels, number in [((), value)] if isinstance(value, (int, float)) else value:
+                        said.add_metric(labels, number)
+                    yield said
+
+    registry = CollectorRegistry()
+    registry.register(Told())
+    return encode(registry)
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_lines_are_those_that_the_library_writes(accept: str) -> None:
+    encode, content_type = choose_encoder(accept)
+    rng = random.Random(1)
+    values = {family.name: any_value(family, rng) for family in FAMILIES}
+    lines: list[str] = []
+    for family in FAMILIES:
+        writer = Writer(family, openmetrics="openmetrics" in content_type)
+        writer.write(values[family.name], lambda _: None)  # The second time it writes from what it has kept.
+        writer.write(values[family.name], lines.append)
+    expected = by_the_library(values, encode).removesuffix(b"# EOF\n")
+    assert "".join(lines).encode() == expected
+
+
+def any_value(family: Family, rng: random.Random) -> Value:
+    if family.kind is Kind.HISTOGRAM:
+        found = Distribution((0, 1, 2.5, 3_600.0, 2_592_000.0))
+        for _ in range(rng.randrange(40)):
+            found.observe(rng.expovariate(0.001))
+        return found
+    numbers = [0, 1, True, 0.25, 1e-7, 12_345_678, 1 << 60, float("inf"), rng.random()]
+    if not family.labels:
+        return rng.choice(numbers)
+    texts = ["plain", 'a "quoted" one', "back\\slash", "two\nlines", "Zoë", ""]
+    return [(tuple(rng.choice(texts) + str(n) for _ in family.labels), rng.choice(numbers)) for n in range(3)]
+
+
 def check_labels(family: Family, said: Metric) -> None:
     """See that no label is there that is not declared, and no value that is not listed."""
     for sample in said.samples:
@@ -128,6 +184,16 @@ async def test_a_scraper_gets_the_form_that_it_asks_for(tmp_path: Path) -> None:
     assert kind.startswith("application/openmetrics-text; version=1.0.0")
     names = {family.name for family in parse_openmetrics(text)}  # type: ignore[no-untyped-call]
     assert {family.name.removesuffix("_total") for family in FAMILIES} <= names
+
+
+async def test_names_stay_as_they_are_whatever_escaping_is_asked_for(tmp_path: Path) -> None:
+    """They have nothing to escape, but one of the schemes would double every underscore."""
+    async with running(tmp_path, found=True) as url:
+        text, kind = await get(url, "application/openmetrics-text;version=1.0.0;escaping=dots,text/plain;q=0.1")
+    assert "openmetrics-text; version=1.0.0" in kind
+    assert "dots" not in kind
+    assert "\ncoterie_node_info{" in text
+    assert "\nprocess_cpu_seconds_total " in text
 
 
 async def test_a_node_that_waits_for_a_ring_tells_what_it_can(tmp_path: Path) -> None:

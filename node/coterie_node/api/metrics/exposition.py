@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
 from .sources import Sources
 from .table import FAMILIES
+from .writing import Writer
 
 METRICS_PATH = "/metrics"
+ESCAPING = re.compile(r";\s*escaping=[^;,]*")
+"""A wish for how names beyond letters, digits and underscores are written: there are none."""
 
 
-class Exposition(Collector):
+class Exposition:
     """Reads a node's metrics when it is asked for them, on the event loop: there is nothing to lock.
 
-    Every node has a registry of its own, so that several may live in one process, as they do in tests.
+    Every node has a registry of its own for what prometheus_client tells of the process, so that several may live in
+    one, as they do in tests.
     """
 
     def __init__(self, sources: Sources) -> None:
-        self.sources = sources
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-
-    def describe(self) -> list[Metric]:
-        """Say nothing before the first scrape: the rooms may not be there yet."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Read every metric that has something to tell."""
-        self.sources.scrape()
-        for family in FAMILIES:
-            found = family.collect(self.sources)
-            if found is not None:
-                yield found
+        self._sources = sources
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        self._writers = {
+            openmetrics: [(family, Writer(family, openmetrics=openmetrics)) for family in FAMILIES]
+            for openmetrics in (False, True)
+        }
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return the exposition and its content type, for an Accept header."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        encode, content_type = choose_encoder(ESCAPING.sub("", accept))
+        self._sources.scrape()
+        lines: list[str] = []
+        for family, writer in self._writers["openmetrics" in content_type]:
+            writer.write(family.read(self._sources), lines.append)
+        return "".join(lines).encode() + encode(self._registry), content_type
 
 
 def add_metrics(app: web.Application, exposition: Exposition) -> None:

@@ -1,4 +1,4 @@
-"""How a metric is declared, and how it becomes what prometheus_client writes."""
+"""How a metric is declared: its name, its labels, what it means, and where its value is read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from coterie_node.measure import Distribution
 
@@ -47,26 +45,3 @@ class Family:
     def help(self) -> str:
         """Return the help text."""
         return f"{self.what} High: {self.high}"
-
-    def collect(self, sources: Sources) -> Metric | None:
-        """Return what is to be written; None when there is nothing to tell yet."""
-        value = self.read(sources)
-        if value is None:
-            return None
-        if isinstance(value, Distribution):
-            buckets = [(_bound(bound), float(number)) for bound, number in value.cumulative()]
-            return HistogramMetricFamily(self.name, self.help, buckets=buckets, sum_value=value.total)
-        rows = [((), float(value))] if isinstance(value, (int, float)) else value
-        labels = tuple(self.labels)
-        family: CounterMetricFamily | GaugeMetricFamily
-        if self.kind is Kind.COUNTER:
-            family = CounterMetricFamily(self.name, self.help, labels=labels)
-        else:
-            family = GaugeMetricFamily(self.name, self.help, labels=labels)
-        for values, number in rows:
-            family.add_metric(values, number)
-        return family
-
-
-def _bound(bound: float) -> str:
-    return "+Inf" if bound == float("inf") else repr(float(bound))
