@@ -1,4 +1,7 @@
-"""How the operator logs: one event a line to standard error, as console text or JSON. Never a secret."""
+"""How the operator logs: one event a line to standard error, as console text or JSON. Never a secret.
+
+What kopf, aiohttp and asyncio bring through the standard library's logging takes the same form.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,18 @@ def set_up(level: str, form: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if form == "json":
-        processors.append(structlog.processors.format_exc_info)
+    last = [structlog.processors.format_exc_info, renderer] if form == "json" else [renderer]
     structlog.configure(
-        processors=[*processors, renderer],
+        processors=[*processors, *last],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s [%(levelname)s] %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *processors],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
