@@ -14,8 +14,6 @@ from .frames import Cell, Frame, answered, transformed
 from .listing import panels, queries
 from .prometheus import Prometheus, Window
 
-NODE_RADIUS = 40.0
-"""Pixels; Grafana's own when no field says otherwise."""
 _COLORS = {
     "green": "#73bf69",
     "dark-green": "#2f5a2b",
@@ -59,11 +57,11 @@ def draw(dashboard: Mapping[str, Any], prometheus: Prometheus, window: Window) -
     colors = {arc["field"]: _COLORS[arc["color"]] for arc in options["arcs"]}
     rows = {str(row["id"]): row for row in nodes.rows()}
     for name, row in rows.items():
-        for needed in ("fixedx", "fixedy", *colors):
+        for needed in ("fixedx", "fixedy", "noderadius", *colors):
             value = row.get(needed)
             if not isinstance(value, float) or not math.isfinite(value):
                 raise NoRing(f"{name} has no {needed}: Grafana would not draw it where it stands")
-    far = max(abs(_number(row, field)) for row in rows.values() for field in ("fixedx", "fixedy")) + 2.5 * NODE_RADIUS
+    far = max(abs(_number(row, field)) for row in rows.values() for field in ("fixedx", "fixedy")) + 100
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{-far:.1f} {-far:.1f} {2 * far:.1f} {2 * far:.1f}"'
         f' width="900" height="900"><style>{_STYLE}</style>'
@@ -90,7 +88,7 @@ def _edge(rows: Mapping[str, Mapping[str, Cell]], edge: Mapping[str, Cell]) -> s
     x, y, to_x, to_y = (_number(row, field) for row in (source, target) for field in ("fixedx", "fixedy"))
     length = math.hypot(to_x - x, to_y - y) or 1.0
     along, across = (to_x - x) / length, (to_y - y) / length
-    near, far = NODE_RADIUS + 5, NODE_RADIUS + 4
+    near, far = _number(source, "noderadius") + 5, _number(target, "noderadius") + 4
     return (
         f'<line class="e" x1="{x + along * near:.1f}" y1="{y + across * near:.1f}"'
         f' x2="{to_x - along * far:.1f}" y2="{to_y - across * far:.1f}" marker-end="url(#a)"/>'
@@ -98,34 +96,34 @@ def _edge(rows: Mapping[str, Mapping[str, Cell]], edge: Mapping[str, Cell]) -> s
 
 
 def _node(row: Mapping[str, Cell], colors: Mapping[str, str], options: Mapping[str, Any]) -> Iterator[str]:
-    x, y = _number(row, "fixedx"), _number(row, "fixedy")
+    x, y, radius = (_number(row, field) for field in ("fixedx", "fixedy", "noderadius"))
     details = "\n".join(f"{name.removeprefix('detail__')}: {row[name]}" for name in row if name.startswith("detail__"))
-    yield f'<g><title>{escape(details)}</title><circle class="c" cx="{x:.1f}" cy="{y:.1f}" r="{NODE_RADIUS}"/>'
-    yield from _circle(x, y, [(_number(row, field), color) for field, color in colors.items()])
+    yield f'<g><title>{escape(details)}</title><circle class="c" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
+    yield from _circle(x, y, radius, [(_number(row, field), color) for field, color in colors.items()])
     for offset, size, style, words in (
         (-2, 12, "t", f"{_number(row, 'mainstat'):.2f} {options['mainStatUnit']}"),
         (13, 10, "t d", f"{_number(row, 'secondarystat'):.0f} {options['secondaryStatUnit']}"),
-        (NODE_RADIUS + 16, 13, "t", row["title"]),
-        (NODE_RADIUS + 30, 11, "t d", row["subtitle"]),
+        (radius + 16, 13, "t", row["title"]),
+        (radius + 30, 11, "t d", row["subtitle"]),
     ):
         yield f'<text class="{style}" x="{x:.1f}" y="{y + offset:.1f}" font-size="{size}">{escape(str(words))}</text>'
     yield "</g>"
 
 
-def _circle(x: float, y: float, sections: Sequence[tuple[float, str]]) -> Iterator[str]:
+def _circle(x: float, y: float, radius: float, sections: Sequence[tuple[float, str]]) -> Iterator[str]:
     """Sections one after the other from the top, clockwise, as far as they fill the circle."""
     done = 0.0
     for share, color in sections:
         size = min(share, 1.0 - done)
         if size >= 1.0 - 1e-9:
-            yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{NODE_RADIUS}" fill="none" stroke="{color}" stroke-width="4"/>'
+            yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="none" stroke="{color}" stroke-width="4"/>'
         elif size > 0.0:
             begin, end = (
-                (x + math.sin(math.tau * part) * NODE_RADIUS, y - math.cos(math.tau * part) * NODE_RADIUS)
+                (x + math.sin(math.tau * part) * radius, y - math.cos(math.tau * part) * radius)
                 for part in (done, done + size)
             )
             yield (
-                f'<path d="M{begin[0]:.2f} {begin[1]:.2f}A{NODE_RADIUS} {NODE_RADIUS} 0 {int(size > 0.5)} 1'
+                f'<path d="M{begin[0]:.2f} {begin[1]:.2f}A{radius:.2f} {radius:.2f} 0 {int(size > 0.5)} 1'
                 f' {end[0]:.2f} {end[1]:.2f}" fill="none" stroke="{color}" stroke-width="4"/>'
             )
         done += size

@@ -94,13 +94,17 @@ _BUSY = f"({of('coterie_node_state', state='ready')} == 0 or {of('coterie_slots_
 HEALTHS = ("ready", "busy", "trouble")
 
 
-def health(of_what: str) -> str:
-    """Return, for each placed node, whether it is in this health: 1 or 0.
+def level() -> str:
+    """Return how bad it is with each placed node: 0 ready, 1 busy, 2 trouble.
 
     trouble: not scraped, a store that cannot write, or slots without a quorum; busy: not ready, or slots short of a
     copy.
     """
     troubled = f"({PLACED} == 1 or {PLACED} and on ({_PLACE}) {_TROUBLED})"
     busy = f"({PLACED} and on ({_PLACE}) {_BUSY})"
-    level = f"({troubled} * 0 + 2 or {busy} * 0 + 1 or {PLACED} * 0)"
-    return f"({level} == bool {HEALTHS.index(of_what)})"
+    return f"({troubled} * 0 + 2 or {busy} * 0 + 1 or {PLACED} * 0)"
+
+
+def health(of_what: str) -> str:
+    """Return, for each placed node, whether it is in this health: 1 or 0."""
+    return f"({level()} == bool {HEALTHS.index(of_what)})"

@@ -15,8 +15,11 @@ EDGES = "edges"
 TEXTS = "texts"
 SUCCESSORS = 4
 """As many as hover shows: the length of a successor list, unless the replication factor is larger."""
-RADIUS = f"scalar(clamp_min(count({PLACED}) * 30, 180))"
-"""Of the circle in pixels at zoom 1, where a node's own radius is 40: neighbours of an even ring do not touch."""
+_COUNT = f"count({PLACED})"
+RADIUS = f"scalar(clamp(15 * {_COUNT}, 200, 600))"
+"""Of the circle in pixels: a ring of 13 fits into the panel at zoom 1, a larger one after some zooming out."""
+NODE_RADIUS = f"scalar(clamp(1600 / {_COUNT}, 8, 40))"
+"""Of a node in pixels: 40 is Grafana's own; smaller from 41 nodes on, lest neighbours of an even ring touch."""
 
 _JOB = "on (job, instance)"
 
@@ -53,6 +56,7 @@ def numbers() -> dict[str, str]:
         "secondarystat": _each(records),
         "fixedx": f"{RADIUS} * sin({angle})",
         "fixedy": f"-1 * {RADIUS} * cos({angle})",
+        "noderadius": f"0 * ({_each(POSITION)}) + {NODE_RADIUS}",
         **_arcs(),
         "detail__position": f"round({_each(POSITION)}, 0.0001)",
         "detail__share": f"round({_each(SHARE)}, 0.0001)",

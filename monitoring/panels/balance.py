@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from monitoring.queries import CHOSEN, by_node, most_over_mean, of, on_disk, rate, total
 
 from .kit import DATASOURCE, ORANGE, Line, PanelBuilder, instant_target, lines
+from .places import places
 
 TITLE = "Balance"
 
@@ -34,13 +35,12 @@ def panels() -> list[PanelBuilder]:
         )
     )
     return [
-        shares,
+        places(),
         lines(
             "Share of the ring",
             "The part of the circle that each node owns. Joins, leaves and moves (marked) change it.",
             units.PercentUnit,
             Line(by_node(of("coterie_arc_share_ratio"))),
-            width=9,
             stacked=True,
         ),
         lines(
@@ -49,8 +49,8 @@ def panels() -> list[PanelBuilder]:
             " accounts with long histories.",
             units.Short,
             Line(by_node(records)),
-            width=9,
         ),
+        shares,
         lines(
             "Skew",
             "The node that has most, over the mean: of the circle, and of the records. 1 is perfectly even.",
@@ -58,6 +58,7 @@ def panels() -> list[PanelBuilder]:
             Line(most_over_mean(of("coterie_arc_share_ratio")), "arcs"),
             Line(most_over_mean(records), "records"),
             steps=((None, "transparent"), (2, ORANGE)),
+            width=6,
         ),
         lines(
             "Records by kind",
@@ -66,6 +67,7 @@ def panels() -> list[PanelBuilder]:
             units.Short,
             Line(total(of("coterie_records", role="users"), "kind"), "{{kind}}"),
             stacked=True,
+            width=6,
         ),
         lines(
             "Changes of the ring",
@@ -75,5 +77,6 @@ def panels() -> list[PanelBuilder]:
                 f"max by (change) ({rate(of('coterie_ring_changes_total'))} and on (job, instance) {CHOSEN})",
                 "{{change}}",
             ),
+            width=6,
         ),
     ]

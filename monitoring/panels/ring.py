@@ -105,7 +105,7 @@ def states() -> PanelBuilder:
         .datasource(DATASOURCE)
         .unit(units.Short)
         .span(10)
-        .height(9)
+        .height(18)
         .mappings(named(_STATES))
         .thresholds(thresholds([(None, GREY)]))
         .with_target(line_target("A", Line(by_node(f"({marked})"))))
@@ -135,8 +135,6 @@ def nodes() -> PanelBuilder:
         units.Short,
         ["name", "uid"],
         shown,
-        width=10,
-        height=9,
     )
 
 

@@ -80,6 +80,18 @@ def test_titles_are_unique_in_their_row_and_ids_in_the_dashboard() -> None:
     assert len(set(ids)) == len(ids)
 
 
+def test_panels_fill_their_rows_and_cover_no_other() -> None:
+    taken: dict[tuple[int, int], str] = {}
+    for panel in BOARD["panels"]:
+        at = panel["gridPos"]
+        for x in range(at["x"], at["x"] + at["w"]):
+            for y in range(at["y"], at["y"] + at["h"]):
+                assert (x, y) not in taken, f"{panel['title']} covers {taken.get((x, y))}"
+                taken[x, y] = panel["title"]
+    tops = {panel["gridPos"]["y"] for panel in BOARD["panels"]}
+    assert not [(x, y) for y in tops for x in range(24) if (x, y) not in taken]
+
+
 def test_every_row_is_there() -> None:
     rows = [panel["title"] for panel in BOARD["panels"] if panel["type"] == "row"]
     assert rows == ["Ring", "Delivery", "Durability", "Balance", "Clients", "Between nodes", "Operator"]
@@ -99,7 +111,7 @@ def test_every_metric_of_the_ring_is_shown() -> None:
 def test_seconds_and_bytes_have_their_units() -> None:
     """A query of quantiles of a *_seconds histogram is in seconds, one of *_bytes in bytes."""
     for row, panel in panels(BOARD):
-        if panel["type"] in ("nodeGraph", "table"):
+        if panel["type"] in ("nodeGraph", "table", "xychart"):
             continue
         unit = panel["fieldConfig"]["defaults"]["unit"]
         for target in panel["targets"]:
