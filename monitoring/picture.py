@@ -34,15 +34,21 @@ class NoRing(Exception):
 
 def frames(dashboard: Mapping[str, Any], prometheus: Prometheus, window: Window) -> tuple[Frame, Frame]:
     """Return the frames of nodes and of edges that the ring panel draws. Raises NoAnswer and NoRing."""
-    panel = ring_panel(dashboard)
-    asked = [query for query in queries(dashboard) if query.panel == panel["title"]]
-    found = [(query.ref_id, query.table, prometheus.ask(query, window)) for query in asked]
-    made = transformed(answered(found), panel["transformations"])
+    made = shown(dashboard, ring_panel(dashboard), prometheus, window)
     nodes = [frame for frame in made if "id" in frame.fields and "source" not in frame.fields]
     edges = [frame for frame in made if "source" in frame.fields]
     if len(nodes) != 1 or not nodes[0].fields["id"]:
         raise NoRing("Prometheus has no node with a position: does it scrape a ring?")
     return nodes[0], edges[0] if edges else Frame("edges", {"id": [], "source": [], "target": []})
+
+
+def shown(
+    dashboard: Mapping[str, Any], panel: Mapping[str, Any], prometheus: Prometheus, window: Window
+) -> list[Frame]:
+    """Return the frames that a panel of instant queries is given to show. Raises NoAnswer."""
+    asked = [query for query in queries(dashboard) if query.panel == panel["title"]]
+    found = [(query.ref_id, query.table, prometheus.ask(query, window)) for query in asked]
+    return transformed(answered(found), panel["transformations"])
 
 
 def ring_panel(dashboard: Mapping[str, Any]) -> dict[str, Any]:

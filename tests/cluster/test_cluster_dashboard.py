@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 from monitoring.frames import Frame
-from monitoring.listing import DASHBOARD, queries
-from monitoring.picture import draw, frames
+from monitoring.listing import DASHBOARD, panels, queries
+from monitoring.picture import draw, frames, shown
 from monitoring.prometheus import Prometheus, Window, run_queries
 from tests.cluster.harness import Node, Ring, post
 from tests.cluster.people import Inbox, Person, Stream, person
@@ -225,6 +225,26 @@ def test_the_ring_panel_has_the_fields_that_the_node_graph_wants(scene: Scene) -
 def _complete(frame: Frame) -> bool:
     """Say whether no number is missing: Grafana's arcs and places cannot do without."""
     return all(value is not None for values in frame.fields.values() for value in values)
+
+
+@pytest.mark.timeout(240)
+def test_the_dots_and_the_table_have_a_row_for_each_node(scene: Scene) -> None:
+    found = {}
+    for title in ("Places", "Nodes"):
+        panel = next(panel for _, panel in panels(BOARD) if panel["title"] == title)
+        (frame,) = shown(BOARD, panel, scene.prometheus, scene.window)
+        assert _complete(frame)
+        assert len(frame.rows()) == len(scene.report.members)
+        found[title] = {row["uid"]: row for row in frame.rows()}
+    for member in scene.report.members:
+        dot, line = found["Places"][member.uid], found["Nodes"][member.uid]
+        angle = math.tau * member.position_ratio
+        assert (dot["x"], dot["y"]) == pytest.approx((math.sin(angle), math.cos(angle)), abs=0.001)
+        assert (dot["name"], dot["Health"]) == (member.name, 0.0)
+        assert dot["Share"] == pytest.approx(member.arc_share)
+        assert (line["name"], line["Acts for"]) == (member.name, member.slots.users)
+        assert line["Position"] == pytest.approx(member.position_ratio, rel=0.001)
+        assert line["Share"] == pytest.approx(member.arc_share, rel=0.001)
 
 
 @pytest.mark.timeout(240)
