@@ -37,6 +37,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
 
+{{/* Whether pods are to be annotated for scraping: PodMonitors beside that would scrape each of them twice. */}}
+{{- define "coterie.annotated" -}}
+{{ if and .Values.monitoring.annotations (not .Values.monitoring.podMonitor.enabled) }}true{{ end }}
+{{- end }}
+
 {{- define "coterie.pod.security" -}}
 runAsNonRoot: true
 runAsUser: 65532

@@ -134,7 +134,7 @@ def _budget(observed: Observed) -> Manifest:
 
 
 def _policy(observed: Observed) -> Manifest:
-    """Return who may speak to a node: anyone as a client, the ring as a peer, ring and operator at the admin port."""
+    """Return who may speak to a node: anyone as a client, the ring as a peer, ring, operator and scrapers as admins."""
     ring = {"podSelector": {"matchLabels": _selector(observed.name)}}
     operator = {
         "namespaceSelector": {},
@@ -142,10 +142,11 @@ def _policy(observed: Observed) -> Manifest:
             "matchLabels": {"app.kubernetes.io/name": "coterie", "app.kubernetes.io/component": "operator"}
         },
     }
+    admins = [ring, operator, *observed.spec.scrape_from]
     ingress: list[Manifest] = [
         {"ports": [{"protocol": "TCP", "port": names.CLIENT_PORT}]},
         {"ports": [{"protocol": "TCP", "port": names.PEER_PORT}], "from": [ring]},
-        {"ports": [{"protocol": "TCP", "port": names.ADMIN_PORT}], "from": [ring, operator]},
+        {"ports": [{"protocol": "TCP", "port": names.ADMIN_PORT}], "from": admins},
     ]
     if observed.spec.discovery == "multicast":
         ingress.append({"ports": [{"protocol": "UDP", "port": MULTICAST_PORT}], "from": [ring]})

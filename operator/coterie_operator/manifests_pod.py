@@ -72,7 +72,14 @@ def pod_template(ring: str, spec: RingSpec) -> Manifest:
         pod["tolerations"] = [dict(one) for one in spec.tolerations]
     if spec.node_selector:
         pod["nodeSelector"] = dict(spec.node_selector)
-    return {"metadata": {"labels": labels(ring)}, "spec": pod}
+    metadata: Manifest = {"labels": labels(ring)}
+    if spec.scrape_annotations:
+        metadata["annotations"] = {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(names.ADMIN_PORT),
+            "prometheus.io/path": "/metrics",
+        }
+    return {"metadata": metadata, "spec": pod}
 
 
 def _container(ring: str, spec: RingSpec) -> Manifest:

@@ -54,6 +54,10 @@ class RingSpec:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     pod_disruption_budget: bool = True
     network_policy: bool = True
+    scrape_annotations: bool = True
+    """`monitoring.annotations`: whether pods tell a Prometheus that and where they can be scraped."""
+    scrape_from: Sequence[Mapping[str, Any]] = ({"namespaceSelector": {}},)
+    """`monitoring.from`: peers that may reach the admin ports besides ring and operator; all pods of the cluster."""
     paused: bool = False
 
 

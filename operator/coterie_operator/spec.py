@@ -34,6 +34,7 @@ def read_spec(resource: Mapping[str, Any], default_image: str = "") -> RingSpec:
     rebalance = _mapping(spec, "rebalance")
     scale_down = _mapping(spec, "scaleDown")
     service = dict(_mapping(spec, "service"))
+    monitoring = _mapping(spec, "monitoring")
     found = RingSpec(
         replicas=_whole(spec, "replicas", 3),
         replication_factor=_whole(spec, "replicationFactor", 3),
@@ -60,6 +61,8 @@ def read_spec(resource: Mapping[str, Any], default_image: str = "") -> RingSpec:
         node_selector=_mapping(spec, "nodeSelector"),
         pod_disruption_budget=_yes(spec, "podDisruptionBudget", True),
         network_policy=_yes(spec, "networkPolicy", True),
+        scrape_annotations=_yes(monitoring, "annotations", True, "monitoring.annotations"),
+        scrape_from=_objects(monitoring, "from") if "from" in monitoring else RingSpec.scrape_from,
         paused=_yes(spec, "paused", False),
     )
     _check(found)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.kube.lab.cluster import Cluster, check_machine, remains_of
 from tests.kube.lab.images import helpers, ours
+from tests.kube.lab.monitors import sources
 from tests.kube.lab.tools import CONTROL_PLANE, NODES, programs
 from tests.tools.needs import CannotRun, say
 
@@ -21,6 +22,7 @@ def prepare() -> None:
     """Build everything that the tests will use. Raises CannotRun."""
     check_machine()
     programs(CONTROL_PLANE)
+    sources()
     helpers(programs(NODES))
     ours()
 

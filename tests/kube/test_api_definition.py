@@ -51,6 +51,7 @@ def test_the_defaults_are_in_the_definition(control_plane: Kube, space: str) -> 
         "service": {"type": "ClusterIP"},
         "podDisruptionBudget": True,
         "networkPolicy": True,
+        "monitoring": {"annotations": True, "from": [{"namespaceSelector": {}}]},
         "paused": False,
     }
 
@@ -81,6 +82,15 @@ TAKEN: dict[str, dict[str, Any]] = {
     "node port": {"service": {"type": "NodePort", "nodePort": 30740}},
     "a whole skew": {"rebalance": {"maxSkew": 2}},
     "long wait": {"scaleDown": {"timeout": "1h30m", "policy": "Force"}},
+    "no scraping": {"monitoring": {"annotations": False, "from": []}},
+    "scrapers": {
+        "monitoring": {
+            "from": [
+                {"namespaceSelector": {"matchLabels": {"a": "b"}}, "podSelector": {"matchLabels": {"c": "d"}}},
+                {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}},
+            ]
+        }
+    },
     "a long name": {},
 }
 
@@ -165,7 +175,7 @@ def test_every_field_is_explained() -> None:
     (version,) = yaml.safe_load(CRD.read_text())["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]["properties"]
     # As in a pod, and explained there.
-    known = {"spec.affinity", "spec.topologySpreadConstraints", "spec.tolerations"}
+    known = {"spec.affinity", "spec.topologySpreadConstraints", "spec.tolerations", "spec.monitoring.from"}
 
     def unexplained(path: str, node: dict[str, Any]) -> Iterator[str]:
         if "description" not in node:

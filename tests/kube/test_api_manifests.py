@@ -25,6 +25,8 @@ SPECS: dict[str, dict[str, Any]] = {
     "small": {"replicas": 1, "replicationFactor": 1, "slots": 64, "storage": {"size": "0.5Gi", "retain": False}},
     "plain": {"podDisruptionBudget": False, "networkPolicy": False},
     "multicast": {"discovery": "multicast"},
+    "unscraped": {"monitoring": {"annotations": False, "from": []}},
+    "scraped from": {"monitoring": {"from": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]}},
     "node port": {"service": {"type": "NodePort", "annotations": {"example.com/note": "x"}}},
     "load balancer": {
         "service": {

@@ -5,9 +5,7 @@ The cases are promtool's own files: `promtool test rules tests/unit/alerts/cases
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -15,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.tools.needs import or_skip
+from tests.tools.wanted import PROMETHEUS
 
 from coterie_node.api.metrics.table import FAMILIES
 from coterie_operator.metrics import Metrics
@@ -36,10 +36,8 @@ def expectations(file: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("promtool is missing: apt-get install prometheus")
-    return found
+    with or_skip():
+        return PROMETHEUS.program("promtool")
 
 
 def run(promtool: str, *arguments: str, at: Path) -> subprocess.CompletedProcess[str]:

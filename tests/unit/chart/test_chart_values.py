@@ -64,7 +64,8 @@ def test_the_ring_can_be_told_everything_by_values() -> None:
     (version,) = yaml.safe_load((CHART / "crds" / "rings.yaml").read_text())["spec"]["versions"]
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
     missing = set(spec) - set(defaults()["ring"])
-    assert missing == {"image", "imagePullPolicy", "imagePullSecrets", "update"}
+    assert missing == {"image", "imagePullPolicy", "imagePullSecrets", "update", "monitoring"}
+    assert set(spec["monitoring"]["properties"]) < set(defaults()["monitoring"])
     for part in ("storage", "rebalance", "scaleDown", "service"):
         assert set(spec[part]["properties"]) == set(defaults()["ring"][part])
 
@@ -81,3 +82,4 @@ def test_defaults_are_those_of_the_definition() -> None:
                 yield key
 
     assert list(same(spec, defaults()["ring"])) == []
+    assert list(same(spec["monitoring"]["properties"], defaults()["monitoring"])) == []

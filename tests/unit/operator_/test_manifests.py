@@ -100,7 +100,7 @@ def test_the_clusters_own_storage_class_is_not_named() -> None:
 
 def test_the_hash_is_the_same_on_every_machine() -> None:
     """A change of this value rolls every ring of everybody who upgrades the operator. So be it, but knowingly."""
-    assert template_hash("main", SPEC) == "02f2c58df5299c90"
+    assert template_hash("main", SPEC) == "a44b8c8e1d5d8666"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,7 @@ def test_the_hash_is_the_same_on_every_machine() -> None:
         {"retain": False},
         {"pod_disruption_budget": False},
         {"network_policy": False},
+        {"scrape_from": ()},
     ],
     ids=str,
 )
@@ -137,6 +138,7 @@ def test_what_leaves_the_pods_alone(change: dict[str, Any]) -> None:
         {"topology_spread_constraints": ({"topologyKey": "zone"},)},
         {"tolerations": ({"key": "chat"},)},
         {"node_selector": {"disk": "ssd"}},
+        {"scrape_annotations": False},
     ],
     ids=str,
 )
@@ -146,6 +148,29 @@ def test_what_makes_other_pods(change: dict[str, Any]) -> None:
 
 def test_the_annotation_is_the_hash_that_was_observed() -> None:
     assert made()["StatefulSet"]["metadata"]["annotations"] == {names.TEMPLATE_HASH: template_hash("main", SPEC)}
+
+
+def test_pods_say_where_they_can_be_scraped() -> None:
+    """The port is one of the container's, and the path the node's own."""
+    metrics = pytest.importorskip("coterie_node.api.metrics.exposition")
+    template = made()["StatefulSet"]["spec"]["template"]
+    said = template["metadata"]["annotations"]
+    assert said == {"prometheus.io/scrape": "true", "prometheus.io/port": "7402", "prometheus.io/path": "/metrics"}
+    ports = {one["name"]: one["containerPort"] for one in template["spec"]["containers"][0]["ports"]}
+    assert said["prometheus.io/port"] == str(ports["admin"])
+    assert said["prometheus.io/path"] == metrics.METRICS_PATH
+    assert "annotations" not in made(scrape_annotations=False)["StatefulSet"]["spec"]["template"]["metadata"]
+
+
+def test_scrapers_reach_the_admin_port_and_no_other() -> None:
+    def peers(**spec: Any) -> dict[int, Any]:
+        return {rule["ports"][0]["port"]: rule.get("from") for rule in made(**spec)["NetworkPolicy"]["spec"]["ingress"]}
+
+    scraper = {"ipBlock": {"cidr": "10.0.0.0/8"}}
+    assert {"namespaceSelector": {}} in peers()[names.ADMIN_PORT]
+    closed, opened = peers(scrape_from=()), peers(scrape_from=(scraper,))
+    assert {"namespaceSelector": {}} not in closed[names.ADMIN_PORT]
+    assert opened == {**closed, names.ADMIN_PORT: [*closed[names.ADMIN_PORT], scraper]}
 
 
 def test_the_nodes_settings() -> None:
@@ -263,7 +288,7 @@ def test_who_may_speak_to_a_node() -> None:
     assert "from" not in client
     assert peer["from"] == [{"podSelector": {"matchLabels": {names.RING_LABEL: "main"}}}]
     assert [one["ports"][0]["port"] for one in (client, peer, admin)] == [7400, 7401, 7402]
-    assert len(admin["from"]) == 2
+    assert len(admin["from"]) == 3
 
 
 def test_the_secret() -> None:

@@ -64,6 +64,7 @@ def test_every_field_is_read() -> None:
         "nodeSelector": {"disk": "ssd"},
         "podDisruptionBudget": False,
         "networkPolicy": False,
+        "monitoring": {"annotations": False, "from": [{"podSelector": {}}]},
         "paused": True,
     }
     assert read(**everything) == RingSpec(
@@ -92,6 +93,8 @@ def test_every_field_is_read() -> None:
         node_selector={"disk": "ssd"},
         pod_disruption_budget=False,
         network_policy=False,
+        scrape_annotations=False,
+        scrape_from=({"podSelector": {}},),
         paused=True,
     )
 
@@ -121,6 +124,8 @@ def test_every_field_is_read() -> None:
         ({"tls": {"mode": "Managed"}}, "tls.mode", "use Off"),
         ({"update": {"maxUnavailable": 2}}, "update.maxUnavailable", "use 1"),
         ({"tolerations": "all"}, "tolerations", "list of objects"),
+        ({"monitoring": {"from": "all"}}, "from", "list of objects"),
+        ({"monitoring": {"annotations": "yes"}}, "monitoring.annotations", "neither true nor false"),
         ({"paused": "yes"}, "paused", "neither true nor false"),
     ],
 )
