@@ -244,7 +244,7 @@ _INDEX = """\
 Coterie node {name}, version {version}: {state}
 
 GET  /livez /readyz /metrics
-GET  /                                             the ring page, for a browser
+GET  /                                             the ring page; this list for Accept: text/plain
 GET  /api/v1/events /api/v1/lookup?name=USER|key=SLOT         what the page reads
 GET  /api/v1/node /api/v1/ring /api/v1/slots?state=plain|joint|under_replicated|stray /api/v1/operations
 POST /api/v1/leave /api/v1/cancel-leave /api/v1/move {{"position": SLOT}}    (with the admin token)

@@ -116,8 +116,8 @@ class RingPage:
         app.on_shutdown.append(self._close)
 
     def index(self, request: web.Request) -> web.Response | None:
-        """Return the page for who wants HTML; None for who does not, or when the page is closed."""
-        if not self._opened or "text/html" not in request.headers.get("Accept", "").lower():
+        """Return the page; None for who asks for plain text, or when the page is closed."""
+        if not self._opened or request.headers.get("Accept", "").lower().startswith("text/plain"):
             return None
         return self._files["index.html"].answer(request)
 

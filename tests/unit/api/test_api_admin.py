@@ -114,7 +114,7 @@ class Admin:
             return response.status, await response.json()
 
     async def text(self, path: str) -> str:
-        async with self._session.get(self._server.make_url(path)) as response:
+        async with self._session.get(self._server.make_url(path), headers={"Accept": "text/plain"}) as response:
             return await response.text()
 
 

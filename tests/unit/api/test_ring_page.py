@@ -107,11 +107,12 @@ async def listening(browser: Browser) -> AsyncIterator[Any]:
 # --- files ---
 
 
-async def test_a_browser_gets_the_page_and_curl_the_list_of_paths(browser: Browser) -> None:
-    async with browser.get("/", **HTML) as response:
-        assert (response.status, response.content_type) == (200, "text/html")
-        assert response.headers["Vary"] == "Accept"
-    async with browser.get("/") as response:
+async def test_everybody_gets_the_page_but_who_asks_for_text_gets_the_list_of_paths(browser: Browser) -> None:
+    for headers in (HTML, {"Accept": "*/*"}, {}):
+        async with browser.get("/", **headers) as response:
+            assert (response.status, response.content_type) == (200, "text/html")
+            assert response.headers["Vary"] == "Accept"
+    async with browser.get("/", Accept="text/plain") as response:
         assert (response.content_type, response.headers["Vary"]) == ("text/plain", "Accept")
         assert "/api/v1/events" in await response.text()
 
