@@ -36,6 +36,7 @@ AT_MOST_EVERY = 0.25
 SETTLE = 0.05
 """Seconds from a change to the look at it: what comes together is seen together."""
 
+_NOTHING = RingReport("", 0, 0, [], 0, 0)
 _encode = msgspec.json.encode
 
 
@@ -82,8 +83,9 @@ class Gatherer:
         self._work: asyncio.Task[None] | None = None
         self._told: tuple[int, int, bytes] = (0, 0, b"")
         self.closed = False
-        self._node: NodeReport
+        self._node: NodeReport | None = None
         """Who this node is; asked once each time that the looks begin."""
+        self._failing = False
         source.watch(self._changed.set)
 
     @property
@@ -137,14 +139,11 @@ class Gatherer:
 
     async def _go_on_looking(self) -> None:
         loop = asyncio.get_running_loop()
-        self._node = await self._source.node_report()
+        self._node = None
         while True:
             began = loop.time()
             self._changed.clear()
-            try:
-                self._take(await self._see(began))
-            except Exception:
-                log.exception("the ring page could not look at the ring")
+            self._take(await self._try_to_see(began))
             members = len(self._look.snapshot.members) if self._look is not None else 0
             await asyncio.sleep(began + AT_MOST_EVERY - loop.time())
             with contextlib.suppress(TimeoutError):
@@ -161,16 +160,38 @@ class Gatherer:
         self._newer.set()
         self._newer = asyncio.Event()
 
+    async def _try_to_see(self, now: float) -> Snapshot:
+        """Look at the ring, or say why that cannot be: an open page must not take what was for what is."""
+        try:
+            found = await self._see(now)
+        except Exception as error:
+            if not self._failing:
+                log.exception("the ring page cannot look at the ring")
+            self._failing = True
+            ready = self._source.readiness()
+            why = f"the node cannot look at the ring ({type(error).__name__}); its log says how"
+            return self._snapshot(now, ready.state, [*ready.reasons, why], _NOTHING)
+        self._failing = False
+        return found
+
     async def _see(self, now: float) -> Snapshot:
-        ready, node = self._source.readiness(), self._node
+        if self._node is None:
+            self._node = await self._source.node_report()
+        ready = self._source.readiness()
         try:
             ring = await self._source.ring_report()
         except CoterieError as error:
             log.debug("no ring to look at", reason=error.detail)
-            ring = RingReport("", node.replication_factor, 0, [], 0, 0)
+            ring = _NOTHING
+        return self._snapshot(now, ready.state, ready.reasons, ring)
+
+    def _snapshot(self, now: float, state: str, reasons: list[str], ring: RingReport) -> Snapshot:
+        node = self._node
         return Snapshot(
             at=_now(),
-            seat=Seat(node.uid, node.name, node.version, ready.state, ready.reasons),
+            seat=Seat(
+                node.uid if node else "", node.name if node else "", node.version if node else "", state, reasons
+            ),
             ring_uid=ring.ring_uid,
             replication_factor=ring.replication_factor,
             slots=ring.slots,

@@ -38,6 +38,7 @@ class Stage:
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self.members = list(members) or [member(number) for number in range(4)]
         self.ring_uid = "ab" * 16
+        self.fault: Exception | None = None
         self.looks = 0
         self.traced: list[int] = []
         self.watchers: list[Callable[[], None]] = []
@@ -64,6 +65,8 @@ class Stage:
 
     async def ring_report(self) -> RingReport:
         self.looks += 1
+        if self.fault is not None:
+            raise self.fault
         if not self.ring_uid:
             raise Unavailable("this node is in no ring yet")
         return RingReport(self.ring_uid, 3, SLOTS, list(self.members), 0, 0)

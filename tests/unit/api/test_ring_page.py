@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestServer
 from aiohttp.web import Application
+from structlog.testing import capture_logs
 from tests.unit.api.stage import Stage, member
 from yarl import URL
 
@@ -260,6 +261,26 @@ async def test_a_node_without_a_ring_says_what_it_waits_for(browser: Browser, li
     browser.stage.show(browser.stage.members)
     change = await listener.change()
     assert (change.ring_uid, change.slots, len(change.members or [])) == ("cd" * 16, 1024, 4)
+
+
+async def test_a_node_that_cannot_look_says_so_instead_of_showing_what_was(browser: Browser, listening: Any) -> None:
+    listener = await listening()
+    await listener.ring()
+    browser.stage.fault = OSError("the disk is gone")
+    browser.stage.show(browser.stage.members)
+    with capture_logs() as logs:
+        change = await listener.change()
+        assert (change.ring_uid, len(change.gone or [])) == ("", 4)
+        assert change.seat
+        assert change.seat.reasons == ["the node cannot look at the ring (OSError); its log says how"]
+        browser.stage.show(browser.stage.members)
+        looks = browser.stage.looks
+        while browser.stage.looks < looks + 2:
+            assert (await listener.next(beats=True))[0] == "beat"
+    assert [entry["log_level"] for entry in logs] == ["error"], "once is enough"
+    browser.stage.fault = None
+    browser.stage.show(browser.stage.members)
+    assert len((await listener.change()).members or []) == 4
 
 
 async def test_one_page_too_many_is_refused_clearly_until_another_closes(

@@ -20,8 +20,8 @@ export class Details {
     get("details-title").textContent = "The whole ring";
     get("details-lead").textContent = model.known ? model.verdict().text : "";
     const records = model.order.reduce((total, member) => total + sum(member.records), 0);
-    this.#facts([
-      ["Ring uid", totals.ring_uid || "none yet", "uid"],
+    this.#facts(!totals.ring_uid ? [] : [
+      ["Ring uid", totals.ring_uid, "uid"],
       ["Copies of everything", number(totals.replication_factor)],
       ["Slots", number(totals.slots)],
       ["Under-replicated", number(totals.slots_under_replicated), totals.slots_under_replicated ? "warn" : ""],
@@ -98,7 +98,7 @@ export class Details {
         const part = document.createElement("span");
         part.className = role;
         part.style.flexGrow = String(total ? counts[role] / total : 0);
-        bar.append(part);
+        if (counts[role]) bar.append(part);
         const word = document.createElement("span");
         word.className = `role ${role}`;
         word.textContent = `${number(counts[role])} ${ROLES[role]}`;
@@ -114,9 +114,10 @@ export class Details {
 export function legend(list, model) {
   const present = Object.keys(STATES).filter((state) => state === "ready" || model.order.some((one) => stateOf(one) === state));
   const moving = model.handovers.length > 0;
-  const key = `${present} ${moving}`;
+  const key = `${present} ${moving} ${model.order.length > 0}`;
   if (list.dataset.key === key) return;
   list.dataset.key = key;
+  list.hidden = !model.order.length;
   list.replaceChildren(
     ...present.map((state) => item(icon(state), STATES[state].word, state)),
     item(swatch("successor"), "successors of a node", ""),

@@ -66,13 +66,14 @@ export class Model {
   /** One word and one sentence for how the ring is. */
   verdict() {
     const { slots_under_replicated: under, slots_unowned: unowned, slots_forming: forming, seat } = this.totals;
+    const copies = this.totals.replication_factor;
     const moving = this.handovers.reduce((total, one) => total + one.slots, 0);
-    if (!this.totals.ring_uid) return { word: "Waiting", tone: "wait", text: seat.reasons.join("; ") || "This node is in no ring yet." };
+    if (!this.totals.ring_uid) return { word: "Waiting", tone: "wait", text: sentence(seat.reasons.join("; ") || "this node is in no ring yet") };
     if (unowned) return { word: "Incomplete", tone: "bad", text: `Nobody acts for ${plural(unowned, "slot")}.` };
-    if (forming) return { word: "Forming", tone: "wait", text: `${plural(forming, "slot")} wait for more nodes.` };
-    if (moving) return { word: "Moving", tone: "wait", text: `${plural(moving, "slot")} are handed over.` };
-    if (under) return { word: "Healing", tone: "wait", text: `${plural(under, "slot")} have fewer than ${this.totals.replication_factor} good copies.` };
-    return { word: "Whole", tone: "good", text: `Every slot has its ${this.totals.replication_factor} copies.` };
+    if (forming) return { word: "Forming", tone: "wait", text: `${plural(forming, "slot")} ${forming === 1 ? "waits" : "wait"} for more nodes.` };
+    if (moving) return { word: "Moving", tone: "wait", text: `${plural(moving, "slot")} ${moving === 1 ? "is" : "are"} handed over.` };
+    if (under) return { word: "Healing", tone: "wait", text: `${plural(under, "slot")} ${under === 1 ? "has" : "have"} fewer than ${plural(copies, "good copy", "good copies")}.` };
+    return { word: "Whole", tone: "good", text: copies === 1 ? "Every slot has its one copy." : `Every slot has its ${copies} copies.` };
   }
 
   #sort() {
@@ -80,6 +81,8 @@ export class Model {
       (a, b) => a.position - b.position || (a.uid < b.uid ? -1 : 1));
   }
 }
+
+const sentence = (text) => `${text.slice(0, 1).toUpperCase()}${text.slice(1)}.`;
 
 function happenings(before, now) {
   const found = [];
