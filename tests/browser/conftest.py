@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from tests.cluster.harness import Ring
 from tests.tools.needs import or_skip
 
 OpenPage = Callable[..., contextlib.AbstractAsyncContextManager[Visit]]
+TakeStage = Callable[[int], Awaitable[Stage]]
 OpenStage = Callable[..., contextlib.AbstractAsyncContextManager[Stage]]
 
 
@@ -50,9 +51,23 @@ def open_stage() -> OpenStage:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def quiet_stage() -> AsyncIterator[TakeStage]:
+    """Stages that tests share and only look at, one of each size, nobody writes: `stage = await quiet_stage(300)`."""
+    async with contextlib.AsyncExitStack() as stack:
+        running: dict[int, Stage] = {}
+
+        async def take(nodes: int) -> Stage:
+            if nodes not in running:
+                running[nodes] = await stack.enter_async_context(stage(nodes, "--messages", "0"))
+            return running[nodes]
+
+        yield take
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def five(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ring]:
     """A ring of five real nodes. Who harms a node makes the ring whole again before the test ends."""
-    ring = Ring(tmp_path_factory.mktemp("ring"), 5)
+    ring = Ring(tmp_path_factory.mktemp("ring"), 5, {"COTERIE_NODE_REPLACE_AFTER": "2"})
     ring.start()
     try:
         await ring.ready()

@@ -29,6 +29,7 @@ from coterie_node.replication.settings import ReplicationSettings
 from coterie_node.ring import PRESETS, Ring, Timer
 from coterie_node.ring.placement import first_members
 from coterie_node.version import VERSION
+from coterie_protocol.admin import MessageCounts
 from coterie_protocol.errors import CoterieError, Unavailable
 from coterie_protocol.identifiers import Uid, slot_of_name
 from coterie_protocol.nodes import NodeRef
@@ -183,9 +184,12 @@ class MemoryNode:
 
 
 class MemoryRing:
-    """A ring of so many nodes; use it as `async with`. `names` in the order of positions."""
+    """A ring of so many nodes; use it as `async with`. `names` in the order of positions.
 
-    def __init__(self, names: Sequence[str], seed: int = 1, replace_after: float = 5.0) -> None:
+    `bulk`: bytes a second that hand-over sends from a node. Memory is so quick that nobody would see it otherwise.
+    """
+
+    def __init__(self, names: Sequence[str], seed: int = 1, replace_after: float = 5.0, bulk: int = 1 << 26) -> None:
         nodes = len(names)
         self.rng = random.Random(seed)
         self.slots = max(1024, 1 << (10 * nodes - 1).bit_length())
@@ -193,7 +197,11 @@ class MemoryRing:
         # What a node does each quarter of a second, three hundred need not do in one process.
         round_ = 0.25 if nodes <= 10 else 0.5 if nodes <= 100 else 2.0
         self._settings = ReplicationSettings(
-            replace_after=replace_after, handover_round=round_, gossip_interval=60.0, repair_interval=600.0
+            replace_after=replace_after,
+            handover_round=round_,
+            gossip_interval=60.0,
+            repair_interval=600.0,
+            bulk_bytes_per_second=bulk,
         )
         world = perfect(seed, PRESETS[self._preset], nodes, self.slots, names=names)
         self._begun: dict[str, Ring] = {node.uid: node.ring for node in world.live() if node.ring is not None}
@@ -214,9 +222,8 @@ class MemoryRing:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for node in self.nodes:
-            if node.tasks is not None:
-                await self.kill(node)
+        # All at once: one after the other, those that are left would replace each that has gone.
+        await asyncio.gather(*(self.kill(node) for node in self.nodes if node.tasks is not None))
 
     def named(self, name: str) -> MemoryNode | None:
         """Return the node of a name."""
@@ -292,7 +299,9 @@ class MemoryRing:
 
     def _record(self, slot: int, owner: str) -> Record:
         now = self._clock.wall_ms()
-        return Record(slot, owner, "somebody", self.rng.randbytes(16), 0, 0, b"", 120, b"", 1, now, now)
+        return Record(
+            slot, owner, "somebody", self.rng.randbytes(16), 0, 0, self.rng.randbytes(120), 120, b"", 1, now, now
+        )
 
     # --- processes ---
 
@@ -325,6 +334,7 @@ class MemoryRing:
             synced=lambda: replica.synced,
             store_fault=str,
             waiting_for=str,
+            messages=lambda: MessageCounts(replica.appender.acknowledged, replica.appender.acknowledged, 0),
         )
         node.view = View(
             replica.driver,

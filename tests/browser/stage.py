@@ -26,6 +26,8 @@ from coterie_node.node import ADMIN_LIMITS
 
 WRITING = 0.5
 """Seconds between two lots of messages."""
+BULK = 5000
+"""Bytes a second that a node hands over: a hand-over takes some seconds then, and can be watched."""
 RESTLESS = 8.0
 """Seconds between a death and a return, and the next death."""
 
@@ -37,6 +39,7 @@ async def play(
     down: int = 0,
     restless: bool = False,
     messages: float = 20.0,
+    bulk: int = BULK,
     seed: int = 1,
 ) -> None:
     """Serve until SIGTERM, SIGINT or `quit`. Raises ListenError."""
@@ -44,7 +47,7 @@ async def play(
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, over.set)
-    async with MemoryRing(names, seed) as ring, contextlib.AsyncExitStack() as stack:
+    async with MemoryRing(names, seed, bulk=bulk) as ring, contextlib.AsyncExitStack() as stack:
         first = ring.nodes[0]
         assert first.view is not None
         server = Port(admin_app(first.view, None), Address("127.0.0.1", port), "the stage", "--port", ADMIN_LIMITS)
@@ -123,6 +126,7 @@ def main() -> int:
     parser.add_argument("--down", type=int, default=0, help="nodes that are dead from the beginning")
     parser.add_argument("--restless", action="store_true", help="nodes die and return all the time")
     parser.add_argument("--messages", type=float, default=20.0, help="written a second (default: %(default)s)")
+    parser.add_argument("--bulk", type=int, default=BULK, help="bytes handed over a second (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of all chance (default: %(default)s)")
     given = parser.parse_args()
     structlog.configure(
@@ -138,6 +142,7 @@ def main() -> int:
                 down=given.down,
                 restless=given.restless,
                 messages=given.messages,
+                bulk=given.bulk,
                 seed=given.seed,
             )
         )

@@ -35,7 +35,7 @@ async def stage(nodes: int, *arguments: str) -> AsyncIterator[Stage]:
             url = (await process.stdout.readline()).decode().strip()
         assert url, f"the stage has ended with {await process.wait()}"
         yield Stage(process, url)
-        assert process.returncode is None, f"the stage has ended with {process.returncode}"
+        assert not process.returncode, f"the stage has ended with {process.returncode}"
     finally:
         if process.returncode is None:
             process.terminate()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -50,20 +50,22 @@ class Witness:
 
     def __init__(self, page: Page, home: str) -> None:
         self._home = urlsplit(home).netloc
-        self._losing = 0
+        self._expected: list[re.Pattern[str]] = []
         self.faults: list[str] = []
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         page.on("request", self._request)
 
-    @contextlib.contextmanager
-    def losing_the_node(self) -> Iterator[None]:
-        """Take it that the page's node goes away meanwhile: the browser itself complains of that, not the page."""
-        self._losing += 1
-        yield
+    def may_lose_the_node(self) -> None:
+        """Expect the node to go away from now on: the browser itself complains of that, in the console."""
+        self._expected.append(_LOST)
+
+    def may_be_refused(self, status: int) -> None:
+        """Expect the node to answer with this status: the browser complains of that, too."""
+        self._expected.append(re.compile(rf"the server responded with a status of {status}"))
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not (self._losing and _LOST.search(message.text)):
+        if message.type in ("error", "warning") and not any(one.search(message.text) for one in self._expected):
             self.faults.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
 
     def _request(self, request: Request) -> None:
@@ -104,11 +106,17 @@ class Visit:
 
 @contextlib.asynccontextmanager
 async def visit(
-    browser: Browser, url: str, *, width: int = 1280, height: int = 900, scheme: Scheme = "light", scale: float = 1.0
+    browser: Browser, url: str, *, width: int = 1280, height: int = 900, scheme: Scheme = "light", still: bool = False
 ) -> AsyncIterator[Visit]:
-    """Open an address in a window of its own; check at the end what the page must not do."""
+    """Open an address in a window of its own; check at the end what the page must not do.
+
+    `still`: as for people who have asked their system to move nothing.
+    """
     context = await browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=scale, locale="en-GB"
+        viewport={"width": width, "height": height},
+        color_scheme=scheme,
+        reduced_motion="reduce" if still else "no-preference",
+        locale="en-GB",
     )
     try:
         page = await context.new_page()
