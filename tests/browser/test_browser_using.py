@@ -153,6 +153,16 @@ async def test_hops_are_shown_one_after_the_other(open_page: OpenPage, quiet_sta
         assert [count for count in counts if count] == list(range(1, len(lines) + 1))
 
 
+async def test_who_wants_no_motion_sees_the_whole_way_at_once(open_page: OpenPage, quiet_stage: TakeStage) -> None:
+    async with open_page((await quiet_stage(50)).url, still=True) as visit:
+        page = RingPage(visit.page)
+        await page.live(50)
+        await visit.page.clock.install()
+        lines = await page.look_up("person7")
+        await visit.page.clock.run_for(5000)  # of the page's own time
+        assert await visit.page.locator("#lookup-hops li").all_inner_texts() == lines
+
+
 async def test_what_is_no_name_is_answered_with_a_sentence(open_page: OpenPage, quiet_stage: TakeStage) -> None:
     async with open_page((await quiet_stage(3)).url) as visit:
         page = RingPage(visit.page)

@@ -59,8 +59,8 @@ export class Lookup {
       line.className = stop && !stop.answered ? "silent" : "";
       get("lookup-hops").append(line);
       this.ring.follow({ stops, target: found.position_ratio });
-      if (count < steps.length) this.#timer = setTimeout(show, PACE, count + 1);
-      else this.#said(found);
+      if (count === steps.length) this.#said(found);
+      else if (!this.still.matches) this.#timer = setTimeout(show, PACE, count + 1);
     };
     if (this.still.matches) for (let count = 1; count <= steps.length; count++) show(count);
     else show(1);
