@@ -93,7 +93,7 @@ def number(
     unit: str,
     expression: str,
     *,
-    width: int = 4,
+    width: int = 3,
     steps: Steps,
     decimals: int | None = None,
 ) -> stat.Panel:

@@ -12,6 +12,8 @@ TITLE = "Operator"
 
 def panels() -> list[PanelBuilder]:
     """Return the row's panels, from left to right."""
+    # A job that puts the operator's own namespace into the label keeps the ring's under another name.
+    conditions = 'label_replace(coterie_operator_ring_condition{}, "namespace", "$1", "exported_namespace", "(.+)")'
     buckets = "sum by (le) (rate(coterie_operator_reconcile_seconds_bucket{}[$__rate_interval]))"
     return [
         number(
@@ -20,6 +22,7 @@ def panels() -> list[PanelBuilder]:
             units.Short,
             "sum(coterie_operator_leader{})",
             steps=((None, RED), (1, GREEN), (2, RED)),
+            width=4,
         ),
         lines(
             "Pass over a ring",
@@ -46,7 +49,9 @@ def panels() -> list[PanelBuilder]:
             .mappings(named({0: ("false", GREY), 1: ("true", "blue")}))
             .thresholds(thresholds([(None, GREY)]))
             .with_target(
-                line_target("A", Line("max by (ring, type) (coterie_operator_ring_condition{})", "{{ring}}: {{type}}"))
+                line_target(
+                    "A", Line(f"max by (namespace, ring, type) ({conditions})", "{{namespace}}/{{ring}}: {{type}}")
+                )
             )
         ),
     ]

@@ -185,6 +185,21 @@ def panels() -> list[PanelBuilder]:
             steps=((None, GREEN), (2, ORANGE)),
             decimals=2,
         ),
+        number(
+            "Pending messages",
+            "Messages that wait for their recipients, in the whole ring.",
+            units.Short,
+            total(of("coterie_messages_pending"), nodes=RING),
+            steps=((None, GREEN),),
+        ),
+        number(
+            "Alerts that fire",
+            "Of Coterie's rules, about any ring; what each means stands in the project's docs/operations.md. It is 0,"
+            " too, where this Prometheus has not been given the rules.",
+            units.Short,
+            'count(ALERTS{alertname=~"Coterie.+", alertstate="firing"}) or vector(0)',
+            steps=_BAD_ZERO,
+        ),
         ring_graph(),
         states(),
         nodes(),

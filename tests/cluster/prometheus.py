@@ -20,13 +20,17 @@ SCRAPE = 1.0
 
 
 @contextlib.contextmanager
-def scraping(folder: Path, jobs: Mapping[str, Sequence[str]]) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes each second; `jobs` has the addresses (host:port) of each. Raises CannotRun."""
+def scraping(folder: Path, jobs: Mapping[str, Sequence[str]], rules: Sequence[Path] = ()) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes and evaluates rules each second; `jobs` has the addresses (host:port) of each.
+
+    Raises CannotRun.
+    """
     program = PROMETHEUS.program("prometheus")
     port = free_port(1)
     processes = Processes(folder)
     config = {
         "global": {"scrape_interval": f"{SCRAPE:g}s", "evaluation_interval": f"{SCRAPE:g}s"},
+        "rule_files": [str(rule) for rule in rules],
         "scrape_configs": [
             {"job_name": job, "static_configs": [{"targets": list(targets)}]} for job, targets in jobs.items()
         ],

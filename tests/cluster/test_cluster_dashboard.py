@@ -64,9 +64,9 @@ async def _play(ring: Ring, folder: Path, stack: contextlib.ExitStack) -> Scene:
     async with _operator() as operator:
         admin = [place.admin_url.removeprefix("http://") for place in ring.places]
         with or_skip():
-            prometheus = stack.enter_context(
-                scraping(folder, {"coterie": admin, "again": admin[:2], "operator": [operator]})
-            )
+            jobs = {"coterie": admin, "again": admin[:2], "operator": [operator]}
+            rules = [ROOT / "chart" / "rules" / "coterie.yaml", _alert(folder)]
+            prometheus = stack.enter_context(scraping(folder, jobs, rules))
         begun = time.time()
         alice, bob = [await person(ring, folder, name) for name in ("alice", "bob")]
         async with _chat(alice, bob) as stream:
@@ -84,6 +84,14 @@ async def _play(ring: Ring, folder: Path, stack: contextlib.ExitStack) -> Scene:
             )
             end = time.time()
     return Scene(ring, prometheus, report, Window(end, end - begun, SCRAPE, SCRAPE))
+
+
+def _alert(folder: Path) -> Path:
+    """Return a rule that fires at once: those of the chart wait for minutes, and a ring that is well has none."""
+    alert = {"alert": "CoterieOfATest", "expr": "vector(1)"}
+    file = folder / "alert.yaml"
+    file.write_text(json.dumps({"groups": [{"name": "test", "rules": [alert]}]}))
+    return file
 
 
 async def _everything_changes(ring: Ring, prometheus: Prometheus) -> None:
@@ -169,12 +177,17 @@ def test_every_query_answers_with_finite_data(scene: Scene) -> None:
 @pytest.mark.timeout(240)
 def test_a_node_that_two_jobs_scrape_is_counted_once(scene: Scene) -> None:
     """Every job that finds the nodes scrapes them; two of these were scraped twice."""
-    shown = {
+    numbers = {
         query.panel: scene.prometheus.ask(query, scene.window)[0].value
         for query in queries(BOARD)
-        if query.panel in ("Nodes ready", "Circles", "Stores that fail")
+        if query.panel in ("Nodes ready", "Circles", "Stores that fail", "Alerts that fire")
     }
-    assert shown == {"Nodes ready": NODES, "Circles": pytest.approx(1.0), "Stores that fail": 0.0}
+    assert numbers == {
+        "Nodes ready": NODES,
+        "Circles": pytest.approx(1.0),
+        "Stores that fail": 0.0,
+        "Alerts that fire": 1.0,
+    }
 
 
 @pytest.mark.timeout(240)
@@ -280,5 +293,6 @@ async def test_a_node_that_died_is_drawn_in_red_at_its_last_place(scene: Scene) 
     finally:
         victim.start()
         await scene.ring.ready(60.0)
-        whole = f"count(count by (uid) (coterie_node_info)) == {len(places)}"
+        # A node's first scrapes may fall before it knows its successor.
+        whole = f'count(count by (instance) (coterie_node_successor_info{{rank="1"}})) == {len(places)}'
         await until_seen(scene.prometheus, whole, bool)
