@@ -21,7 +21,6 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from coterie_protocol.errors import CoterieError
 from coterie_protocol.frames import PEER_VERSION_HIGH, PEER_VERSION_LOW
 from coterie_protocol.identifiers import DEFAULT_SLOTS, Uid, uid_of
 from coterie_protocol.nodes import NodeRef, PeerHello
@@ -37,7 +36,7 @@ from .api.view import View
 from .discovery.choose import choose
 from .discovery.lookout import Lookout
 from .edge import Edge
-from .identity import Beginning, Identity, Meeting, Membership, WrongRing
+from .identity import Beginning, Identity, Membership
 from .listening import Port, PortLimits
 from .peer.echo import Echo
 from .peer.links import Links
@@ -46,8 +45,10 @@ from .recover import ADMIN_NAME
 from .replica import Replica
 from .replication.dispatch import Dispatcher, TaskGroup
 from .replication.settings import ReplicationSettings
+from .search import Search
 from .store.errors import StoreDamaged, StoreError
 from .store.store import Store
+from .strangers import Strangers
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -58,13 +59,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 DEFAULT_REPLICATION_FACTOR = 3
-GREET_TIMEOUT = 1.0
-SEARCH_PAUSE = 0.2
 ADMIN_LIMITS = PortLimits(connections=512, per_address=128, idle=60.0)
-MOST_FOREIGN = 64
-"""Other rings that are remembered."""
-REMIND = 60.0
-"""Seconds between two log lines about the same other ring."""
 DRAIN_SECONDS = 8.0
 """How long a stopping node lets commits and clients finish; SIGTERM promises 10 s in all."""
 
@@ -114,8 +109,6 @@ class Node:
         self._discovery = choose(config, self._hello)
         self._lookout = Lookout(self._discovery, self._clock, self._alone)
         self._waiting = "starting"
-        self._foreign: dict[str, float] = {}
-        self._said: dict[str, float] = {}
         self._stack = contextlib.AsyncExitStack()
         self._edge: Edge | None = None
         self._replica: Replica | None = None
@@ -124,6 +117,7 @@ class Node:
         self._remembered: list[NodeRef] = []
         self._links: Links
         self._store: Store
+        self._strangers: Strangers
         self._metrics: Sources
         self.stopped = asyncio.Event()
         """Set when the node itself wants to stop."""
@@ -153,13 +147,18 @@ class Node:
         self._stack.push_async_callback(self._tasks.close)
         self._stack.push_async_callback(self._links.close)
         self._links.learn(self._remembered)
+        self._strangers = Strangers(
+            config.ring_uid, self._store, self._clock, self._alone, partial(self._end, Ending.GAVE_UP)
+        )
         self._links.watch_foreign(self._met_foreign)
         port = await self._links.start(config.listen_peer.host, config.listen_peer.port)
         self._me = msgspec.structs.replace(self._me, peer_port=port)
         await self._discovery.start()
         self._stack.push_async_callback(self._discovery.close)
         if self._membership is None:
-            await self._find_ring()
+            search = Search(config, self._discovery, self._links, self._clock, self._rng, self._say_waiting)
+            await self._belong(await search.find())
+            self._links.ring_changed()
         self._tasks.start(self._lookout.run(), "discovery")
         self._links.book.watch(self._remember)
         await self._take_part(view)
@@ -226,61 +225,8 @@ class Node:
             slots=membership.slots,
         )
 
-    async def _find_ring(self) -> None:
-        """Wait until a ring answers.
-
-        Raises WrongRing when a seed's ring is not the one that was asked for: whoever named the seed can mend that.
-        What other ways of discovery name comes and goes: then that is said, and the node goes on waiting.
-        """
-        refusals: list[str] = []
-        while True:
-            self._wait_for_ring(refusals)
-            refusals = []
-            asked = [asyncio.ensure_future(self._offer_at(at)) for at in await self._discovery.addresses()]
-            try:
-                for answer in asyncio.as_completed(asked):
-                    try:
-                        found = await answer
-                    except WrongRing as error:
-                        if self._config.discovery == "static":
-                            raise
-                        refusals.append(str(error))
-                        continue
-                    if found is not None:
-                        await self._belong(found)
-                        self._links.ring_changed()
-                        return
-            finally:
-                for one in asked:
-                    one.cancel()
-                await asyncio.gather(*asked, return_exceptions=True)
-            await self._clock.sleep(SEARCH_PAUSE * self._rng.uniform(0.8, 1.2))
-
-    def _wait_for_ring(self, refusals: Sequence[str]) -> None:
-        """Say what the node waits for; in the log when that has changed."""
-        founder = self._config.founder
-        parts = [f"waiting for a ring to answer at {self._discovery.describe()}", *sorted(refusals)]
-        if founder and not self._config.ring_uid:
-            parts.append(f"{founder} is to found it")
-        waiting = "; ".join(parts)
-        if waiting != self._waiting:
-            self._waiting = waiting
-            log.info("looking for a ring", what=waiting)
-
-    async def _offer_at(self, at: Address) -> Membership | None:
-        """Return the membership that who answers at an address offers; None for nobody. Raises WrongRing."""
-        try:
-            hello = await self._links.greet(at.host, at.port, GREET_TIMEOUT)
-        except CoterieError as error:
-            log.debug("nobody there", address=str(at), reason=error.detail)
-            return None
-        config = self._config
-        return identities.join(
-            hello,
-            expected=config.ring_uid,
-            replication_factor=config.replication_factor,
-            slots=config.slots,
-        )
+    def _say_waiting(self, what: str) -> None:
+        self._waiting = what
 
     async def _take_part(self, view: LateView) -> None:
         config, membership = self._config, self._membership
@@ -437,28 +383,7 @@ class Node:
 
     def _met_foreign(self, hello: PeerHello) -> None:
         if self._membership is not None:
-            self._tasks.start(self._judge_foreign(self._membership, hello), "another ring")
-
-    async def _judge_foreign(self, ring: Membership, hello: PeerHello) -> None:
-        alone = self._alone()
-        if len(self._foreign) >= MOST_FOREIGN and hello.ring_uid not in self._foreign:
-            del self._foreign[next(iter(self._foreign))]
-        first = self._foreign.setdefault(hello.ring_uid, self._clock.now())
-        decided = identities.meet(
-            ring,
-            hello,
-            expected=self._config.ring_uid,
-            holds_data=not alone or await self._store.read(identities.in_use),
-            seen_for=self._clock.now() - first,
-        )
-        if decided is Meeting.SAY:
-            if self._clock.now() - self._said.get(hello.ring_uid, -REMIND) >= REMIND:
-                self._said = {uid: at for uid, at in self._said.items() if uid in self._foreign}
-                self._said[hello.ring_uid] = self._clock.now()
-                log.error("another ring", what=identities.stranger(ring, hello))
-        elif decided is Meeting.GIVE_UP:
-            log.warning("gives its empty ring up to join another", ring_uid=hello.ring_uid)
-            self._end(Ending.GAVE_UP)
+            self._tasks.start(self._strangers.met(self._membership, hello), "another ring")
 
     async def _listen(self, app: web.Application, address: Address, what: str, limits: PortLimits) -> int:
         port = Port(app, address, f"the {what} API", f"--listen-{what}", limits)
