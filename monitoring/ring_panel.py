@@ -106,6 +106,7 @@ def transformations() -> list[tuple[str, str, dict[str, object]]]:
     away = ("Time", "Value", f"Value #{EDGES}", f"Value #{TEXTS}")
     return [
         ("joinByLabels", f"/^(?:{columns})$/", {"value": "field", "join": ["id"]}),
-        ("merge", f"/^(?:joinByLabels.*|{TEXTS})$/", {}),
+        # All but the edges: what has been joined has no refId in some versions of Grafana.
+        ("merge", f"/^(?!{EDGES}$).*$/", {}),
         ("organize", "", {"excludeByName": dict.fromkeys(away, True), "indexByName": {}, "renameByName": {}}),
     ]

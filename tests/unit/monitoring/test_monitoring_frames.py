@@ -45,7 +45,7 @@ def test_frames_are_joined_merged_and_organized() -> None:
         answered(asked),
         [
             {"id": "joinByLabels", "filter": {"options": "/^(?:x|y)$/"}, "options": {"value": "field", "join": ["id"]}},
-            {"id": "merge", "filter": {"options": "/^(?:joinByLabels.*|texts)$/"}, "options": {}},
+            {"id": "merge", "filter": {"options": "/^(?!edges$).*$/"}, "options": {}},
             {
                 "id": "organize",
                 "options": {"excludeByName": {"Time": True, "Value #texts": True, "Value #edges": True}},
