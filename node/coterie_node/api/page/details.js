@@ -1,7 +1,7 @@
 // What is known of one node, or of the whole ring while none is looked at.
 
 import { icon } from "./marks.js";
-import { number, percent, rate, ROLES, stateOf, STATES, sum } from "./words.js";
+import { label, number, percent, rate, ROLES, stateOf, STATES, sum } from "./words.js";
 
 const get = (id) => document.getElementById(id);
 
@@ -37,7 +37,7 @@ export class Details {
 
   #member(model, member) {
     const state = stateOf(member);
-    get("details-title").textContent = member.name || member.uid;
+    get("details-title").textContent = label(member, 80);
     const lead = get("details-lead");
     lead.replaceChildren(icon(state), document.createTextNode(`${STATES[state].word}: ${STATES[state].means}`));
     lead.dataset.state = state;

@@ -1,6 +1,6 @@
 // A lookup that one can type, and watch as it goes from node to node.
 
-import { duration, number, percent } from "./words.js";
+import { duration, label, number, percent } from "./words.js";
 
 const PACE = 700; // Milliseconds a hop is looked at; the real ones take well under one.
 const get = (id) => document.getElementById(id);
@@ -73,7 +73,8 @@ export class Lookup {
     const start = { position_ratio: here?.position_ratio ?? 0, answered: true };
     const steps = [{ words: `${this.model.name(found.start)} looks at its own pointers`, uid: found.start, stop: start }];
     for (const hop of found.hops) {
-      const words = hop.answered ? `asks ${hop.name}: answered in ${duration(hop.rtt_seconds)}` : `asks ${hop.name}: no answer, goes round it`;
+      const name = label(hop, 40);
+      const words = hop.answered ? `asks ${name}: answered in ${duration(hop.rtt_seconds)}` : `asks ${name}: no answer, goes round it`;
       steps.push({ words, uid: hop.uid, stop: { position_ratio: hop.position / slots, answered: hop.answered } });
     }
     const owner = this.model.members.get(found.owner);

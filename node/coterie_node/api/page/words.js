@@ -34,9 +34,11 @@ export function clock(time) {
   return Number.isNaN(date.getTime()) ? "" : date.toLocaleTimeString("en-GB");
 }
 
+const UNSEEN = /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu; // They would turn the words around them.
+
 /** A name as a label: names may be long, or nothing. What tells nodes of one ring apart is mostly the end of a name. */
 export function label(member, most = 18) {
-  const name = [...(member.name || member.uid.slice(0, 8))];
+  const name = [...(member.name.replace(UNSEEN, "") || member.uid.slice(0, 8))];
   return name.length > most ? `…${name.slice(name.length - most + 1).join("")}` : name.join("");
 }
 
