@@ -59,6 +59,11 @@ class RingPage:
         await expect(self.page.locator("#rows tr")).to_have_count(nodes, timeout=seconds * 1000)
         await expect(self.page.locator("#ring .nodes > .node")).to_have_count(nodes, timeout=seconds * 1000)
 
+    async def lost(self, seconds: float) -> None:
+        """Wait until the page says that its node does not answer."""
+        await expect(self.page.locator("#live")).to_have_attribute("data-state", "lost", timeout=seconds * 1000)
+        await expect(self.page.locator("#notice")).to_be_visible()
+
     # --- the picture ---
 
     def node(self, uid: str) -> Locator:

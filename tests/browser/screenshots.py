@@ -24,7 +24,8 @@ SEARCHED = "person7"
 
 
 async def shoot(running: Browser, shown: Stage, nodes: int, folder: Path) -> None:
-    """Take pictures of one ring: at rest, with one node looked at and a lookup followed, and with a node gone."""
+    """Take pictures of one ring: at rest, with one node looked at and a lookup followed, with a node gone,
+    and when the page's own node is."""
     members = await RingPage.members(shown.url)
     looked_at, victim = members[nodes // 3]["uid"], members[nodes // 2]
     for size, (width, height) in SIZES.items():
@@ -35,7 +36,7 @@ async def shoot(running: Browser, shown: Stage, nodes: int, folder: Path) -> Non
                 picture = f"{nodes}-{size}-{scheme}"
                 await seen.page.screenshot(path=folder / f"{picture}.png", full_page=nodes < 100)
                 await ring.look_up(SEARCHED)
-                await ring.node(looked_at).focus()
+                await ring.node(looked_at).press("ArrowRight")  # by keyboard: it is not the pointer that counts
                 await seen.page.screenshot(path=folder / f"{picture}-looking.png")
     async with visit(running, shown.url, still=True) as seen:
         ring = RingPage(seen.page)
@@ -46,6 +47,10 @@ async def shoot(running: Browser, shown: Stage, nodes: int, folder: Path) -> Non
         if nodes > REPLICATION_FACTOR:  # Fewer have nobody to hand anything over to.
             await ring.moving(20.0)
             await seen.page.screenshot(path=folder / f"{nodes}-moving.png")
+        seen.witness.may_lose_the_node()
+        shown.say("quit")
+        await ring.lost(5.0)
+        await seen.page.screenshot(path=folder / f"{nodes}-lost.png")
 
 
 async def take(folder: Path, sizes: tuple[int, ...]) -> None:

@@ -76,7 +76,7 @@ async def test_nobody_is_left_out(open_page: OpenPage, open_stage: OpenStage) ->
             visit.witness.may_lose_the_node()
         stage.say("quit")
         for visit in visits.values():
-            await expect(visit.page.locator("#notice")).to_be_visible(timeout=5000)
+            await RingPage(visit.page).lost(5.0)
         await _judge(visits)
 
 

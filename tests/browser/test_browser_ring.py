@@ -93,8 +93,7 @@ async def test_the_page_comes_back_after_its_own_node_was_restarted(five: Ring, 
         visit.witness.may_lose_the_node()
         node.terminate()
         try:
-            await expect(visit.page.locator("#live")).to_have_attribute("data-state", "lost", timeout=3000)
-            await expect(visit.page.locator("#notice")).to_be_visible()
+            await page.lost(LEFT_WITHIN)
             links = await visit.page.locator("#notice a").evaluate_all("(all) => all.map((one) => one.href)")
             assert set(links) == {home(other) for other in five.nodes if other is not node}
         finally:

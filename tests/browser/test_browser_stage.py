@@ -7,12 +7,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from tests.browser.conftest import OpenStage
 from tests.browser.memory_ring import MemoryRing
 from tests.browser.stage import names_of
 from tests.cluster.harness import get_json
 
 from coterie_protocol.admin import RingReport
+
+
+# A node that is killed while it compares with another leaves a read that was made and never begun.
+ENDED_AT_ONCE = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 async def _until(ring: MemoryRing, what: Callable[[RingReport], bool], seconds: float) -> RingReport:
@@ -25,6 +30,7 @@ async def _until(ring: MemoryRing, what: Callable[[RingReport], bool], seconds: 
     return report
 
 
+@ENDED_AT_ONCE
 async def test_a_node_of_the_stage_dies_is_replaced_and_returns() -> None:
     async with MemoryRing(names_of(5), replace_after=0.5) as ring:
         assert ring.nodes[0].view is not None
@@ -43,6 +49,7 @@ async def test_a_node_of_the_stage_dies_is_replaced_and_returns() -> None:
         )
 
 
+@ENDED_AT_ONCE
 async def test_people_write_to_the_stage() -> None:
     async with MemoryRing(names_of(3)) as ring:
         before = _records(await _until(ring, lambda found: True, 1.0))
