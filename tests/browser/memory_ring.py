@@ -195,7 +195,7 @@ class MemoryRing:
         self.slots = max(1024, 1 << (10 * nodes - 1).bit_length())
         self._preset = "local" if nodes <= 10 else "cluster" if nodes <= 100 else "wan"
         # What a node does each quarter of a second, three hundred need not do in one process.
-        round_ = 0.25 if nodes <= 10 else 0.5 if nodes <= 100 else 2.0
+        round_ = 0.25 if nodes <= 10 else 0.5 if nodes <= 100 else 4.0
         self._settings = ReplicationSettings(
             replace_after=replace_after,
             handover_round=round_,
@@ -358,7 +358,11 @@ class MemoryRing:
     async def _take_up(self, store: MemoryStore, replica: Replica, tasks: TaskGroup, ring: Ring) -> None:
         """Do what `Replica.start` does, but with a ring that has settled already: not with a circle of its own."""
         driver, core, settings = replica.driver, ring._core, PRESETS[self._preset]
-        replica.table.load(await store.read(lambda tx: list(tx.slot_registers())))
+        table = replica.table
+        table.load(await store.read(lambda tx: list(tx.slot_registers())))
+        for slot in table.own_slots():
+            if (known := table.own(slot)) is not None:
+                table.choose(known)  # Long ago: nobody has to make sure of that again.
         replica.synced = True
         driver._ring = ring
         driver._joined.set()

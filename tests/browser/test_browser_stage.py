@@ -15,7 +15,6 @@ from tests.cluster.harness import get_json
 
 from coterie_protocol.admin import RingReport
 
-
 # A node that is killed while it compares with another leaves a read that was made and never begun.
 ENDED_AT_ONCE = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
