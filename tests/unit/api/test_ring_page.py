@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -204,13 +205,15 @@ async def test_rates_are_of_the_time_between_two_looks(
     browser: Browser, listening: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gatherer_module, "AT_MOST_EVERY", 0.1)
+    began = time.monotonic()
     listener = await listening()
     assert [one.records_per_second for one in (await listener.ring()).members] == [0.0] * 4
     await asyncio.sleep(0.1)
     browser.stage.show([member(0, records=100), *(member(number) for number in range(1, 4))])
     change = await listener.change()
     assert [one.name for one in change.members or []] == ["node-0"]
-    assert 50 < change.members[0].records_per_second < 1000  # 100 in 0.1 s and a bit
+    # A hundred, in 0.1 s or a bit more.
+    assert 100 / (time.monotonic() - began) - 1 <= change.members[0].records_per_second <= 1000
     still = await listener.change()
     assert [(one.name, one.records_per_second) for one in still.members or []] == [("node-0", 0.0)]
 
@@ -222,11 +225,12 @@ async def test_many_pages_cost_the_looks_of_one_and_none_cost_none(
     monkeypatch.setattr(gatherer_module, "AT_MOST_EVERY", 0.05)
     await asyncio.sleep(0.3)
     assert browser.stage.looks == 0
+    began = time.monotonic()
     listeners = [await listening() for _ in range(10)]
     for listener in listeners:
         await listener.ring()
     await asyncio.sleep(0.5)
-    assert 2 <= browser.stage.looks <= 5
+    assert 2 <= browser.stage.looks <= (time.monotonic() - began) / 0.2 + 2
     for listener in listeners:
         listener.response.close()
     browser.stage.show([member(0)])  # whoever writes to a closed stream notices
@@ -239,10 +243,11 @@ async def test_many_pages_cost_the_looks_of_one_and_none_cost_none(
 async def test_a_storm_of_changes_is_looked_at_a_few_times_a_second(browser: Browser, listening: Any) -> None:
     listener = await listening()
     await listener.ring()
+    began, before = time.monotonic(), browser.stage.looks
     for number in range(100):
         browser.stage.show([member(0, records=number)])
         await asyncio.sleep(0.01)
-    assert browser.stage.looks <= 7
+    assert browser.stage.looks - before <= (time.monotonic() - began) / gatherer_module.AT_MOST_EVERY + 2
 
 
 async def test_quiet_is_filled_with_beats(browser: Browser, listening: Any, monkeypatch: pytest.MonkeyPatch) -> None:
