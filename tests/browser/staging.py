@@ -38,6 +38,6 @@ async def stage(nodes: int, *arguments: str) -> AsyncIterator[Stage]:
         assert not process.returncode, f"the stage has ended with {process.returncode}"
     finally:
         if process.returncode is None:
-            process.terminate()
+            process.kill()  # It has nothing to lose, and three hundred nodes take a while to end in good order.
         await process.wait()
         process._transport.close()  # type: ignore[attr-defined]  # else its pipes are closed by chance, with a warning

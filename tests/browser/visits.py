@@ -88,7 +88,8 @@ class Visit:
 
     async def violations(self) -> list[str]:
         """Return what axe-core finds wrong for people who see, hear or point differently: one line an element."""
-        await self.page.evaluate(axe().read_text())
+        if not await self.page.evaluate("'axe' in window"):
+            await self.page.evaluate(axe().read_text())
         found: dict[str, Any] = await self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         return [
             f"{one['id']} ({one['impact']}): {one['help']}\n    {node['html'][:200]}\n    {node['failureSummary']}"
