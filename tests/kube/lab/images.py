@@ -1,4 +1,4 @@
-"""Container images without a registry: two made of one static program each, and the project's own from its Dockerfile.
+"""Container images without a registry: some made of one static program each, and the project's own from its Dockerfile.
 
 The Dockerfile's base is `python:3.13-slim` for everybody else. Here it is what Debian's `debootstrap` makes of
 Debian 13, whose Python is 3.13.
@@ -23,6 +23,7 @@ from tests.tools.needs import CannotRun, cache, say
 ROOT = Path(__file__).parent.parent.parent.parent
 BASE = "localhost/coterie-tests-base:trixie"
 IMAGE = "coterie:dev"
+PROMETHEUS = "local/prometheus:1"
 NEXT_IMAGE = "coterie:next"
 """The same under another name: what a release that changes nothing would be."""
 STORAGE = {"STORAGE_DRIVER": "overlay"}
@@ -47,7 +48,7 @@ int main(void) { signal(SIGINT, end); signal(SIGTERM, end); for (;;) pause(); }
 
 
 def helpers(programs: Path) -> list[Path]:
-    """Return the archives of the images that the cluster itself needs: pause and coredns. Raises CannotRun."""
+    """Return the archives of the images of others: pause, coredns and prometheus. Raises CannotRun."""
     folder = cache("kube") / "images"
     folder.mkdir(parents=True, exist_ok=True)
     pause = folder / "pause"
@@ -62,7 +63,7 @@ def helpers(programs: Path) -> list[Path]:
         if done.returncode:
             raise CannotRun(f"cannot compile a program of five lines: {done.stderr}; apt-get install gcc libc6-dev")
     made = []
-    for name, program in (("pause", pause), ("coredns", programs / "coredns")):
+    for name, program in (("pause", pause), *((one, programs / one) for one in ("coredns", "prometheus"))):
         tag = "1"
         archive = folder / f"{name}.tar"
         if not archive.exists() or archive.stat().st_mtime < program.stat().st_mtime:

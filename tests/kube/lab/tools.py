@@ -18,7 +18,7 @@ from tests.tools.needs import CannotRun, cache, say
 
 TOOLS = Path(__file__).parent.parent / "tools"
 CONTROL_PLANE = ("kubernetes", "etcd", "helm", "kind")
-NODES = ("coredns", "containerd", "runc")
+NODES = ("coredns", "containerd", "runc", "prometheus")
 
 _RENAMED = {"server": "etcd"}
 """Programs whose package is not called as people call them."""
@@ -67,6 +67,9 @@ def _build(go: str, part: str, folder: Path) -> None:
     if part == "runc":
         environment = {**environment, "CGO_ENABLED": "1"}
         extra = ["-tags", "seccomp"]
+    if part == "prometheus":
+        # Debian's cannot discover pods. Of two dozen ways to discover targets this one has that; it saves minutes.
+        extra = ["-tags", "remove_all_sd,enable_kubernetes_sd"]
     if part == "kubernetes":
         version = _version(module, "k8s.io/kubernetes")
         major, minor, _ = version.removeprefix("v").split(".", 2)

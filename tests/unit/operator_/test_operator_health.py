@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 
+import coterie_operator
 from coterie_operator.health import Health, serve
-from coterie_operator.metrics import Metrics
+from coterie_operator.metrics import REASONS, Metrics
+
+CALL = re.compile(r"\bProblem\((.*)\)")
+WORD = re.compile(r'"([A-Z][A-Za-z]+)"')
 
 
 class Clock:
@@ -105,3 +110,12 @@ def test_every_metric_says_what_a_high_value_means() -> None:
     ours = [metric for metric in Metrics().registry.collect() if metric.name.startswith("coterie_")]
     assert len(ours) == 7
     assert [metric.name for metric in ours if not re.search(r"High|Above|for long|0 for", metric.documentation)] == []
+
+
+def test_every_reason_is_counted_from_the_start() -> None:
+    """What appears with its first error has no increase that an alert could see."""
+    sources = Path(coterie_operator.__file__).parent.glob("*.py")
+    given = {found for file in sources for call in CALL.findall(file.read_text()) for found in WORD.findall(call)}
+    assert given == set(REASONS)
+    text = Metrics().text().decode()
+    assert all(f'coterie_operator_reconcile_errors_total{{reason="{reason}"}} 0.0' in text for reason in REASONS)
