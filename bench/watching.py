@@ -113,6 +113,8 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object: CPU seconds of every turn")
     options = parser.parse_args()
+    if wrong := [path for path in options.open if not path.startswith("/")]:
+        parser.error(f"--open {wrong[0]}: a path begins with /, as /api/v1/events does")
     with tempfile.TemporaryDirectory(prefix="coterie-bench-", dir=Path.cwd()) as directory:
         with on_core(SERVER):
             ring = contextlib.ExitStack()

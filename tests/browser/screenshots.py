@@ -72,7 +72,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the folder for the pictures")
     parser.add_argument("--nodes", type=int, action="append", help="how many (default: 3, 50 and 300 after each other)")
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {given.out}: {error.strerror}")
     try:
         asyncio.run(take(given.out, tuple(given.nodes or NODES)))
     except CannotRun as why:
