@@ -34,7 +34,9 @@ READS_TOGETHER = 8
 RETRY = 0.5
 """Seconds until a failed read is tried again."""
 LOOK = 0.2
-"""Seconds between two looks at whether a slot is complete."""
+"""Seconds between two looks at whether a slot is complete ..."""
+LOOK_AGAIN = 1.0
+"""... and, once it is, at whether that is certain: few wait for this, and it may take two minutes."""
 PUSH_OVERHEAD = 128
 _AFTER_ALL = b"\xff" * 32
 """Greater than every key hash."""
@@ -181,7 +183,7 @@ class Delivery:
                     self._pump(subscription)
                 if subscription.certain:
                     return
-            await self._clock.sleep(LOOK)
+            await self._clock.sleep(LOOK_AGAIN if subscription.complete else LOOK)
 
     # --- what comes ---
 
