@@ -82,7 +82,7 @@ class Mailbox:
             items, drained_now = self._sort(await self._next_notices(self._wake_at()))
             self._drained |= drained_now
             self._hold.offer(self._save(items), loop.time())
-            certain = drained_now and not self._draining and self._certain
+            certain = drained_now and self._certain
             ready = self._hold.take(loop.time(), drain_asked_at=self._asked_at if certain else None)
             impatient_at = self._hold.impatient_at()
             if ready or (drained_now and impatient_at is None):
@@ -111,7 +111,7 @@ class Mailbox:
 
     def _may_ask(self, impatient_at: float) -> bool:
         """Say whether another drain would tell more about a message that waits than the one that was asked for."""
-        return not self._draining and (self._certain or self._asked_at < impatient_at)
+        return self._certain or (not self._draining and self._asked_at < impatient_at)
 
     def done(self, batch: Batch, shown: Iterable[Message] | None = None) -> None:
         """Acknowledge a batch; `shown` are those of its messages that need not be shown again (all by default)."""

@@ -367,5 +367,5 @@ class Sessions:
             by_sender.setdefault(sender, []).append((to, mid, state, at))
         for sender, some in by_sender.items():
             session = self._sessions.get(sender)
-            for client in list(session.clients) if session is not None else ():
+            for client in session.clients if session is not None else ():
                 client.push(Receipt(some))

@@ -34,6 +34,7 @@ BATCH = 256
 TICK = 0.5
 """Seconds after which what differed, or could not be compared, is compared again."""
 CAUGHT_UP_TIMEOUT = 4.0
+
 Identity = tuple[int, Ballot]
 
 
