@@ -11,6 +11,7 @@ import msgspec
 from tests.cluster.conftest import MakeRing
 from tests.cluster.harness import Node, Ring
 from tests.cluster.people import Shell
+from tests.streams import next_event
 
 from coterie_protocol.admin_page import Change, LiveMember, Snapshot, Trace
 from coterie_protocol.identifiers import slot_of_name
@@ -41,25 +42,16 @@ class Page:
             raise AssertionError(f"not within {seconds} s; last: {states}") from None
 
     async def _event(self) -> None:
-        kind = ""
-        while line := (await self._line()).rstrip("\n"):
-            field, _, value = line.partition(": ")
-            if field == "event":
-                kind = value
-                self.said.append(kind)
-            elif field == "data" and kind == "ring":
-                self.members = {one.uid: one for one in msgspec.json.decode(value, type=Snapshot).members}
-            elif field == "data" and kind == "change":
-                change = msgspec.json.decode(value, type=Change)
-                self.members.update({one.uid: one for one in change.members or ()})
-                for uid in change.gone or ():
-                    self.members.pop(uid)
-
-    async def _line(self) -> str:
-        line = await self.response.content.readline()
-        if not line:
-            raise EOFError
-        return line.decode()
+        kind, data = await next_event(self.response)
+        if kind:
+            self.said.append(kind)
+        if kind == "ring":
+            self.members = {one.uid: one for one in msgspec.json.decode(data, type=Snapshot).members}
+        elif kind == "change":
+            change = msgspec.json.decode(data, type=Change)
+            self.members.update({one.uid: one for one in change.members or ()})
+            for uid in change.gone or ():
+                self.members.pop(uid)
 
 
 @asynccontextmanager

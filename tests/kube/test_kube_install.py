@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.kube.lab.handle import Kube
@@ -42,32 +39,19 @@ def test_a_node_itself_has_the_client(ring: Ring) -> None:
     assert "install-inside" in ring.kubectl("exec", "main-0", "--", *home, "whoami").stdout
 
 
-@contextlib.contextmanager
-def forwarded(ring: Ring) -> Iterator[str]:
-    """Forward a port of this computer to the client service, as NOTES.txt says; return the server's address."""
-    command = ring.kube.command("kubectl", "-n", ring.namespace, "port-forward", f"service/{ring.name}", ":7400")
-    with subprocess.Popen(command, env=ring.kube.environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
-            assert found is not None
-            yield f"ws://127.0.0.1:{found.group(1)}"
-        finally:
-            process.kill()
-
-
 def test_two_people_chat_by_port_forward(ring: Ring, tmp_path: Path) -> None:
     program = str(Path(sys.executable).with_name("coterie"))
 
     def run(name: str, *arguments: str) -> str:
-        home = {"COTERIE_HOME": str(tmp_path / name), "COTERIE_SERVERS": server, "COTERIE_PASSWORD": PASSWORD}
+        home = {"COTERIE_HOME": str(tmp_path / name), "COTERIE_SERVERS": f"ws://{at}", "COTERIE_PASSWORD": PASSWORD}
         done = subprocess.run(
             [program, *arguments], env={**os.environ, **home}, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    with forwarded(ring) as server:
+    # As NOTES.txt says.
+    with ring.kube.forwarded(ring.namespace, f"service/{ring.name}", 7400) as at:
         run("carol", "register", "forward-carol")
         run("dave", "register", "forward-dave")
         run("carol", "send", "forward-dave", "through the tunnel")

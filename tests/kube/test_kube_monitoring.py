@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import subprocess
 import textwrap
 import time
 from collections import Counter
@@ -100,23 +98,12 @@ def prometheus(ring: Ring) -> Iterator[Prometheus]:
             ring.kube.apply(manifest, namespace=namespace)
         ring.kube.kubectl("wait", "-n", SPACE, "--for=condition=Ready", f"pod/{NAME}", "--timeout=60s")
         try:
-            with forwarded(ring) as url:
-                yield Prometheus(url, {**EVERYTHING, "ring": ring.status["ringUid"], "namespace": ring.namespace})
+            with ring.kube.forwarded(SPACE, f"pod/{NAME}", 9090) as at:
+                yield Prometheus(
+                    f"http://{at}", {**EVERYTHING, "ring": ring.status["ringUid"], "namespace": ring.namespace}
+                )
         finally:
             ring.kubectl("delete", "role,rolebinding", NAME)
-
-
-@contextlib.contextmanager
-def forwarded(ring: Ring) -> Iterator[str]:
-    command = ring.kube.command("kubectl", "-n", SPACE, "port-forward", f"pod/{NAME}", ":9090")
-    with subprocess.Popen(command, env=ring.kube.environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
-            assert found is not None
-            yield f"http://127.0.0.1:{found.group(1)}"
-        finally:
-            process.kill()
 
 
 def test_a_prometheus_finds_every_pod_and_answers_dashboard_and_alerts(ring: Ring, prometheus: Prometheus) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,19 @@ class Kube:
         """Return the command by which kubectl or helm would be run, for processes that go on."""
         path = str(self.programs / program) if self.programs else program
         return [path, *arguments]
+
+    @contextlib.contextmanager
+    def forwarded(self, namespace: str, target: str, port: int) -> Iterator[str]:
+        """Forward a free port of this computer to a pod's or service's, as long as needed; yield HOST:PORT."""
+        command = self.command("kubectl", "-n", namespace, "port-forward", target, f":{port}")
+        with subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                found = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline())
+                assert found is not None
+                yield found.group()
+            finally:
+                process.kill()
 
     @property
     def environment(self) -> dict[str, str]:

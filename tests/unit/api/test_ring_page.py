@@ -17,6 +17,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 from aiohttp.web import Application
 from structlog.testing import capture_logs
+from tests.streams import next_event
 from tests.unit.api.stage import Stage, member
 from yarl import URL
 
@@ -56,10 +57,7 @@ class Listener:
         """Return the next event: its kind and its data. Raises EOFError when the stream has ended."""
         async with asyncio.timeout(5.0):
             while True:
-                kind, data = "", ""
-                while line := (await self._line()).rstrip("\n"):
-                    field, _, value = line.partition(": ")
-                    kind, data = (value, data) if field == "event" else (kind, value if field == "data" else data)
+                kind, data = await next_event(self.response)
                 if kind and (beats or kind != "beat"):
                     return kind, data
 
@@ -72,12 +70,6 @@ class Listener:
         kind, data = await self.next()
         assert kind == "change"
         return msgspec.json.decode(data, type=Change)
-
-    async def _line(self) -> str:
-        line = await self.response.content.readline()
-        if not line:
-            raise EOFError
-        return line.decode()
 
 
 @asynccontextmanager
