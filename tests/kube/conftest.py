@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.kube.lab.cluster import Cluster, check_machine, remains_of
+from tests.kube.lab.definition import define
 from tests.kube.lab.handle import Kube
 from tests.kube.lab.images import helpers, ours
 from tests.kube.lab.plane import start_plane
@@ -45,6 +46,21 @@ def control_plane() -> Iterator[Kube]:
     finally:
         plane.processes.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def plane(control_plane: Kube) -> Kube:
+    """The control plane, knowing what a Ring is."""
+    define(control_plane)
+    return control_plane
+
+
+@pytest.fixture
+def space(plane: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace for the test."""
+    name = request.node.name.removeprefix("test_").replace("_", "-")[:50].strip("-")
+    with plane.namespace(name):
+        yield name
 
 
 @pytest.fixture(scope="session")

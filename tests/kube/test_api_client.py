@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,6 @@ from coterie_operator.kube import (
     Unreachable,
     connect,
 )
-
-
-@pytest.fixture
-def space(control_plane: Handle, request: pytest.FixtureRequest) -> Iterator[str]:
-    name = request.node.name.removeprefix("test_").replace("_", "-")[:50].strip("-")
-    with control_plane.namespace(name):
-        yield name
 
 
 @pytest.fixture

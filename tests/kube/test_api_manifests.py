@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.kube.lab.definition import define
 from tests.kube.lab.handle import Kube
 
 from coterie_operator.manifests import build, secret, template_hash
@@ -59,13 +58,6 @@ SPECS: dict[str, dict[str, Any]] = {
 }
 HOSTS = {"replicas": 3, "hostNetwork": True, "discovery": "multicast"}
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def plane(control_plane: Kube) -> Kube:
-    """The control plane, knowing what a Ring is: parts without an owner would be collected as garbage."""
-    define(control_plane)
-    return control_plane
 
 
 @pytest.fixture

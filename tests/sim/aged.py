@@ -9,8 +9,8 @@ import asyncio
 from dataclasses import replace
 
 from tests.sim.loop import sim_loop
-from tests.sim.network import Weather
 from tests.sim.walk import SETTINGS, whole
+from tests.sim.wire import Weather
 from tests.sim.world import World
 
 from coterie_protocol.errors import CoterieError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.sim.network import Weather
 from tests.sim.plan import Plan
+from tests.sim.wire import Weather
 
 NAMES = ("ann", "bob", "eve", "zoë")
 STATES = ("archived", "deleted", "expired")

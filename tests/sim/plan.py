@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from tests.sim.network import Weather
+from tests.sim.wire import Weather
 
 
 @dataclass(frozen=True)

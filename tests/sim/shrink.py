@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from tests.sim.loop import Livelock
-from tests.sim.network import Weather
 from tests.sim.plan import Plan
 from tests.sim.stage import play
+from tests.sim.wire import Weather
 
 
 def failure(plan: Plan) -> str:

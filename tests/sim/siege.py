@@ -17,9 +17,9 @@ from typing import Any
 from tests.sim.invariants import Witness
 from tests.sim.loop import sim_loop
 from tests.sim.memory_store import MemoryStore
-from tests.sim.network import Weather, message
 from tests.sim.steps import SLOT, gossip, hint
 from tests.sim.storm import IMPATIENT
+from tests.sim.wire import Weather, message
 from tests.sim.world import Process, World
 
 from coterie_protocol.errors import CoterieError

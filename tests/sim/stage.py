@@ -44,10 +44,10 @@ from tests.sim.chatting import ChatWorld
 from tests.sim.clocks import Clockwork
 from tests.sim.invariants import Violation
 from tests.sim.loop import run, sim_loop
-from tests.sim.network import Weather
 from tests.sim.people import People
 from tests.sim.plan import Plan, seconds, weather
 from tests.sim.settling import SETTINGS, whole
+from tests.sim.wire import Weather
 from tests.sim.words import Words
 from tests.sim.world import Process, World
 

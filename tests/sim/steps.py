@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.sim.invariants import short
-from tests.sim.network import Envelope, Predicate
+from tests.sim.wire import Envelope, Predicate
 from tests.sim.world import SETTINGS, Process, World
 
 from coterie_protocol.errors import CoterieError

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from tests.sim.loop import sim_loop
-from tests.sim.network import Weather
 from tests.sim.steps import SLOT, gossip, hint
 from tests.sim.walk import SETTINGS
+from tests.sim.wire import Weather
 from tests.sim.world import World
 
 from coterie_protocol.errors import CoterieError

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from tests.sim.draw import draw_people, draw_replication
 from tests.sim.mutations.rules import append_quorum_of_one
-from tests.sim.network import Weather
 from tests.sim.plan import Plan
 from tests.sim.shrink import Shrinker, failure
 from tests.sim.stage import play
+from tests.sim.wire import Weather
 
 NEEDED = ("crash n2", "heal", "start n2")
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from tests.sim.invariants import Violation
 from tests.sim.mutations.rules import own_clock_is_believed, replaced, tombstone_dropped
-from tests.sim.network import Envelope
 from tests.sim.steps import N0, N1, N2, N3, SLOT, at, until
 from tests.sim.walk import whole
+from tests.sim.wire import Envelope
 from tests.sim.world import SETTINGS, World
 
 from coterie_node.replication import ageing

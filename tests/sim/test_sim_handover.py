@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.sim.network import message
 from tests.sim.steps import (
     N0,
     N1,
@@ -29,6 +28,7 @@ from tests.sim.steps import (
     until,
 )  # fmt: skip
 from tests.sim.walk import NAMES, whole
+from tests.sim.wire import message
 from tests.sim.world import SETTINGS, World
 
 from coterie_protocol.identifiers import Uid

@@ -12,9 +12,9 @@ import pytest
 from tests.sim.invariants import Violation, Witness
 from tests.sim.loop import Deadlock, run, sim_loop
 from tests.sim.memory_store import MemoryStore
-from tests.sim.network import message
 from tests.sim.steps import N0, N1, N2, SLOT, start
 from tests.sim.walk import walk
+from tests.sim.wire import message
 from tests.sim.world import World
 
 from coterie_protocol.errors import CoterieError, Unavailable

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from tests.sim.invariants import Violation
 from tests.sim.mutations import rules
-from tests.sim.network import message
 from tests.sim.steps import (
     N0,
     N1,
@@ -33,6 +32,7 @@ from tests.sim.steps import (
     start,
     sync,
 )
+from tests.sim.wire import message
 from tests.sim.world import SETTINGS, World
 
 from coterie_protocol.registers import (

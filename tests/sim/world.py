@@ -14,12 +14,14 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
-from tests.sim.clocks import Clockwork
+from tests.sim.clocks import Clockwork, SimClock
 from tests.sim.invariants import Witness
 from tests.sim.loop import sim_loop
 from tests.sim.memory_store import MemoryStore
-from tests.sim.network import SimClock, SimNetwork, SimPeers, Weather, process_context
+from tests.sim.network import SimNetwork
+from tests.sim.peers import SimPeers, process_context
 from tests.sim.watched import WatchedStore, whole_disk
+from tests.sim.wire import Weather
 
 from coterie_node.replication.accounts import Accounts
 from coterie_node.replication.ageing import Ageing

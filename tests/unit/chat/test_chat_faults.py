@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.sim.network import Weather
+from tests.sim.wire import Weather
 from tests.unit.chat.ring import ChatRing, Client, N, mid, simulated
 
 from coterie_protocol.client_api import Send, Stored

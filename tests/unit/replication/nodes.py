@@ -8,9 +8,11 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tests.sim.clocks import SimClock
 from tests.sim.loop import run, sim_loop
 from tests.sim.memory_store import MemoryStore
-from tests.sim.network import SimClock, SimNetwork, SimPeers, process_context
+from tests.sim.network import SimNetwork
+from tests.sim.peers import SimPeers, process_context
 
 from coterie_node.replication.append import Appender
 from coterie_node.replication.arrivals import Arrivals

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.sim.loop import run
-from tests.sim.network import message as matching
+from tests.sim.wire import message as matching
 from tests.unit.replication.nodes import SLOT, A, B, C, Nodes, equal, known, message, patient, until
 
 from coterie_protocol.errors import CoterieError, ErrorCode

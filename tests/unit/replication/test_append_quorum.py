@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from tests.sim.loop import sim_loop
-from tests.sim.network import message as matching
+from tests.sim.wire import message as matching
 from tests.unit.replication.nodes import (
     SLOT,
     A,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.sim.loop import sim_loop
-from tests.sim.network import message as matching
+from tests.sim.wire import message as matching
 from tests.unit.replication.nodes import (
     SLOT,
     A,
