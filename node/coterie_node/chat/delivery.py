@@ -171,13 +171,14 @@ class Delivery:
         A slot that has lost its majority gives what it has after a while, but is never called drained: a client that
         lacks a message before one that it has rests on that. For its sake it is told again when the drain is certain.
         """
+        since = self._clock.now()
         await caught_up(self._repair, subscription.slot, self._settings.caught_up_timeout)
         subscription.more, subscription.reading, subscription.rewound = True, False, None
         self._pump(subscription)
         while not subscription.closed:
             await caught_up(self._repair, subscription.slot, self._settings.attachment_life)
             if self._repair.is_complete(subscription.slot):
-                subscription.certain = self._repair.is_certain(subscription.slot)
+                subscription.certain = self._repair.is_certain(subscription.slot, since)
                 if subscription.certain or not subscription.complete:
                     subscription.complete, subscription.drained = True, False
                     self._pump(subscription)

@@ -80,6 +80,6 @@ class CatchingUp(Protocol):
         """Say whether everything that was acknowledged in the slot and can be had is here, stand-ins' included."""
         ...
 
-    def is_certain(self, slot: int) -> bool:
-        """Say whether, on top of that, nodes that are away cannot have acknowledged anything by themselves."""
+    def is_certain(self, slot: int, since: float) -> bool:
+        """Say whether, on top of that, no other nodes can hold what was acknowledged before a time (Clock.now)."""
         ...

@@ -59,6 +59,14 @@ class Comparison:
 
     async def differing_slots(self, uid: Uid, slots: Sequence[int], settled_ms: int) -> set[int]:
         """Return the slots whose digests differ between this node and another. Raises Unavailable."""
+        return set(await self._differing(uid, slots, settled_ms))
+
+    async def slots_ahead(self, uid: Uid, slots: Sequence[int]) -> list[int]:
+        """Return the slots of which another node may hold something that this one lacks. Raises Unavailable."""
+        return [slot for slot, theirs in (await self._differing(uid, slots, 0)).items() if theirs]
+
+    async def _differing(self, uid: Uid, slots: Sequence[int], settled_ms: int) -> dict[int, int]:
+        """Return the slots whose digests differ, and the other node's digest of each (0: it holds nothing)."""
         before = settled_before(self._clock, settled_ms)
         mine, reply = await asyncio.gather(
             self._read(lambda tx: [tx.slot_digest(slot, before) for slot in slots]),
@@ -66,7 +74,7 @@ class Comparison:
         )
         if len(reply.digests) != len(slots):
             raise Unavailable(f"{uid} answered {len(reply.digests)} digests for {len(slots)} slots")
-        return {slot for slot, one, two in zip(slots, mine, reply.digests, strict=True) if one != two}
+        return {slot: two for slot, one, two in zip(slots, mine, reply.digests, strict=True) if one != two}
 
     async def pull(self, slot: int, uid: Uid, settled_ms: int = 0) -> bool:
         """Take over every record that another node has in a further version than this one, or alone.

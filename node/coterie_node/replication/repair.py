@@ -23,6 +23,7 @@ from .bulk import AT_ONCE
 from .compare import Comparison
 from .configuration import SlotTable
 from .offers import Offers
+from .outsiders import Outsiders
 from .ports import Clock, Handlers, Peers, Store, Tasks
 from .settings import ReplicationSettings
 from .sightings import SETTLED, Sightings
@@ -62,6 +63,7 @@ class Repair:
         self._sightings = Sightings(peers, clock)
         self._gate = asyncio.Semaphore(AT_ONCE)
         self.comparison = Comparison(store, peers, offers, handlers, clock, arrivals)
+        self._outsiders = Outsiders(table, peers, self.comparison, clock, tasks)
         self._fellows: dict[int, tuple[Uid, ...]] = {}
         """Own slots, and who else is a member of each."""
         self._shared: dict[Uid, set[int]] = {}
@@ -131,32 +133,42 @@ class Repair:
             (since := self._peers.down_since(uid)) is not None and now - since >= SETTLED for uid in self._unmet(slot)
         )
 
-    def is_certain(self, slot: int) -> bool:
-        """Say whether, on top of that, nothing acknowledged can be on nodes alone that are away.
+    def is_certain(self, slot: int, since: float) -> bool:
+        """Say whether, on top of that, nothing that was acknowledged before a time (Clock.now) can be elsewhere.
 
         A member and a stand-in may have acknowledged something together and then gone, together. So the slot is not
-        certain as long as a majority of K nodes are unsettled: members that were not compared, and others that went
-        lately or have only just come. Who went before this node started is not known: one more, for a while.
+        certain as long as a majority of K nodes cannot be asked: members that were not compared, and others that went
+        lately. Who went before this node started is not known: one more, for a while. And unless all has been quiet,
+        everybody else who is there has to be asked, however long ago they came: until it has handed over all that it
+        holds for others, a node that was a member, or stood in for one, may hold it alone.
         """
         if not self.is_complete(slot):
             return False
         unmet = self._unmet(slot)
-        met = {uid for uid in self._table.members(slot) if uid != self._me and self._peers.alive(uid)}
-        unsettled = len(unmet) + self._sightings.unsettled(met.union(unmet))
+        away = len(unmet) + self._sightings.gone_lately(but=unmet)
         if unmet and self._sightings.began_lately():
-            unsettled += 1
-        return unsettled <= self._table.replication_factor // 2
+            away += 1
+        if away > self._table.replication_factor // 2:
+            return False
+        if not unmet and self._sightings.quiet():
+            return True
+        holders = self._holders(slot)
+        others = [uid for uid in self._sightings.present() if uid not in holders]
+        return self._outsiders.compared(slot, others, since)
 
     def _unmet(self, slot: int) -> list[Uid]:
         """Return the members with whom this node has not compared a slot since a fellow was last lost."""
-        known, met = self._table.known(slot), self._met.get(slot)
-        if known is None or met is None:
+        met = self._met.get(slot)
+        if met is None:
             return []
         return [
-            uid
-            for uid in known.config.old or known.config.new
-            if uid != self._me and uid not in met and not self.in_sync(slot, uid)
+            uid for uid in self._holders(slot) if uid != self._me and uid not in met and not self.in_sync(slot, uid)
         ]
+
+    def _holders(self, slot: int) -> tuple[Uid, ...]:
+        """Return the members that have the slot: the old ones while it is joint."""
+        known = self._table.known(slot)
+        return () if known is None else known.config.old or known.config.new
 
     async def caught_up(self, slot: int, timeout: float = CAUGHT_UP_TIMEOUT) -> None:
         """Return once this node has compared a slot with a majority of its members, itself included.

@@ -9,8 +9,8 @@ from coterie_protocol.identifiers import Uid
 from .ports import Clock, Peers
 
 SETTLED = 5.0
-"""Seconds after which stand-ins have handed over what they took for a lost member to the others: they do so as soon as
-they see one, again after a second, and again (`strays`)."""
+"""Seconds after which stand-ins have, as a rule, handed over what they took for a lost member to the others: they do so
+as soon as they see one, again after a second, and again (`strays`). Who has to be certain asks them (`outsiders`)."""
 LATELY = 120.0
 """Seconds after which a node that went is not expected back with something that nobody else has."""
 MOST = 1024
@@ -33,12 +33,19 @@ class Sightings:
         if len(self._seen) > MOST:
             del self._seen[next(iter(self._seen))]
 
-    def unsettled(self, but: Container[Uid]) -> int:
-        """Count the nodes that went lately, or came so lately that they have not handed over yet; `but` these."""
+    def gone_lately(self, but: Container[Uid]) -> int:
+        """Count the nodes that went lately and are not back; `but` these."""
         now = self._clock.now()
-        return sum(
-            now - at < (SETTLED if alive else LATELY) for uid, (at, alive) in self._seen.items() if uid not in but
-        )
+        return sum(not alive and now - at < LATELY and uid not in but for uid, (at, alive) in self._seen.items())
+
+    def present(self) -> list[Uid]:
+        """Return the nodes that came and are there."""
+        return [uid for uid, (_, alive) in self._seen.items() if alive]
+
+    def quiet(self) -> bool:
+        """Say whether nobody has come or gone lately, this node included."""
+        now = self._clock.now()
+        return now - self._started >= LATELY and all(now - at >= LATELY for at, _ in self._seen.values())
 
     def began_lately(self) -> bool:
         """Say whether this node started so lately that it does not know who went before."""

@@ -27,7 +27,7 @@ from tests.unit.replication.nodes import (
 from coterie_node.replication.sightings import LATELY, SETTLED
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.replication import FetchRecords, SlotDigests
+from coterie_protocol.replication import FetchRecords, Offer, SlotDigests
 
 P = known(3, (A, B, C))
 STILL = patient(repair_interval=1e6)
@@ -235,9 +235,9 @@ async def test_a_majority_that_stand_ins_had_helped_to_is_not_all_there_is() -> 
         await nodes[B].repair.caught_up(SLOT)
         assert not nodes[B].repair.is_complete(SLOT)
         await until(lambda: nodes[B].repair.is_complete(SLOT), SETTLED + 1.0)
-        assert not nodes[B].repair.is_certain(SLOT)
+        assert not nodes[B].repair.is_certain(SLOT, 0.0)
         nodes.network.heal()
-        await until(lambda: nodes[B].repair.is_certain(SLOT), 5.0)
+        await until(lambda: nodes[B].repair.is_certain(SLOT, 0.0), 5.0)
         assert await nodes[B].has(record)
 
 
@@ -245,15 +245,67 @@ async def test_a_majority_that_stand_ins_had_helped_to_is_not_all_there_is() -> 
 async def test_two_nodes_that_went_and_stay_away_leave_a_slot_uncertain_for_a_while() -> None:
     async with Nodes(A, B, C, D, settings=STILL) as nodes:
         await nodes.configure(P)
-        await until(lambda: nodes[B].repair.is_certain(SLOT), 2 * SETTLED)
+        await until(lambda: nodes[B].repair.is_certain(SLOT, 0.0), 2 * SETTLED)
         await nodes.stop(D)
         await until(lambda: not nodes[B].peers.alive(D), 5.0)
-        assert nodes[B].repair.is_certain(SLOT)
+        assert nodes[B].repair.is_certain(SLOT, 0.0)
         await nodes.stop(A)
         await until(lambda: not nodes[B].peers.alive(A), 5.0)
         await until(lambda: nodes[B].repair.is_complete(SLOT), SETTLED + 1.0)
-        assert not nodes[B].repair.is_certain(SLOT)
-        await until(lambda: nodes[B].repair.is_certain(SLOT), LATELY)
+        assert not nodes[B].repair.is_certain(SLOT, 0.0)
+        await until(lambda: nodes[B].repair.is_certain(SLOT, 0.0), LATELY)
+
+
+@simulated
+async def test_who_is_back_is_asked_however_long_it_takes_to_hand_over() -> None:
+    """D was a member, and was replaced while it was away: what it took with a stand-in is on no member."""
+    async with Nodes(A, B, C, D, settings=STILL) as nodes:
+        await nodes.configure(known(3, (A, B, D)))
+        await until(lambda: nodes[A].repair.is_certain(SLOT, 0.0), 2 * SETTLED)
+        nodes.network.partition({D}, {A, B, C})
+        await until(lambda: not nodes[A].peers.alive(D), 5.0)
+        await nodes.configure(known(5, (A, B, C)))
+        record = message(1)
+        await nodes[D].put(record)
+        slow = nodes.network.hold(matching(Offer))
+        asked = nodes.network.hold(matching(SlotDigests, sender=A, to=D))
+        nodes.network.heal()
+        await asked.caught()
+        await asyncio.sleep(2 * SETTLED)
+        since = nodes[A].clock.now()
+        assert nodes[A].repair.is_complete(SLOT)
+        assert not nodes[A].repair.is_certain(SLOT, since)
+        asked.release()
+        await until(lambda: nodes[A].repair.is_certain(SLOT, since), 2.0)
+        assert await nodes[A].has(record)
+        slow.release()
+
+
+@simulated
+async def test_what_came_after_the_last_question_needs_another_one() -> None:
+    async with Nodes(A, B, C, D, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await until(lambda: nodes[A].repair.is_certain(SLOT, 0.0), 2 * SETTLED)
+        slow = nodes.network.hold(matching(Offer))
+        record = message(1)
+        await nodes[D].hold(record)
+        since = nodes[A].clock.now()
+        assert nodes[A].repair.is_certain(SLOT, 0.0)
+        assert not nodes[A].repair.is_certain(SLOT, since)
+        await until(lambda: nodes[A].repair.is_certain(SLOT, since), 2.0)
+        assert await nodes[A].has(record)
+        slow.release()
+
+
+@simulated
+async def test_after_a_quiet_time_nobody_is_asked() -> None:
+    async with Nodes(A, B, C, D, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await asyncio.sleep(LATELY + 1.0)
+        before = nodes.network.counts["SlotDigests"]
+        assert nodes[A].repair.is_certain(SLOT, nodes[A].clock.now())
+        await asyncio.sleep(1.0)
+        assert nodes.network.counts["SlotDigests"] == before
 
 
 @simulated
