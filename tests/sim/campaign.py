@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sim.draw import draw_people, draw_replication
+from tests.sim.estranged import draw_estranged
 from tests.sim.loop import run
 from tests.sim.plan import Plan
 from tests.sim.shrink import failure
@@ -20,7 +21,7 @@ from tests.sim.storm import storm
 
 SCHEDULES: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {"storm": storm, "siege": siege}
 """Walks that are no plans: they can be taken again, but not cut down."""
-KINDS = ("replication", "people", *SCHEDULES)
+KINDS = ("replication", "people", "estranged", *SCHEDULES)
 TELL_EVERY = 10.0
 """Seconds between two lines of progress."""
 
@@ -40,6 +41,8 @@ class Task:
             return draw_replication(self.seed, self.steps, self.nodes)
         if self.kind == "people":
             return draw_people(self.seed, self.steps, self.nodes)
+        if self.kind == "estranged":
+            return draw_estranged(self.seed)
         return None
 
 

@@ -48,6 +48,8 @@ class _Walk:
         clients: list[tuple[Drawn, int]]
         if kind == "people":
             weather = Weather(weather.delay, weather.loss / 20, late=weather.late / 5, streams=True)
+            # By a die of its own, so that the other draws of a seed stay what they were.
+            weather.backlog = random.Random(f"backlog {self._seed}").choice((0.0, 0.0, 20.0))
             lines += [f"register {name} {self._some()}" for name in NAMES]
             clients = [(self._send, 16), (self._read, 4), (self._login, 2), (self._roam, 2), (self._register, 1)]
         else:

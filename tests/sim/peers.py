@@ -17,6 +17,7 @@ from coterie_protocol.errors import CoterieError, Unavailable
 from coterie_protocol.frames import PeerError, decode_peer, exception_of, peer_error_of
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
+from coterie_protocol.replication import Offer
 
 
 class SimPeers:
@@ -117,6 +118,9 @@ class SimPeers:
         self._check()
         if uid not in self._alive:
             await self._connect(uid, timeout)
+        if isinstance(message, Offer) and (backlog := self._network.weather.backlog):
+            await asyncio.sleep(self._loop.rng.uniform(0.0, backlog))
+            self._check()
         number = self._network.next_request()
         future: asyncio.Future[Any] = self._loop.create_future()
         self._pending[number] = (uid, future, message)

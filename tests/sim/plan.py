@@ -73,18 +73,20 @@ OPTIONS = ("kind", "seed", "factor", "slots", "skew", "weather")
 def told(weather: Weather) -> str:
     """Write a weather."""
     words = [f"delay {weather.delay[1]:g}"]
-    words += [f"{name} {value:g}" for name in ("loss", "duplication", "late") if (value := getattr(weather, name))]
+    words += [
+        f"{name} {value:g}" for name in ("loss", "duplication", "late", "backlog") if (value := getattr(weather, name))
+    ]
     return " ".join([*words, *([] if weather.fifo else ["reordered"]), *(["streams"] if weather.streams else [])])
 
 
 def weather(words: list[str]) -> Weather:
-    """Read a weather: `fair`, or such as `delay 0.01 loss 0.02 duplication 0.1 late 0.02 reordered`; `streams`, too."""
+    """Read a weather: `fair`, or such as `delay 0.01 loss 0.02 late 0.02 backlog 20 reordered streams`."""
     result = Weather()
     rest = iter(words)
     for word in rest:
         if word == "delay":
             result.delay = (0.0001, float(next(rest)))
-        elif word in ("loss", "duplication", "late"):
+        elif word in ("loss", "duplication", "late", "backlog"):
             setattr(result, word, float(next(rest)))
         elif word == "reordered":
             result.fifo = False

@@ -22,6 +22,7 @@ SETTINGS = ReplicationSettings(
     repair_interval=2.0,
     settled_ms=500,
     offer_retry=0.5,
+    offer_page=4,
 )
 
 

@@ -94,7 +94,7 @@ class Shrinker:
 
     def _simpler(self, plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
         yield lambda plan: replace(plan, weather=Weather(streams=plan.weather.streams))
-        for name, value in (("loss", 0.0), ("duplication", 0.0), ("late", 0.0), ("fifo", True)):
+        for name, value in (("loss", 0.0), ("duplication", 0.0), ("late", 0.0), ("backlog", 0.0), ("fifo", True)):
             yield lambda plan, name=name, value=value: replace(  # type: ignore[misc]
                 plan, weather=replace(plan.weather, **{name: value})
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.sim.aged import aged
+from tests.sim.estranged import estranged
 from tests.sim.inbox import inbox
 from tests.sim.mutations import rules
 from tests.sim.mutations.search import MUTANTS, Mutant, search
@@ -29,6 +30,7 @@ OFTEN = (
     "held-before-fsync",
     "fsync-lies",
     "tombstone-dropped",
+    "who-is-back-is-not-asked",
     "dedupe-left-out",
     "shown-is-forgotten",
     "order-left-out",
@@ -63,6 +65,11 @@ def test_what_was_deleted_does_not_come_back(simulate: Callable[..., Any]) -> No
     """Nodes go away and come back while tombstones go: with the real code."""
     for seed in (*range(6), 55):
         simulate(aged(), seed)
+
+
+def test_who_comes_back_with_much_to_hand_over_does_not_spoil_the_order(simulate: Callable[..., Any]) -> None:
+    for seed in range(25):
+        simulate(estranged(), seed)
 
 
 def test_devices_show_each_message_once_and_in_order(simulate: Callable[..., Any]) -> None:

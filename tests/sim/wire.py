@@ -31,6 +31,8 @@ class Weather:
 
     Without it, messages travel alone, which is harder than life: replication bears it, chat need not.
     """
+    backlog: float = 0.0
+    """Up to so many seconds each offer of records waits its turn at who makes it: others' slots hold thousands."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class ReplicationSettings:
     """Bytes a second that repair and hand-over send at most."""
     offer_retry: float = 2.0
     """How long a holder of strays waits before it offers again what was not confirmed."""
+    offer_page: int = 512
+    """How many records' versions it offers in one frame."""
     message_ttl: float = 30 * 86_400.0
     """How long a message waits for its recipient before it counts as expired."""
     tombstone_ttl: float = 45 * 86_400.0

@@ -20,7 +20,7 @@ from coterie_protocol.records import Record, State, Version
 from coterie_protocol.registers import Config, KnownConfig
 
 from .arrivals import Arrivals
-from .bulk import AT_ONCE, PAGE, cursor_of
+from .bulk import AT_ONCE, cursor_of
 from .configuration import SlotTable
 from .offers import Offers
 from .ports import FIRST, NO_LIMIT_MS, Clock, Peers, Store, StoreError, Tx
@@ -192,10 +192,10 @@ class Strays:
             return False
         confirmed = set(live)
         whole = True
-        after, more = FIRST, True
+        after, more, page = FIRST, True, self._settings.offer_page
         while more:
             versions = await self._store.read(
-                lambda tx, after=after: tx.versions(slot, None, after, PAGE, NO_LIMIT_MS)  # type: ignore[misc]
+                lambda tx, after=after: tx.versions(slot, None, after, page, NO_LIMIT_MS)  # type: ignore[misc]
             )
             if versions:
                 answers = await self._offer(slot, live, self._offered(slot, versions))
@@ -205,7 +205,7 @@ class Strays:
                     return False
                 whole = await self._give_up(slot, versions, answers) and whole
                 after = cursor_of(versions[-1])
-            more = len(versions) == PAGE
+            more = len(versions) == page
         stray.told = (known.config.identity, frozenset(confirmed))
         return whole
 

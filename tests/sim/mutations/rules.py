@@ -25,8 +25,10 @@ from coterie_node.replication.calendar import Calendar
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.hold import Holder
 from coterie_node.replication.members import Members
+from coterie_node.replication.outsiders import Outsiders
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS, RegisterDamaged, Tx
 from coterie_node.replication.proposer import Prepared, Proposer
+from coterie_node.replication.sightings import SETTLED
 from coterie_node.replication.strays import Strays
 from coterie_node.replication.sync import Sync
 from coterie_protocol.client_api import MailItem
@@ -334,6 +336,20 @@ def tombstone_dropped() -> Iterator[None]:
         replaced(Ageing, "_everywhere", whoever_is_there),
         replaced(Ageing, "_settled", lambda self, config: not config.joint),
     ):
+        yield
+
+
+@contextmanager
+def who_is_back_is_not_asked() -> Iterator[None]:
+    """Have whoever acts for a slot wait for what others hand over by themselves, for a while."""
+
+    def waited(self: Outsiders, slot: int, uids: Iterable[Uid], since: float) -> bool:
+        return all(self._clock.now() - self._compared.get(uid, {}).get(-1, 0.0) > SETTLED for uid in uids)
+
+    def came(self: Outsiders, uid: Uid, alive: bool) -> None:
+        self._compared[uid] = {-1: self._clock.now()}
+
+    with replaced(Outsiders, "compared", waited), replaced(Outsiders, "_peer", came):
         yield
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.sim.aged import aged
+from tests.sim.estranged import estranged
 from tests.sim.inbox import inbox
 from tests.sim.loop import run
 from tests.sim.mutations import rules
@@ -32,6 +33,7 @@ SCHEDULES: dict[str, Schedule] = {
     "siege": siege,
     "inbox": inbox,
     "aged": aged,
+    "estranged": estranged,
 }
 
 
@@ -69,6 +71,7 @@ MUTANTS = (
     Mutant(rules.answered_before_fsync, "siege"),
     Mutant(rules.fsync_lies, "siege"),
     Mutant(rules.tombstone_dropped, "aged"),
+    Mutant(rules.who_is_back_is_not_asked, "estranged"),
     Mutant(rules.dedupe_left_out, "inbox"),
     Mutant(rules.shown_is_forgotten, "inbox"),
     Mutant(rules.order_left_out, "inbox"),
