@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 BATCH = 256
 """Slots whose digests are asked for in one frame."""
+PAUSE = 0.5
+"""Seconds between two frames to one node, unless they are full: in a large ring many drains ask many nodes."""
 
 
 class Outsiders:
@@ -79,9 +81,12 @@ class Outsiders:
                 except CoterieError as error:
                     # Who has to be certain asks again.
                     log.info("slots not compared", outsider=uid, slots=len(batch), reason=error.detail)
+                    await self._clock.sleep(PAUSE)
                     continue
                 self._note(uid, set(batch).difference(ahead), began)
                 await asyncio.gather(*(self._pull(slot, uid, began) for slot in ahead))
+                if len(batch) < BATCH:
+                    await self._clock.sleep(PAUSE)
         finally:
             self._comparing.discard(uid)
 

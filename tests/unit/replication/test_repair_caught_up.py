@@ -24,6 +24,7 @@ from tests.unit.replication.nodes import (
     until,
 )
 
+from coterie_node.replication.outsiders import PAUSE
 from coterie_node.replication.sightings import LATELY, SETTLED
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid
@@ -295,6 +296,20 @@ async def test_what_came_after_the_last_question_needs_another_one() -> None:
         await until(lambda: nodes[A].repair.is_certain(SLOT, since), 2.0)
         assert await nodes[A].has(record)
         slow.release()
+
+
+@simulated
+async def test_many_drains_do_not_ask_a_node_without_end() -> None:
+    async with Nodes(A, B, C, D, settings=STILL) as nodes:
+        await nodes.configure(P)
+        await until(lambda: nodes[A].repair.is_certain(SLOT, 0.0), 2 * SETTLED)
+        before = nodes.network.counts["SlotDigests"]
+        for _ in range(200):
+            since = nodes[A].clock.now()
+            await asyncio.sleep(0.01)
+            nodes[A].repair.is_certain(SLOT, since)
+        assert nodes.network.counts["SlotDigests"] - before <= 2.0 / PAUSE + 1
+        await until(lambda: nodes[A].repair.is_certain(SLOT, since), 2 * PAUSE)
 
 
 @simulated
