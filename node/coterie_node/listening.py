@@ -214,6 +214,19 @@ class Port:
         await self._runner.cleanup()
 
 
+async def upgraded(socket: web.WebSocketResponse, request: web.Request) -> bool:
+    """Make a request's connection a WebSocket; False when whoever asked has gone away before that.
+
+    Then an empty `web.Response` is to be returned. The socket would be closed by aiohttp, which fails for one that was
+    not made; the response is not written, for want of a connection, and nothing is said of it.
+    """
+    try:
+        await socket.prepare(request)
+    except ConnectionError:
+        return False
+    return True
+
+
 def room_for(connections: int) -> int:
     """Return how many connections this process can have of those that are wanted; takes what the system allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -104,7 +104,7 @@ class Node:
         self._clock = SystemClock()
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311  (jitter, not secrets)
         self._boot = secrets.token_hex(16)
-        self._dispatcher = Dispatcher()
+        self._dispatcher = Dispatcher(complete=False)
         self._tasks = TaskGroup()
         self._discovery = choose(config, self._hello)
         self._lookout = Lookout(self._discovery, self._clock, self._alone)
@@ -291,6 +291,7 @@ class Node:
             facts,
         )
         full.register(self._dispatcher)
+        self._dispatcher.complete = True
         view.become(full)
         echo = Echo(self._links, lambda: [ref.uid for ref in near_nodes(replica.driver)], self._clock)
         self._metrics.parts = Parts(

@@ -12,7 +12,7 @@ from coterie_node.chat.limits import Counter
 from coterie_protocol.client_api import CLIENT_PATH, MAX_CLIENT_FRAME_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode
 
-from ..listening import Guarded, PortLimits
+from ..listening import Guarded, PortLimits, upgraded
 from .connection import Connection, refuse
 from .debts import Debts
 
@@ -74,7 +74,7 @@ class ClientApi:
     async def _root(self, _: web.Request) -> web.Response:
         return web.Response(text=ROOT_TEXT.format(name=self._gateway.facts.node_name))
 
-    async def _serve(self, request: web.Request) -> web.WebSocketResponse:
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(
             max_msg_size=MAX_CLIENT_FRAME_BYTES,
             compress=False,
@@ -82,10 +82,8 @@ class ClientApi:
             timeout=CLOSE_TIMEOUT,
             autoping=False,  # Pings count among what has come, too.
         )
-        try:
-            await socket.prepare(request)
-        except ConnectionError:
-            return socket  # It has gone away before it was answered.
+        if not await upgraded(socket, request):
+            return web.Response()
         address = request.remote or ""
         guarded = request.protocol
         assert isinstance(guarded, Guarded)

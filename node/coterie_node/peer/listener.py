@@ -9,7 +9,7 @@ from aiohttp import web
 from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES, PEER_PATH
 
 from ..config import Address
-from ..listening import Port, PortLimits
+from ..listening import Port, PortLimits, upgraded
 from .settings import PeerSettings
 from .wire import Wire
 
@@ -50,7 +50,8 @@ class Listener:
         socket = web.WebSocketResponse(
             max_msg_size=MAX_PEER_FRAME_BYTES, compress=False, timeout=self._settings.close_timeout
         )
-        await socket.prepare(request)
+        if not await upgraded(socket, request):
+            return web.Response()
         if request.transport is not None:
             await self._serve(Wire(socket, request.transport), _host(request.remote))
         return socket

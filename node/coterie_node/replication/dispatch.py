@@ -19,7 +19,9 @@ log = structlog.get_logger()
 class Dispatcher:
     """Hands a peer's messages to the rooms that registered for them (`ports.Handlers`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, complete: bool = True) -> None:
+        self.complete = complete
+        """All rooms have registered. Until then an event that nobody takes is dropped without a word: it came early."""
         self._requests: dict[type, RequestHandler] = {}
         self._events: dict[type, EventHandler] = {}
 
@@ -48,7 +50,8 @@ class Dispatcher:
         """Take an event; what a handler did not foresee is logged."""
         handler = self._events.get(type(message))
         if handler is None:
-            log.warning("unknown event", kind=type(message).__name__, sender=sender)
+            if self.complete:
+                log.warning("unknown event", kind=type(message).__name__, sender=sender)
             return
         try:
             handler(sender, message)

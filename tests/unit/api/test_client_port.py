@@ -9,12 +9,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 from structlog.testing import capture_logs
+from tests.leaving import LEAVINGS, leave_during_upgrade
 from tests.unit.api.lone_node import CoterieError, LoneNode, connected, lone_node
 
 from coterie_node.chat.settings import ChatSettings
-from coterie_node.listening import Guarded
 from coterie_protocol.client_api import (
     CLIENT_PATH,
     MAX_CLIENT_FRAME_BYTES,
@@ -136,18 +135,11 @@ async def test_raw_bytes_on_the_port_do_no_harm(node: LoneNode) -> None:
         await good.hello()
 
 
+@pytest.mark.parametrize("when", LEAVINGS)
 async def test_a_client_that_goes_away_during_the_upgrade_is_no_failure(
-    node: LoneNode, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    node: LoneNode, when: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def taken(guarded: Guarded, data: bytes) -> None:
-        web.RequestHandler.data_received(guarded, data)
-        guarded.wire.abort()  # as if its reset had come right behind what it asked for
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Guarded, "data_received", taken)
-        async with aiohttp.ClientSession() as http:
-            with pytest.raises(aiohttp.ClientError):
-                await http.ws_connect(node.url + CLIENT_PATH)
+    await leave_during_upgrade(node.url + CLIENT_PATH, when, monkeypatch)
     async with connected(node.url) as peer:
         await peer.hello()
     assert caplog.records == []

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from tests.leaving import LEAVINGS, leave_during_upgrade
 from tests.unit.peer.conftest import MakeNode
 from tests.unit.peer.nodes import PATIENT, QUICK, SOON, event, question, raw_peer, uid_of
 
@@ -144,6 +145,16 @@ async def test_the_peer_port_answers_http_with_an_error(make: MakeNode) -> None:
         for path, status in ((PEER_PATH, 400), ("/", 404)):
             async with session.get(f"http://127.0.0.1:{one.port}{path}") as response:
                 assert response.status == status
+
+
+@pytest.mark.parametrize("when", LEAVINGS)
+async def test_a_node_that_goes_away_during_the_upgrade_is_no_failure(
+    make: MakeNode, when: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = await make(1), await make(2)
+    await leave_during_upgrade(f"http://127.0.0.1:{one.port}{PEER_PATH}", when, monkeypatch)
+    await two.meet(one)
+    assert caplog.records == []
 
 
 async def test_a_server_that_is_no_node(make: MakeNode) -> None:
