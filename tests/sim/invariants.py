@@ -177,7 +177,9 @@ class Witness:
         else:
             self._require(before.config.joint, f"{where}: plain upon {short(before.config)}")
             self._require(config.new == before.config.new, f"{where}: does not follow {short(before.config)}")
-            self._carried_over(slot, config, where)
+            # The same members in another order have what they had, less the disk that may have been lost since.
+            if set(config.new) != set(before.config.old):
+                self._carried_over(slot, config, where)
 
     def _carried_over(self, slot: int, config: Config, where: str) -> None:
         for (of, name), history in self.names.items():
