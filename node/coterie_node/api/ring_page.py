@@ -152,8 +152,8 @@ class RingPage:
                 headers={**PROTECTION, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             )
             response.content_type, response.charset = "text/event-stream", "utf-8"
+            await response.prepare(request)
             try:
-                await response.prepare(request)
                 await self._tell(response)
             except TimeoutError:
                 log.info("a ring page took nothing: cut off")
