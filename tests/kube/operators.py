@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.ports import free_port
+from tests.kube.lab.definition import CRD
 from tests.kube.lab.handle import Kube
 
-ROOT = Path(__file__).parent.parent.parent
-CRD = ROOT / "chart" / "crds" / "rings.yaml"
 PROGRAM = [sys.executable, "-m", "coterie_operator.main"]
 PARTS = "statefulset,service,configmap,secret,poddisruptionbudget,networkpolicy"
 

@@ -67,15 +67,15 @@ class Plan:
         raise ValueError(f"no such option: {' '.join(words)}")
 
 
+NUMBERS = ("loss", "duplication", "late", "backlog")
+"""What of a weather is one number, 0 if the weather is fair."""
 OPTIONS = ("kind", "seed", "factor", "slots", "skew", "weather")
 
 
 def told(weather: Weather) -> str:
     """Write a weather."""
     words = [f"delay {weather.delay[1]:g}"]
-    words += [
-        f"{name} {value:g}" for name in ("loss", "duplication", "late", "backlog") if (value := getattr(weather, name))
-    ]
+    words += [f"{name} {value:g}" for name in NUMBERS if (value := getattr(weather, name))]
     return " ".join([*words, *([] if weather.fifo else ["reordered"]), *(["streams"] if weather.streams else [])])
 
 
@@ -86,7 +86,7 @@ def weather(words: list[str]) -> Weather:
     for word in rest:
         if word == "delay":
             result.delay = (0.0001, float(next(rest)))
-        elif word in ("loss", "duplication", "late", "backlog"):
+        elif word in NUMBERS:
             setattr(result, word, float(next(rest)))
         elif word == "reordered":
             result.fifo = False

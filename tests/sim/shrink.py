@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from tests.sim.loop import Livelock
-from tests.sim.plan import Plan
+from tests.sim.plan import NUMBERS, Plan
 from tests.sim.stage import play
 from tests.sim.wire import Weather
 
@@ -94,7 +94,7 @@ class Shrinker:
 
     def _simpler(self, plan: Plan) -> Iterator[Callable[[Plan], Plan]]:
         yield lambda plan: replace(plan, weather=Weather(streams=plan.weather.streams))
-        for name, value in (("loss", 0.0), ("duplication", 0.0), ("late", 0.0), ("backlog", 0.0), ("fifo", True)):
+        for name, value in (*((name, 0.0) for name in NUMBERS), ("fifo", True)):
             yield lambda plan, name=name, value=value: replace(  # type: ignore[misc]
                 plan, weather=replace(plan.weather, **{name: value})
             )

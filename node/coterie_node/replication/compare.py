@@ -33,6 +33,8 @@ from .ports import FIRST, NO_LIMIT_MS, Clock, Handlers, Peers, Store, Tx
 T = TypeVar("T")
 Send = Callable[[int, Uid, Sequence[Version]], Awaitable[Any]]
 
+SLOTS_AT_ONCE = 256
+"""Slots whose digests are asked for in one frame."""
 PAGES_AT_ONCE = 4
 _BUCKETS = struct.Struct(f"<{BUCKETS}Q")
 

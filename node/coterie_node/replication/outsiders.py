@@ -8,7 +8,7 @@ it with them, and takes what it lacks: as soon as one is there again, and whenev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import structlog
@@ -17,14 +17,12 @@ from coterie_protocol.errors import CoterieError
 from coterie_protocol.identifiers import Uid
 
 from .bulk import AT_ONCE
-from .compare import Comparison
+from .compare import SLOTS_AT_ONCE, Comparison
 from .configuration import SlotTable
 from .ports import Clock, Peers, Tasks
 
 log = structlog.get_logger()
 
-BATCH = 256
-"""Slots whose digests are asked for in one frame."""
 PAUSE = 0.5
 """Seconds between two frames to one node, unless they are full: in a large ring many drains ask many nodes."""
 
@@ -72,23 +70,27 @@ class Outsiders:
         """Compare all slots that are due with a node; what becomes due meanwhile too."""
         try:
             while self._peers.alive(uid) and (due := self._due.get(uid)):
-                batch = list(islice(due, BATCH))
+                batch = list(islice(due, SLOTS_AT_ONCE))
                 for slot in batch:
                     del due[slot]
-                began = self._clock.now()
-                try:
-                    ahead = await self._comparison.slots_ahead(uid, batch)
-                except CoterieError as error:
-                    # Who has to be certain asks again.
-                    log.info("slots not compared", outsider=uid, slots=len(batch), reason=error.detail)
-                    await self._clock.sleep(PAUSE)
-                    continue
-                self._note(uid, set(batch).difference(ahead), began)
-                await asyncio.gather(*(self._pull(slot, uid, began) for slot in ahead))
-                if len(batch) < BATCH:
+                answered = await self._round(uid, batch)
+                if not answered or len(batch) < SLOTS_AT_ONCE:
                     await self._clock.sleep(PAUSE)
         finally:
             self._comparing.discard(uid)
+
+    async def _round(self, uid: Uid, slots: Sequence[int]) -> bool:
+        """Compare slots with a node, and take what it has; False when it did not answer."""
+        began = self._clock.now()
+        try:
+            ahead = await self._comparison.slots_ahead(uid, slots)
+        except CoterieError as error:
+            # Who has to be certain asks again.
+            log.info("slots not compared", outsider=uid, slots=len(slots), reason=error.detail)
+            return False
+        self._note(uid, set(slots).difference(ahead), began)
+        await asyncio.gather(*(self._pull(slot, uid, began) for slot in ahead))
+        return True
 
     async def _pull(self, slot: int, uid: Uid, began: float) -> None:
         async with self._gate:

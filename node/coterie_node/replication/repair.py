@@ -20,7 +20,7 @@ from coterie_protocol.registers import Ballot, KnownConfig, majority
 
 from .arrivals import Arrivals
 from .bulk import AT_ONCE
-from .compare import Comparison
+from .compare import SLOTS_AT_ONCE, Comparison
 from .configuration import SlotTable
 from .offers import Offers
 from .outsiders import Outsiders
@@ -30,8 +30,6 @@ from .sightings import SETTLED, Sightings
 
 log = structlog.get_logger()
 
-BATCH = 256
-"""Slots whose digests are compared in one frame."""
 TICK = 0.5
 """Seconds after which what differed, or could not be compared, is compared again."""
 CAUGHT_UP_TIMEOUT = 4.0
@@ -275,12 +273,10 @@ class Repair:
             self._look_behind(slot)
 
     def _look_behind(self, slot: int) -> None:
-        known = self._table.known(slot)
-        if slot not in self._behind or known is None:
+        members = self._holders(slot)
+        if slot not in self._behind or not members:
             return
         compared = self._met[slot]
-        # While joint, the old members are those who have it.
-        members = known.config.old or known.config.new
         have = compared | {self._me} if self._me in members else compared
         if majority(members, have):
             self._catch_up(slot)
@@ -336,7 +332,7 @@ class Repair:
         """Compare all slots that are due with a fellow; what else becomes due meanwhile too."""
         try:
             while self._peers.alive(uid) and (due := self._due.get(uid)):
-                batch = dict(islice(due.items(), BATCH))
+                batch = dict(islice(due.items(), SLOTS_AT_ONCE))
                 for slot in batch:
                     del due[slot]
                 await self._round(uid, batch)
@@ -414,9 +410,9 @@ class Repair:
         slots = sorted(self._shared[uid])
         self._compare_soon(uid, [slot for slot in slots if not self._joint(slot) and not self.in_sync(slot, uid)])
         try:
-            for start in range(0, len(slots), BATCH):
+            for start in range(0, len(slots), SLOTS_AT_ONCE):
                 for slot in sorted(
-                    await self.comparison.differing_slots(uid, slots[start : start + BATCH], settled_ms)
+                    await self.comparison.differing_slots(uid, slots[start : start + SLOTS_AT_ONCE], settled_ms)
                 ):
                     async with self._gate:
                         await self.comparison.pull(slot, uid, settled_ms)

@@ -45,7 +45,7 @@ class Sightings:
     def quiet(self) -> bool:
         """Say whether nobody has come or gone lately, this node included."""
         now = self._clock.now()
-        return now - self._started >= LATELY and all(now - at >= LATELY for at, _ in self._seen.values())
+        return not self.began_lately() and all(now - at >= LATELY for at, _ in self._seen.values())
 
     def began_lately(self) -> bool:
         """Say whether this node started so lately that it does not know who went before."""

@@ -194,9 +194,7 @@ class Strays:
         whole = True
         after, more, page = FIRST, True, self._settings.offer_page
         while more:
-            versions = await self._store.read(
-                lambda tx, after=after: tx.versions(slot, None, after, page, NO_LIMIT_MS)  # type: ignore[misc]
-            )
+            versions = await self._versions(slot, after, page)
             if versions:
                 answers = await self._offer(slot, live, self._offered(slot, versions))
                 confirmed &= answers.keys()
@@ -208,6 +206,9 @@ class Strays:
             more = len(versions) == page
         stray.told = (known.config.identity, frozenset(confirmed))
         return whole
+
+    async def _versions(self, slot: int, after: tuple[int, bytes], page: int) -> Sequence[Version]:
+        return await self._store.read(lambda tx: tx.versions(slot, None, after, page, NO_LIMIT_MS))
 
     def _offered(self, slot: int, versions: Sequence[Version]) -> Sequence[Version]:
         """Leave out what must not come back: the members may have forgotten that it was deleted."""

@@ -343,11 +343,13 @@ def tombstone_dropped() -> Iterator[None]:
 def who_is_back_is_not_asked() -> Iterator[None]:
     """Have whoever acts for a slot wait for what others hand over by themselves, for a while."""
 
+    came_at: dict[tuple[Outsiders, Uid], float] = {}
+
     def waited(self: Outsiders, slot: int, uids: Iterable[Uid], since: float) -> bool:
-        return all(self._clock.now() - self._compared.get(uid, {}).get(-1, 0.0) > SETTLED for uid in uids)
+        return all(self._clock.now() - came_at.get((self, uid), 0.0) > SETTLED for uid in uids)
 
     def came(self: Outsiders, uid: Uid, alive: bool) -> None:
-        self._compared[uid] = {-1: self._clock.now()}
+        came_at[self, uid] = self._clock.now()
 
     with replaced(Outsiders, "compared", waited), replaced(Outsiders, "_peer", came):
         yield
