@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import msgspec
 
+from .bounds import MAX_CLIENT_FRAME_BYTES as MAX_CLIENT_FRAME_BYTES
+from .bounds import MAX_CLIENT_FRAMES as MAX_CLIENT_FRAMES
+from .bounds import MAX_MESSAGE_BODY_BYTES as MAX_MESSAGE_BODY_BYTES
+from .bounds import MAX_PEER_FRAME_BYTES as MAX_PEER_FRAME_BYTES
+from .bounds import MAX_TEXT_BYTES as MAX_TEXT_BYTES
+
 PROTOCOL_LOW = 1
 PROTOCOL_HIGH = 1
 CLIENT_PATH = "/v1/client"
 PEER_PATH = "/v1/peer"
-MAX_TEXT_BYTES = 65_536
-"""A message's text, UTF-8."""
-MAX_MESSAGE_BODY_BYTES = 72 * 1024
-"""A message's body as sealed by the client (text, padding and overhead)."""
-MAX_CLIENT_FRAME_BYTES = 1024 * 1024
-MAX_CLIENT_FRAMES = 4096
-"""Frames in one message of a client: each costs memory beside its bytes."""
-MAX_PEER_FRAME_BYTES = 4 * 1024 * 1024
 
 
 class Kdf(msgspec.Struct, array_like=True, frozen=True):

@@ -17,6 +17,7 @@ RING_BITS = 160
 RING_SIZE = 1 << RING_BITS
 DEFAULT_SLOTS = 1024
 MAX_NAME_BYTES = 64
+MAX_SLOTS = 1 << 20
 
 RingId = NewType("RingId", int)
 """A 160-bit identifier on the circle."""
@@ -65,8 +66,8 @@ def key_of(name: str) -> RingId:
 
 def slot_bits(slots: int) -> int:
     """Return log2 of the number of slots; raises ValueError unless it is a power of two in [1, 2**20]."""
-    if slots < 1 or slots > 1 << 20 or slots & (slots - 1):
-        raise ValueError(f"the number of slots must be a power of two between 1 and {1 << 20}, not {slots}")
+    if slots < 1 or slots > MAX_SLOTS or slots & (slots - 1):
+        raise ValueError(f"the number of slots must be a power of two between 1 and {MAX_SLOTS}, not {slots}")
     return slots.bit_length() - 1
 
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from .bounds import MAX_BODY_BYTES as MAX_BODY_BYTES
+
 OUTGOING = ""
 """The `sender` of an owner's own copy of what it sent: no user name is empty."""
-MAX_BODY_BYTES = 256 * 1024
-"""The largest body of a record (an attachment part); a message's own limit is lower."""
 DIGEST_BYTES = 16
 BUCKETS = 256
 
