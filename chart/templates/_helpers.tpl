@@ -116,3 +116,25 @@ upgrades it. The definition says which chart it is from: one that a newer chart 
   resources: [events]
   verbs: [create, patch]
 {{- end }}
+
+{{/*
+What Rings may have besides what is only theirs. What this release gives its own ring is allowed to that ring, as it stands in
+the values: whoever installs the operator may do more than whoever edits Rings.
+*/}}
+{{- define "coterie.permits" -}}
+{{- $allow := .Values.allow -}}
+{{- $secrets := $allow.imagePullSecrets -}}
+{{- range .Values.imagePullSecrets }}{{ $secrets = append $secrets .name }}{{ end -}}
+- {name: COTERIE_OPERATOR_ALLOW_IMAGES, value: {{ join "," $allow.images | quote }}}
+- {name: COTERIE_OPERATOR_ALLOW_PULL_SECRETS, value: {{ join "," $secrets | quote }}}
+- {name: COTERIE_OPERATOR_ALLOW_HOST_NETWORK, value: {{ $allow.hostNetwork | quote }}}
+- {name: COTERIE_OPERATOR_ALLOW_CONTROL_PLANE, value: {{ $allow.controlPlane | quote }}}
+- {name: COTERIE_OPERATOR_ALLOW_SERVICE_ANNOTATIONS, value: {{ join "," $allow.serviceAnnotations | quote }}}
+- {name: COTERIE_OPERATOR_ALLOW_SERVICE_TYPES, value: {{ join "," $allow.serviceTypes | quote }}}
+{{- if .Values.ring.enabled }}
+{{- $ring := .Values.ring }}
+{{- $spec := pick $ring "hostNetwork" "tolerations" "nodeSelector" "affinity" }}
+{{- $_ := set $spec "service" (pick $ring.service "type" "annotations") }}
+- {name: COTERIE_OPERATOR_OWN_RING, value: {{ dict "metadata" (dict "name" $ring.name) "spec" $spec | toJson | quote }}}
+{{- end }}
+{{- end }}

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from .model import RingSpec
+from .permits import Permits, repository
+from .spec import SpecError, read_spec
 
 ENVIRONMENT = "COTERIE_OPERATOR_"
 
@@ -17,6 +23,9 @@ examples:
       in a pod: look after the Rings of the pod's own namespace
   coterie-operator run --kubeconfig ~/.kube/config --namespace chat --node-image coterie:dev
       from a terminal: nodes' pods must be reachable from here
+
+Rings that ask for more than is allowed are left as they are: condition Degraded, reason NotAllowed. In lists of
+what is allowed an entry that ends with * stands for all that begin so.
 
 A flag comes before its environment twin (in brackets). Several operators may run: one holds the lease and acts, the
 others stand by. SIGTERM gives the lease back and ends within 5 seconds. Exit codes: 0 stopped as told, 1 failed,
@@ -42,6 +51,10 @@ class RunConfig:
     all_namespaces: bool
     metrics_port: int
     node_image: str
+    permits: Permits
+    """What Rings may have besides what is only theirs; the repository of `node_image` is always among the images."""
+    own_ring: tuple[str, RingSpec] | None
+    """Name and spec of a Ring in the operator's own namespace to which whoever set the operator up gives that much."""
     kubeconfig: str | None
     lease_name: str
     lease_duration: float
@@ -95,11 +108,14 @@ def parse(
     port = _number("metrics-port", get("metrics_port", "8080"), least=0)
     if port > 65535 or port != int(port):
         raise UsageError(f"--metrics-port: {port:g} is no port; use 1 to 65535, or 0 for a free one")
+    image = get("node_image")
     return RunConfig(
         namespace=get("namespace") or None,
         all_namespaces=everywhere,
         metrics_port=int(port),
-        node_image=get("node_image"),
+        node_image=image,
+        permits=_permits(get, image),
+        own_ring=_own_ring(get("own_ring"), image),
         kubeconfig=get("kubeconfig") or None,
         lease_name=get("lease_name", "coterie-operator"),
         lease_duration=_number("lease-duration", get("lease_duration", "6"), least=1),
@@ -111,17 +127,46 @@ def parse(
     )
 
 
+def _permits(get: Callable[..., str], image: str) -> Permits:
+    def yes(name: str) -> bool:
+        return _choice(name.replace("_", "-"), get(name, "false").lower(), ("true", "false")) == "true"
+
+    def several(name: str, default: str = "") -> tuple[str, ...]:
+        return tuple(part for one in get(name, default).split(",") if (part := one.strip()))
+
+    return Permits(
+        images=((repository(image),) if image else ()) + several("allow_images"),
+        pull_secrets=several("allow_pull_secrets"),
+        host_network=yes("allow_host_network"),
+        control_plane=yes("allow_control_plane"),
+        service_annotations=several("allow_service_annotations"),
+        service_types=several("allow_service_types", ",".join(Permits.service_types)),
+    )
+
+
+def _own_ring(text: str, image: str) -> tuple[str, RingSpec] | None:
+    if not text:
+        return None
+    try:
+        found: dict[str, Any] = json.loads(text)
+        return str(found["metadata"]["name"]), read_spec(found, image)
+    except (ValueError, KeyError, TypeError, AttributeError, SpecError) as error:
+        raise UsageError(f"--own-ring: {text[:80]!r} is no Ring as JSON ({error})") from None
+
+
 def _add_run(commands: argparse._SubParsersAction[_OneLineParser]) -> None:
     run = _command(commands, "run", "look after Rings until told to stop", RUN_EXAMPLES)
     _flag(run, "namespace", "NS", "look after the Rings of this namespace (default: the pod's own)")
-    run.add_argument(
-        "--all-namespaces",
-        action="store_const",
-        const="true",
-        help=f"look after the Rings of every namespace; needs a ClusterRole [{ENVIRONMENT}ALL_NAMESPACES]",
-    )
+    _yes(run, "all-namespaces", "look after the Rings of every namespace; needs a ClusterRole")
     _flag(run, "metrics-port", "PORT", "/healthz, /readyz and /metrics are served there (default: 8080)")
     _flag(run, "node-image", "IMAGE", "the image of nodes whose Ring names none")
+    _flag(run, "allow-images", "REPOSITORIES", "image repositories, with commas, besides that of --node-image")
+    _flag(run, "allow-pull-secrets", "NAMES", "the Secrets that Rings may name in imagePullSecrets (default: none)")
+    _yes(run, "allow-host-network", "let Rings use their machines' network")
+    _yes(run, "allow-control-plane", "let Rings ask for the control plane's machines and tolerate all taints")
+    _flag(run, "allow-service-annotations", "KEYS", "annotations that Rings may give their Service (default: none)")
+    _flag(run, "allow-service-types", "TYPES", "types of Service that Rings may have (default: all)")
+    _flag(run, "own-ring", "JSON", "a Ring of the own namespace: what stands there is allowed to the Ring of that name")
     _flag(run, "lease-name", "NAME", "the Lease by which operators take turns (default: coterie-operator)")
     _flag(run, "lease-duration", "SECONDS", "after which a vanished operator is replaced (default: 6)")
     _flag(run, "identity", "ID", "the name shown in the Lease (default: the pod's name, or the host's)")
@@ -146,6 +191,11 @@ def _common(parser: argparse.ArgumentParser) -> None:
 def _flag(parser: argparse.ArgumentParser, name: str, metavar: str, text: str) -> None:
     twin = ENVIRONMENT + name.replace("-", "_").upper()
     parser.add_argument(f"--{name}", metavar=metavar, help=f"{text} [{twin}]")
+
+
+def _yes(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    twin = ENVIRONMENT + name.replace("-", "_").upper()
+    parser.add_argument(f"--{name}", action="store_const", const="true", help=f"{text} [{twin}]")
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:

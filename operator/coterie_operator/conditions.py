@@ -55,6 +55,8 @@ def available(survey: Survey) -> bool:
 
 def trouble(survey: Survey, plan: Plan) -> list[Gap]:
     """Return what makes the ring degraded: what needs a person; without that, what is neither planned nor passes."""
+    if survey.seen.refused_spec:
+        return [Gap("NotAllowed", survey.seen.refused_spec, hard=True)]
     if survey.spec.paused and survey.seen.statefulset is None:
         return []
     gaps = [gap for gap in survey.gaps() if gap.reason not in ("Starting", "Forming")]

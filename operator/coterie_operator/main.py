@@ -95,7 +95,9 @@ async def _run(config: RunConfig) -> int:
         await stack.enter_async_context(serve(health, metrics, config.metrics_port))
         admin = await stack.enter_async_context(Admin())
         log.info("standing by", lease=f"{turns.namespace}/{config.lease_name}", identity=identity)
-        tools = Tools(kube, admin, Events(kube, identity), metrics, health, config.node_image)
+        given = {(turns.namespace, config.own_ring[0]): config.own_ring[1]} if config.own_ring else {}
+        events = Events(kube, identity)
+        tools = Tools(kube, admin, events, metrics, health, config.node_image, config.permits, given)
         return await _turn(elector, Rings(tools, None if config.all_namespaces else kube.namespace), metrics, stop)
 
 

@@ -180,6 +180,8 @@ class Observed:
     """status.operation, read."""
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     """By the pod's name. Forgotten when the operator restarts: the step is asked again, and refused again."""
+    refused_spec: str = ""
+    """What of the spec the operator's settings do not allow (permits.refusal): then nothing of it is applied."""
 
 
 # --- What is decided --------------------------------------------------------------------------------------------------
@@ -259,5 +261,7 @@ class Plan:
     """A scale-down that cannot go on."""
     doing: str = ""
     """What is under way or waited for, a sentence for people; empty when the ring is as it should be."""
+    changes_nothing: bool = False
+    """Whether the ring is left as it is: nothing at all is applied."""
     wake_after: float | None = None
     """Seconds after which to look again although nothing changed; None: the usual time."""

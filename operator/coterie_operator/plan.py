@@ -48,7 +48,7 @@ class _Next:
 def plan(observed: Observed) -> Plan:
     """Decide. Never raises: what cannot be done is said in the plan."""
     survey = Survey(observed)
-    if observed.deleting or observed.spec.paused:
+    if observed.deleting or observed.spec.paused or observed.refused_spec:
         return _as_it_is(survey)
     if observed.statefulset is None:
         decided, partition = _begin(survey), _first_partition(survey)
@@ -70,14 +70,16 @@ def plan(observed: Observed) -> Plan:
 
 def _as_it_is(survey: Survey) -> Plan:
     """Change nothing."""
-    live, paused = survey.seen.statefulset, survey.spec.paused
+    live = survey.seen.statefulset
+    until = "spec.paused is false" if survey.spec.paused else "the Ring asks only for what is allowed"
     return Plan(
         replicas=survey.replicas,
         partition=live.partition if live else 0,
         founder="",
         ring_uid=survey.seen.ring_uid,
         operation=survey.seen.operation,
-        doing="nothing is changed until spec.paused is false" if paused else "",
+        doing="" if survey.seen.deleting else f"nothing is changed until {until}",
+        changes_nothing=True,
     )
 
 

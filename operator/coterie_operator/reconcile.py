@@ -12,7 +12,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ from .manifests import build, secret, template_hash
 from .metrics import Metrics
 from .model import Observed, Plan, Refusal, RingSpec, Step
 from .observe import look
+from .permits import Permits, refusal
 from .plan import plan
 from .sight import Sight, operation, statefulset_view
 from .spec import SpecError, read_spec
@@ -69,6 +70,9 @@ class Tools:
     health: Health
     node_image: str
     """For Rings that name none: the operator's own."""
+    permits: Permits
+    given: Mapping[Key, RingSpec] = field(default_factory=dict)
+    """What the operator's settings themselves give a Ring: that much of it needs no other permit."""
 
 
 class Rings:
@@ -231,7 +235,7 @@ class RingLoop:
             log.info("decided", ring=self._where, doing=decided.doing or "nothing: the ring is as it should be")
         wanted = status(observed, decided)
         ring = await self._write(ring, wanted, decided)
-        if spec.paused:
+        if decided.changes_nothing:
             return self._spread(decided.wake_after)
         outcome = await self._put(ring, observed, decided, sight)
         found = outcome.problems[0] if outcome.problems else None
@@ -281,6 +285,7 @@ class RingLoop:
             ring=sight.ring,
             operation=operation(current),
             refused=self._refused,
+            refused_spec=refusal(spec, self._tools.permits, self._tools.given.get((self._namespace, self._name))),
         )
 
     async def _put(self, ring: Object, observed: Observed, decided: Plan, sight: Sight) -> Outcome:

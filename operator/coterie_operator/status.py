@@ -122,6 +122,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
 # --- Events -----------------------------------------------------------------------------------------------------------
 
 WARNINGS = {
+    "NotAllowed",
     "ImagePullFailed",
     "Unschedulable",
     "NodeCrashing",

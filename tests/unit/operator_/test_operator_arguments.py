@@ -6,6 +6,7 @@ import pytest
 
 from coterie_operator.arguments import CrdConfig, RunConfig, UsageError, parse
 from coterie_operator.main import main
+from coterie_operator.permits import Permits
 
 
 def run(*arguments: str, **environment: str) -> RunConfig:
@@ -31,6 +32,25 @@ def test_a_flag_comes_before_its_twin() -> None:
     assert run(COTERIE_OPERATOR_ALL_NAMESPACES="true").all_namespaces
 
 
+def test_nothing_but_the_own_image_is_allowed_unless_somebody_says_so() -> None:
+    own = run("--node-image", "registry.example/coterie:1").permits
+    assert own == Permits(images=("registry.example/coterie",))
+    assert run().permits == Permits()
+    allowed = run(
+        "--allow-images", "a/b, c/*", "--allow-pull-secrets", "one", "--allow-host-network",
+        "--allow-service-annotations", "x.example/*", "--allow-service-types", "ClusterIP",
+        COTERIE_OPERATOR_ALLOW_CONTROL_PLANE="true",
+    ).permits  # fmt: skip
+    assert allowed == Permits(("a/b", "c/*"), ("one",), True, True, ("x.example/*",), ("ClusterIP",))
+
+
+def test_a_ring_that_the_operator_is_given() -> None:
+    given = run("--own-ring", '{"metadata":{"name":"main"},"spec":{"hostNetwork":true}}', "--node-image", "a:1")
+    assert given.own_ring is not None
+    assert given.own_ring[0] == "main"
+    assert given.own_ring[1].host_network
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -39,6 +59,8 @@ def test_a_flag_comes_before_its_twin() -> None:
         (["--metrics-port", "70000"], "70000 is no port"),
         (["--log-level", "loud"], "none of debug, info, warning, error"),
         (["--namespace", "chat", "--all-namespaces"], "not both"),
+        (["--own-ring", "[]"], "is no Ring as JSON"),
+        (["--own-ring", '{"metadata":{"name":"main"},"spec":{"hostNetwork":"so"}}'], "is no Ring as JSON"),
     ],
 )
 def test_impossible_values(
