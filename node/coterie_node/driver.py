@@ -183,6 +183,10 @@ class Driver:
         """Suggest nothing to this node any more; it stays in the ring."""
         self._run(self._ring.leave(self._clock.now(), True))
 
+    def relocate(self, host: str) -> None:
+        """Tell the others that this node is reached at another host."""
+        self._run(self._ring.relocate(self._clock.now(), host))
+
     def cancel_leave(self) -> None:
         """Take `leave` back."""
         self._run(self._ring.leave(self._clock.now(), False))

@@ -9,6 +9,7 @@ from coterie_protocol.admin import MessageCounts
 
 from .api.client import ClientApi
 from .api.passwords import PasswordPool
+from .api.walk import address
 from .chat.gateway import NodeFacts
 from .chat.registration import Passwords
 from .chat.service import Chat, ChatCounts
@@ -130,4 +131,4 @@ class Edge:
 
     def _servers(self) -> list[str]:
         near = [*self._replica.driver.successors(), self._replica.driver.predecessor()]
-        return [f"ws://{ref.host}:{ref.client_port}" for ref in near if ref is not None and ref.host]
+        return [f"ws://{address(ref, ref.client_port)}" for ref in near if ref is not None and ref.host]

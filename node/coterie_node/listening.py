@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
@@ -72,7 +73,7 @@ class Guarded(web.RequestHandler):
         """Take the connection, or refuse it."""
         self.wire = transport = cast("asyncio.Transport", transport)  # uvloop's is none by its type
         peer = transport.get_extra_info("peername")
-        self.address = str(peer[0]) if isinstance(peer, tuple) else ""
+        self.address = plain(str(peer[0])) if isinstance(peer, tuple) else ""
         refusal = self._guard.enter(self)
         if refusal:
             transport.write(_refused(refusal))
@@ -189,8 +190,7 @@ class Port:
         try:
             self._server = await asyncio.get_running_loop().create_server(
                 lambda: Guarded(self.guard, manager, self._limits),
-                self._address.host,
-                self._address.port,
+                **_where(self._address),
                 backlog=BACKLOG,
             )
         except OSError as error:
@@ -212,6 +212,30 @@ class Port:
         await self.stop()
         self.guard.stop()
         await self._runner.cleanup()
+
+
+def plain(host: str) -> str:
+    """Return an address without what a socket adds to it: the scope, or IPv6's clothes of an IPv4 address."""
+    host = host.partition("%")[0]
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
+def _where(address: Address) -> dict[str, Any]:
+    """Return what to listen on. `[::]` is every address, IPv4's too where the system has both; libuv would leave those.
+
+    Raises OSError.
+    """
+    if address.host != "::":
+        return {"host": address.host, "port": address.port}
+    made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind((address.host, address.port))
+    except OSError:
+        made.close()
+        raise
+    return {"sock": made}
 
 
 async def upgraded(socket: web.WebSocketResponse, request: web.Request) -> bool:

@@ -18,6 +18,7 @@ from .config import ConfigError, NodeConfig
 from .identity import WrongRing
 from .listening import ListenError
 from .node import Ending, Node, begin_anew, without_founding
+from .peer.errors import Unreachable
 from .store.errors import StoreError
 from .version import VERSION
 
@@ -68,7 +69,7 @@ def run(config: NodeConfig) -> int:
                 ending = uvloop.run(_serve(config))
                 if ending is Ending.OUTLIVED:
                     asyncio.run(begin_anew(config))
-            except (ConfigError, StoreError, ListenError, WrongRing, OSError) as error:
+            except (ConfigError, StoreError, ListenError, WrongRing, Unreachable, OSError) as error:
                 print(f"coterie-node: {error}", file=sys.stderr, flush=True)
                 return FAILED
             if ending is None:
@@ -109,7 +110,7 @@ async def _serve(config: NodeConfig) -> Ending | None:
 async def _run(node: Node) -> None:
     """Start a node and wait until it wants to stop. (A stop, or damage, may come at any moment of the start.)
 
-    Raises StoreError, ListenError, WrongRing.
+    Raises StoreError, ListenError, WrongRing, Unreachable.
     """
     starting = asyncio.ensure_future(node.start())
     stopped = asyncio.ensure_future(node.stopped.wait())

@@ -41,6 +41,7 @@ from .listening import Port, PortLimits
 from .peer.echo import Echo
 from .peer.links import Links
 from .peer.settings import peer_settings
+from .peer.whereabouts import Whereabouts
 from .recover import ADMIN_NAME
 from .replica import Replica
 from .replication.dispatch import Dispatcher, TaskGroup
@@ -109,6 +110,7 @@ class Node:
         self._discovery = choose(config, self._hello)
         self._lookout = Lookout(self._discovery, self._clock, self._alone)
         self._waiting = "starting"
+        self._whereabouts = Whereabouts(config.advertise, config.listen_peer.host)
         self._stack = contextlib.AsyncExitStack()
         self._edge: Edge | None = None
         self._replica: Replica | None = None
@@ -142,7 +144,9 @@ class Node:
         app = admin_app(view, token, Exposition(self._metrics), page=config.page == "on")
         admin = await self._listen(app, config.listen_admin, "admin", ADMIN_LIMITS)
         self._leave_address(admin)
-        self._links = Links(self._hello, self._dispatcher, self._clock, self._tasks, peer_settings(config))
+        self._links = Links(
+            self._hello, self._dispatcher, self._clock, self._tasks, peer_settings(config), self._notice
+        )
         self._metrics.links = self._links
         self._stack.push_async_callback(self._tasks.close)
         self._stack.push_async_callback(self._links.close)
@@ -202,12 +206,11 @@ class Node:
                     founded=True,
                 )
             )
-        host = config.advertise or config.listen_peer.host
         self._me = NodeRef(
             identity.uid,
             config.name,
             identity.position,
-            "" if host in ("0.0.0.0", "::") else host,  # noqa: S104  (then the peer's view of us counts)
+            self._whereabouts.host,
             config.listen_peer.port,
             config.listen_client.port,
             config.listen_admin.port,
@@ -357,6 +360,17 @@ class Node:
             self._ref(),
             self._boot,
         )
+
+    def _notice(self, local: str) -> None:
+        """Learn where this node is from its own end of a connection with a peer, unless somebody has said it."""
+        if not self._whereabouts.notice(local):
+            return
+        host = self._whereabouts.host
+        log.info("others reach this node here", host=host, why="a connection with a peer; --advertise sets another")
+        if self._replica is not None:
+            self._replica.driver.relocate(host)
+        else:
+            self._me = msgspec.structs.replace(self._me, host=host, incarnation=self._me.incarnation + 1)
 
     async def _persist_position(self, position: int) -> None:
         await self._store.transact(lambda tx: identities.put_position(tx, position))

@@ -13,6 +13,7 @@ from coterie_protocol.errors import CoterieError
 
 from . import identity as identities
 from .identity import Membership, WrongRing
+from .peer.errors import Unreachable
 
 if TYPE_CHECKING:
     from .config import Address, NodeConfig
@@ -51,8 +52,9 @@ class Search:
     async def find(self) -> Membership:
         """Wait until a ring answers.
 
-        Raises WrongRing when a seed's ring is not the one that was asked for: whoever named the seed can mend that.
-        What other ways of discovery name comes and goes: then that is said, and the node goes on waiting.
+        Raises WrongRing when a seed's ring is not the one that was asked for, and Unreachable when a seed could never
+        reach this node where it listens: whoever named the seed can mend that. What other ways of discovery name comes
+        and goes: then that is said, and the node goes on waiting.
         """
         refusals: list[str] = []
         while True:
@@ -63,7 +65,7 @@ class Search:
                 for answer in asyncio.as_completed(asked):
                     try:
                         found = await answer
-                    except WrongRing as error:
+                    except (WrongRing, Unreachable) as error:
                         if self._config.discovery == "static":
                             raise
                         refusals.append(str(error))
@@ -89,9 +91,14 @@ class Search:
             log.info("looking for a ring", what=waiting)
 
     async def _offer_at(self, at: Address) -> Membership | None:
-        """Return the membership that who answers at an address offers; None for nobody. Raises WrongRing."""
+        """Return the membership that who answers at an address offers; None for nobody.
+
+        Raises WrongRing, Unreachable.
+        """
         try:
             hello = await self._links.greet(at.host, at.port, GREET_TIMEOUT)
+        except Unreachable:
+            raise
         except CoterieError as error:
             log.debug("nobody there", address=str(at), reason=error.detail)
             return None

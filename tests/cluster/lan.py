@@ -44,6 +44,11 @@ def why_not() -> str:
     return "" if shutil.which("ip") else "network namespaces need the program ip (iproute2)"
 
 
+def ipv6(address: str) -> str:
+    """Return the IPv6 address of the machine that has this IPv4 one."""
+    return f"fd74::{address.rpartition('.')[2]}"
+
+
 def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=20)
 
@@ -58,7 +63,7 @@ class Machine:
         self.name = f"node-{number}"
         at = directory / self.name
         self.place = NodePlace(self.name, at, at.with_suffix(".log"), at.with_suffix(".lock"), 7400)
-        self.address = ""
+        self.address = self.address6 = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     def build(self) -> None:
@@ -86,19 +91,25 @@ class Machine:
         self.take(address)
 
     def take(self, address: str) -> None:
-        """Have this address, and no other."""
-        ip("-n", self.namespace, "address", "flush", "dev", ETHERNET)
+        """Have this address and the IPv6 one with the same number, and no other."""
+        ip("-n", self.namespace, "-4", "address", "flush", "dev", ETHERNET)
+        ip("-n", self.namespace, "-6", "address", "flush", "dev", ETHERNET, "scope", "global")
         ip("-n", self.namespace, "address", "add", f"{address}/24", "dev", ETHERNET)
         self.address = address
+        self.address6 = ipv6(address)
+        ip("-n", self.namespace, "-6", "address", "add", f"{self.address6}/64", "dev", ETHERNET, "nodad")
         self._lan.forget()
 
     def start(self, secret: Path, *arguments: str) -> None:
         """Start the machine's node: told nothing of the others but the secret."""
+        self.run("--discovery", "multicast", "--secret-file", str(secret), *arguments)
+
+    def run(self, *arguments: str, listen: str = "0.0.0.0") -> None:  # of a namespace
+        """Start the machine's node, which listens on all of its addresses."""
         command = ["ip", "netns", "exec", self.namespace, sys.executable, *node_program(), "run"]
-        command += ["--data-dir", str(self.place.data), "--discovery", "multicast", "--secret-file", str(secret)]
-        for port in ("client", "peer", "admin"):
-            number = {"client": 7400, "peer": 7401, "admin": 7402}[port]
-            command += [f"--listen-{port}", f"0.0.0.0:{number}"]
+        command += ["--data-dir", str(self.place.data)]
+        for port, number in {"client": 7400, "peer": 7401, "admin": 7402}.items():
+            command += [f"--listen-{port}", f"{listen}:{number}"]
         with changed_environment(QUICK):
             self._process = start_node(self.place, [*command, *arguments], detach=False)
 
@@ -108,6 +119,13 @@ class Machine:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(5.0)
             self._process = None
+
+    def wait(self, seconds: float) -> int:
+        """Wait until the node has ended by itself; return the exit code."""
+        assert self._process is not None
+        code = self._process.wait(seconds)
+        self._process = None
+        return code
 
     def terminate(self) -> int:
         """SIGTERM; return the exit code."""
@@ -168,6 +186,7 @@ class Lan:
         ip("-n", self.name, "link", "add", "bridge", "type", "bridge", "forward_delay", "0")
         ip("-n", self.name, "link", "set", "bridge", "up")
         ip("-n", self.name, "address", "add", "10.74.0.254/24", "dev", "bridge")
+        ip("-n", self.name, "-6", "address", "add", f"{ipv6('10.74.0.254')}/64", "dev", "bridge", "nodad")
         for number in range(1, machines + 1):
             machine = Machine(self, number, self._directory)
             self.machines.append(machine)

@@ -12,7 +12,7 @@ from coterie_node.chat.limits import Counter
 from coterie_protocol.client_api import CLIENT_PATH, MAX_CLIENT_FRAME_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode
 
-from ..listening import Guarded, PortLimits, upgraded
+from ..listening import Guarded, PortLimits, plain, upgraded
 from .connection import Connection, refuse
 from .debts import Debts
 
@@ -84,7 +84,7 @@ class ClientApi:
         )
         if not await upgraded(socket, request):
             return web.Response()
-        address = request.remote or ""
+        address = plain(request.remote or "")
         guarded = request.protocol
         assert isinstance(guarded, Guarded)
         within = self._by_address.enter(address)

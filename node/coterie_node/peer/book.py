@@ -27,6 +27,7 @@ class Book:
 
     def __init__(self) -> None:
         self._refs: dict[Uid, NodeRef] = {}
+        self._met: dict[Uid, NodeRef] = {}
         self._watchers: list[Callable[[Sequence[NodeRef]], None]] = []
         self._changed = False
 
@@ -57,6 +58,25 @@ class Book:
             if held is None or held.address != ref.address:
                 moved.append(ref.uid)
         return moved
+
+    def meet(self, ref: NodeRef) -> list[Uid]:
+        """Take what a node said of itself on a connection of its own; return as `learn` does.
+
+        It is returned to when what others say of the node leads nowhere (`doubt`).
+        """
+        if ref.host not in ANY_HOST:
+            self._met.pop(ref.uid, None)
+            self._met[ref.uid] = ref
+            if len(self._met) > MOST:
+                del self._met[next(iter(self._met))]
+        return self.learn((ref,))
+
+    def doubt(self, ref: NodeRef) -> None:
+        """Note that the node was not found by this reference: go back to where it was met itself, if elsewhere."""
+        met = self._met.get(ref.uid)
+        if met is not None and self._refs.get(ref.uid) == ref and met.address != ref.address:
+            self._refs[ref.uid] = met
+            self._changed = True
 
     def watch(self, callback: Callable[[Sequence[NodeRef]], None]) -> None:
         """Call back with all references some time after a change, to keep them on disk."""

@@ -17,8 +17,9 @@ from coterie_protocol.nodes import PeerHello
 
 from . import handshake
 from .book import ANY_HOST, seen_at
-from .errors import SelfContact
+from .errors import SelfContact, Unreachable
 from .settings import PeerSettings
+from .whereabouts import is_loopback
 from .wire import DiallingSocket, Wire, WireClosed
 
 
@@ -35,8 +36,10 @@ class Met:
 class Dialler:
     """Opens connections. One HTTP session for all of them."""
 
-    def __init__(self, hello: Callable[[], PeerHello], settings: PeerSettings) -> None:
+    def __init__(self, hello: Callable[[], PeerHello], settings: PeerSettings, notice: Callable[[str], None]) -> None:
+        """`notice` is told the local address of each connection, before the node says hello on it."""
         self._hello = hello
+        self._notice = notice
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
         self._own: set[tuple[str, int]] = set()
@@ -55,6 +58,8 @@ class Dialler:
         try:
             async with asyncio.timeout(timeout):
                 wire = await self._connect(host, port)
+                self._notice(wire.local)
+                self._check_reachable(where, wire)
                 await wire.send(handshake.first_message(self._hello(), probe=probe))
                 hello, error = handshake.read(await wire.receive())
                 return self._judge(host, port, wire, hello, error)
@@ -84,6 +89,15 @@ class Dialler:
         )
         assert isinstance(socket, DiallingSocket)
         return Wire(socket, socket.transport)
+
+    def _check_reachable(self, where: str, wire: Wire) -> None:
+        """Raise Unreachable when a node of another machine is met, and this one could not be found from there."""
+        mine = self._hello().node
+        if is_loopback(mine.host) and wire.local and not is_loopback(wire.local) and wire.local != wire.remote:
+            raise Unreachable(
+                f"{where} is on another machine and cannot reach this node at {mine.address}; "
+                f"start it with --listen-peer 0.0.0.0:{mine.peer_port}, on a network of yours only"
+            )
 
     def _judge(self, host: str, port: int, wire: Wire, hello: PeerHello, error: PeerError | None) -> Met:
         mine = self._hello()

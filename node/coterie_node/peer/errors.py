@@ -3,7 +3,8 @@
 CoterieError
 ├── Refused                      the two nodes do not belong together; carries the other's hello
 └── Unavailable
-    └── SelfContact              the address is this node's own
+    ├── SelfContact              the address is this node's own
+    └── Unreachable              the other could never reach this node where it listens
 """
 
 from __future__ import annotations
@@ -22,3 +23,7 @@ class Refused(CoterieError):
 
 class SelfContact(Unavailable):
     """Who answered is this node itself."""
+
+
+class Unreachable(Unavailable):
+    """This node listens where only its own machine can reach it, and the other is on another one."""

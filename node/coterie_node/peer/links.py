@@ -38,7 +38,8 @@ log = structlog.get_logger()
 class Links:
     """Implements `ports.Peers`. Use `await start(host, port)` and `await close()`.
 
-    `hello` is asked at every handshake, so that it always says what the node is by then. `dispatcher` takes what peers
+    `hello` is asked at every handshake, so that it always says what the node is by then. `notice` is told this
+    node's own address on each connection with a peer, before its hello is sent on it. `dispatcher` takes what peers
     send; their requests run in `tasks`. This room answers Ping and WhoIs and takes Refs itself.
     """
 
@@ -49,6 +50,7 @@ class Links:
         clock: Clock,
         tasks: Tasks,
         settings: PeerSettings | None = None,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
         self.book = Book()
         self._hello = hello
@@ -69,7 +71,8 @@ class Links:
         self.failures = 0
         """Links lost since the start, for metrics: broken, silent, or ended by a peer that stopped."""
         self._own = TaskGroup()
-        self._dialler = Dialler(hello, self._settings)
+        self._notice = notice or (lambda _: None)
+        self._dialler = Dialler(hello, self._settings, self._notice)
         self._listener = Listener(self._serve, self._settings)
         self._redial = Redial(self, self._own, self._settings)
         self._pulse = Pulse(self._links, self.book, clock, self._settings)
@@ -116,6 +119,12 @@ class Links:
         """Remember where nodes are; wanted ones that are somewhere new are dialled there at once."""
         for uid in self.book.learn(ref for ref in refs if ref.uid != self._me):
             self._redial.hurry(uid)
+
+    def _meet_ref(self, ref: NodeRef) -> None:
+        """Remember what a node has said of itself."""
+        if ref.uid != self._me:
+            for uid in self.book.meet(ref):
+                self._redial.hurry(uid)
 
     def ref(self, uid: Uid) -> NodeRef | None:
         """Return what is known of where a node is."""
@@ -207,7 +216,7 @@ class Links:
             hello = getattr(error, "hello", None)  # a node that refuses us lives
             return hello is not None and hello.node.uid == ref.uid
         met.wire.drop()
-        self.learn([met.hello.node])
+        self._meet_ref(met.hello.node)
         return met.hello.node.uid == ref.uid
 
     def ring_changed(self) -> None:
@@ -232,6 +241,7 @@ class Links:
                 raise Unavailable(f"{ref.address} is not the node {ref.name or uid} any more")
             wait = not await self._settle(met)
         except CoterieError as error:
+            self.book.doubt(ref)
             self._give_up(uid, error)
         finally:
             if wait:
@@ -253,7 +263,7 @@ class Links:
             if (hello := getattr(error, "hello", None)) is not None and error.wire_code is ErrorCode.WRONG_RING:
                 self._met_foreign(hello)
             raise
-        self.learn([met.hello.node])
+        self._meet_ref(met.hello.node)
         return met
 
     async def _settle(self, met: Met) -> bool:
@@ -340,8 +350,9 @@ class Links:
         elif self._just_made(hello):
             refusal = CoterieError("another link was just made", code=ErrorCode.BUSY)
         else:
-            self.learn([hello.node])
-            await wire.send(handshake.answer(mine))
+            self._meet_ref(hello.node)
+            self._notice(wire.local)
+            await wire.send(handshake.answer(self._hello()))
             return not self._closing
         await wire.send(handshake.answer(mine, refusal))
         return False

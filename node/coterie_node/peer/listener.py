@@ -9,7 +9,7 @@ from aiohttp import web
 from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES, PEER_PATH
 
 from ..config import Address
-from ..listening import Port, PortLimits, upgraded
+from ..listening import Port, PortLimits, plain, upgraded
 from .settings import PeerSettings
 from .wire import Wire
 
@@ -53,11 +53,5 @@ class Listener:
         if not await upgraded(socket, request):
             return web.Response()
         if request.transport is not None:
-            await self._serve(Wire(socket, request.transport), _host(request.remote))
+            await self._serve(Wire(socket, request.transport), plain(request.remote or ""))
         return socket
-
-
-def _host(remote: str | None) -> str:
-    """Return the address of the other side; an IPv4 address that came over an IPv6 socket as such."""
-    host = remote or ""
-    return host.removeprefix("::ffff:") if "." in host else host

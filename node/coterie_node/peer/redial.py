@@ -7,6 +7,8 @@ import contextlib
 import random
 from typing import TYPE_CHECKING
 
+import structlog
+
 from coterie_protocol.errors import CoterieError, Unavailable
 from coterie_protocol.identifiers import Uid
 
@@ -16,8 +18,13 @@ from .settings import PeerSettings
 if TYPE_CHECKING:
     from .links import Links
 
+log = structlog.get_logger()
+
 GONE = 60.0
 """Seconds without a link after which a node is dialled only now and then."""
+
+TELLING = 8
+"""Dials in vain after which the log says so, once until there is a link."""
 
 
 def pause(base: float) -> float:
@@ -63,7 +70,7 @@ class Redial:
 
     async def _keep(self, uid: Uid, delay: float) -> None:
         loop = asyncio.get_running_loop()
-        begun = loop.time()
+        begun, failed = loop.time(), 0
         event = self._hurry[uid]
         try:
             while not self._closed and not self._links.alive(uid):
@@ -74,7 +81,10 @@ class Redial:
                 event.clear()
                 try:
                     await self._links.open(uid, self._settings.dial_timeout)
-                except Unavailable:
+                except Unavailable as error:
+                    failed += 1
+                    if failed == TELLING:
+                        log.warning("a node is wanted and cannot be reached", peer=uid, why=error.detail)
                     most = self._settings.redial_most if loop.time() - begun < GONE else self._settings.redial_gone
                     delay = min(max(2 * delay, self._settings.redial_first), most)
                 except CoterieError:

@@ -12,6 +12,8 @@ from aiohttp.web import WebSocketResponse
 
 from coterie_protocol.errors import FrameError
 
+from ..listening import plain
+
 
 class WireClosed(Exception):
     """The connection has ended, in good order or not. The text says how, for the log."""
@@ -40,6 +42,10 @@ class Wire:
         self._transport = transport
         self.send = socket.send_bytes
         """Write one message; waits while the peer takes nothing. Raises ConnectionError."""
+        self.local = _address(transport, "sockname")
+        """This machine's address at this end; empty when the connection has none, or is gone already."""
+        self.remote = _address(transport, "peername")
+        """The address at the other end; empty likewise."""
 
     async def receive(self) -> bytes:
         """Return the next message. Raises WireClosed, or FrameError for what is no binary message of a legal size."""
@@ -68,3 +74,8 @@ class Wire:
         self._transport.abort()
         if isinstance(self._socket, DiallingSocket):
             self._socket.let_go()
+
+
+def _address(transport: asyncio.Transport, which: str) -> str:
+    found = transport.get_extra_info(which)
+    return plain(str(found[0])) if isinstance(found, tuple) and found else ""

@@ -235,6 +235,15 @@ class Ring:
             self._chord.notify(now)
         return self._finish(now)
 
+    def relocate(self, now: float, host: str) -> list[Effect]:
+        """Be reached at another host from now on: a new incarnation says so to the others."""
+        me = self.me
+        if me.host != host:
+            self._core.pointers.me = msgspec.structs.replace(me, host=host, incarnation=me.incarnation + 1)
+            if self.member:
+                self._chord.notify(now)
+        return self._finish(now)
+
     # --- within ---
 
     def _sight(self, now: float, standing: Standing) -> None:
