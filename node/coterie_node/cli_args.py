@@ -69,7 +69,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         text = f"{text} [{ENVIRONMENT}{one.name.upper()}]".replace("%", "%%")
         if one.metadata["read"] is config_values.boolean:
             parser.add_argument(flag_of(one.name), action="store_const", const="true", help=text)
-        elif one.metadata["read"] is config_values.addresses:
+        elif one.metadata["read"] in config_values.SEVERAL:
             parser.add_argument(flag_of(one.name), action="append", metavar=one.metadata["metavar"], help=text)
         else:
             parser.add_argument(flag_of(one.name), metavar=one.metadata["metavar"], help=text)

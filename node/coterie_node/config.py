@@ -102,6 +102,15 @@ class NodeConfig:
     """Reading is open to who reaches it; changes need the token."""
     page: str = _setting("on", read.choice("on", "off"), "the ring page on the admin port, on or off", "on|off")
     """It shows names, addresses and numbers of nodes to whoever reaches the admin port, as the admin API does."""
+    admin_host: tuple[str, ...] = _setting(
+        (), read.hosts, "a name by which people reach the admin port; may be given again", "NAME"
+    )
+    """Against pages that point a name of theirs at this node (DNS rebinding): it answers to addresses, `localhost`,
+    this machine's name, what it advertises and its peers' service, and to these. `*.NAME`: those below; `*`: every."""
+    allowed_origin: tuple[str, ...] = _setting(
+        (), read.origins, "an origin whose pages may connect as clients; may be given again", "ORIGIN"
+    )
+    """Browsers let every page open a WebSocket to anywhere, and say which one it was: no page may, but for these."""
     advertise: str = _setting("", read.text, "the host by which others reach this node", "HOST")
     """Default: where it listens for peers or, when that is every address (0.0.0.0), where peers see it come from."""
     admin_token_file: Path | None = _setting(None, read.file, "holds the token that admin changes need", "FILE")

@@ -11,6 +11,10 @@ from typing import Any
 
 Reader = Callable[[str], Any]
 
+ANY_HOST = ("", "0.0.0.0", "::")  # noqa: S104  (these are told apart, not listened on)
+"""Hosts that say nothing of where a node is: whoever meets it uses the address seen."""
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
 
 @dataclass(frozen=True)
 class Address:
@@ -137,12 +141,41 @@ def file(value: str) -> Path | None:
 def service(value: str) -> str:
     """Read the DNS name of a service, whole or to be completed by the search list; empty for none."""
     name = value.strip()
-    labels = name.removesuffix(".").split(".")
-    if name and not all(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", label) for label in labels):
+    if name and not host_name(name):
         raise ValueError("must be a DNS name without a port, such as main-peers.chat.svc")
-    if labels[-1].isdecimal():
+    if name.removesuffix(".").rpartition(".")[2].isdecimal():
         raise ValueError("is an address; name it with --seed HOST:PORT")
     return name
+
+
+def host_name(value: str) -> bool:
+    """Say whether a text has the form of a DNS name."""
+    return len(value) <= 254 and all(_LABEL.fullmatch(label) for label in value.removesuffix(".").split("."))
+
+
+def is_address(host: str) -> bool:
+    """Say whether a text is an IP address, written as everybody writes it."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def hosts(value: str) -> tuple[str, ...]:
+    """Read host names, separated by commas: NAME, *.NAME for all names below it, or * for every name."""
+    names = tuple(part.strip().lower() for part in value.split(",") if part.strip())
+    if not all(name == "*" or host_name(name.removeprefix("*.")) for name in names):
+        raise ValueError("must be a host name without a port, such as node.example.org or *.example.org")
+    return names
+
+
+def origins(value: str) -> tuple[str, ...]:
+    """Read origins of pages, separated by commas, as a browser writes them (RFC 6454, section 6.2)."""
+    found = tuple(part.strip().lower().removesuffix("/") for part in value.split(",") if part.strip())
+    if not all(re.fullmatch(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:\d{1,5})?", one) for one in found):
+        raise ValueError("must be an origin, such as https://chat.example.org or http://localhost:8000")
+    return found
 
 
 def group(value: str) -> Address:
@@ -155,6 +188,10 @@ def group(value: str) -> Address:
     if not whole:
         raise ValueError("must be an IPv4 multicast group and a port, such as 239.255.74.1:7403")
     return read
+
+
+SEVERAL: tuple[Reader, ...] = (addresses, hosts, origins)
+"""What reads settings that may be given more than once."""
 
 
 def _whole(value: str) -> int:

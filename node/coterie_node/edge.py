@@ -90,7 +90,7 @@ class Edge:
             facts=facts,
             settings=settings,
         )
-        self._api = ClientApi(self._chat.gateway)
+        self._api = ClientApi(self._chat.gateway, config.allowed_origin)
 
     @property
     def app(self) -> web.Application:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 import secrets
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +35,9 @@ from .api.metrics.sources import Parts, Sources, near_nodes
 from .api.rooms import Facts
 from .api.view import View
 from .discovery.choose import choose
+from .discovery.dns import search_list
 from .discovery.lookout import Lookout
+from .doors import admin_names
 from .edge import Edge
 from .identity import Beginning, Identity, Membership
 from .listening import Port, PortLimits
@@ -60,7 +63,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 DEFAULT_REPLICATION_FACTOR = 3
-ADMIN_LIMITS = PortLimits(connections=512, per_address=128, idle=60.0)
+ADMIN_LIMITS = PortLimits(connections=512, per_address=128, idle=60.0, reserve=64)
 DRAIN_SECONDS = 8.0
 """How long a stopping node lets commits and clients finish; SIGTERM promises 10 s in all."""
 
@@ -141,7 +144,7 @@ class Node:
         view = LateView(self._ref, VERSION, lambda: self._waiting)
         token = config.admin_token_file.read_text().strip() if config.admin_token_file else None
         self._metrics = Sources(self._ref, VERSION, lambda: view.readiness().state, self._store)
-        app = admin_app(view, token, Exposition(self._metrics), page=config.page == "on")
+        app = admin_app(view, token, Exposition(self._metrics), page=config.page == "on", names=_admin_names(config))
         admin = await self._listen(app, config.listen_admin, "admin", ADMIN_LIMITS)
         self._leave_address(admin)
         self._links = Links(
@@ -412,6 +415,18 @@ class Node:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (everywhere includes loopback)
         with contextlib.suppress(OSError):  # A courtesy only: a full disk must not keep the node from starting.
             (self._config.data_dir / ADMIN_NAME).write_text(f"http://{f'[{host}]' if ':' in host else host}:{port}\n")
+
+
+def _admin_names(config: NodeConfig) -> list[str]:
+    """Return the names by which people and programs may know the admin port."""
+    return admin_names(
+        listen=config.listen_admin.host,
+        advertise=config.advertise,
+        hostname=socket.gethostname(),
+        service=config.peers_service if config.discovery == "dns" else "",
+        search=search_list(),
+        others=config.admin_host,
+    )
 
 
 def without_founding(config: NodeConfig) -> NodeConfig:

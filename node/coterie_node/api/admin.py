@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -17,6 +17,8 @@ from aiohttp import web
 
 from coterie_protocol.errors import CoterieError, ErrorCode
 
+from ..doors import Hosts, known_hosts_only, same_site_only
+from ..listening import Guarded
 from .health import HEALTH_PATHS, add_health, json_response
 from .metrics.exposition import METRICS_PATH, Exposition, add_metrics
 from .ring_page import EVENTS_PATH, PageSource, RingPage
@@ -87,10 +89,19 @@ class _Recover(msgspec.Struct):
 
 
 def admin_app(
-    view: NodeView, token: str | None, exposition: Exposition | None = None, *, page: bool = True
+    view: NodeView,
+    token: str | None,
+    exposition: Exposition | None = None,
+    *,
+    page: bool = True,
+    names: Iterable[str] = (),
 ) -> web.Application:
-    """Build the application of the admin port. Without a token every change is refused; `page` opens the ring page."""
-    app = web.Application(middlewares=[_json_errors, _bounded()], client_max_size=MAX_BODY_BYTES)
+    """Build the application of the admin port. Without a token every change is refused; `page` opens the ring page.
+
+    It answers to `names` (`doors.Hosts`), to addresses and to `localhost`.
+    """
+    doors = (known_hosts_only(Hosts(names)), same_site_only())
+    app = web.Application(middlewares=[_json_errors, *doors, _bounded()], client_max_size=MAX_BODY_BYTES)
     add_health(app, view.readiness)
     _add_reports(app, view, RingPage(view, opened=page))
     _add_changes(app, view, token)
@@ -194,6 +205,9 @@ def _bounded() -> Any:
     @web.middleware
     async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
         nonlocal under_way
+        refusal = request.protocol.refusal if isinstance(request.protocol, Guarded) else ""
+        if refusal and request.path not in HEALTH_PATHS:
+            raise web.HTTPServiceUnavailable(text=refusal, headers={"Retry-After": "1", "Connection": "close"})
         if request.path in UNBOUNDED_PATHS:
             return await handler(request)
         if under_way >= AT_ONCE:

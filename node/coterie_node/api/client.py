@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import structlog
 from aiohttp import web
@@ -12,7 +13,8 @@ from coterie_node.chat.limits import Counter
 from coterie_protocol.client_api import CLIENT_PATH, MAX_CLIENT_FRAME_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode
 
-from ..listening import Guarded, PortLimits, plain, upgraded
+from ..doors import origins_only
+from ..listening import Guarded, PortLimits, upgraded
 from .connection import Connection, refuse
 from .debts import Debts
 
@@ -34,7 +36,7 @@ ROOT_TEXT = (
 class ClientApi:
     """Serves clients on `app`. `drain` and `close` end it in good order."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, allowed_origins: Iterable[str] = ()) -> None:
         self._gateway = gateway
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -46,7 +48,7 @@ class ClientApi:
             settings.connections + REFUSED_AT_ONCE, settings.connections_per_address + REFUSED_AT_ONCE, REQUEST_TIMEOUT
         )
         """For the port: above what is refused here by name, so that clients are told so."""
-        self.app = web.Application()
+        self.app = web.Application(middlewares=[origins_only(allowed_origins, "--allowed-origin ORIGIN allows one")])
         self.app.router.add_get("/", self._root)
         self.app.router.add_get(CLIENT_PATH, self._serve)
 
@@ -84,9 +86,9 @@ class ClientApi:
         )
         if not await upgraded(socket, request):
             return web.Response()
-        address = plain(request.remote or "")
         guarded = request.protocol
         assert isinstance(guarded, Guarded)
+        address = guarded.address
         within = self._by_address.enter(address)
         try:
             if request.transport is None:

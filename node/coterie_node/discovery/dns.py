@@ -39,6 +39,14 @@ def system_resolver() -> dns.asyncresolver.Resolver:
     return dns.asyncresolver.Resolver()
 
 
+def search_list() -> list[str]:
+    """Return the domains that complete a short name on this machine; none when nothing says so."""
+    try:
+        return [domain.to_text(omit_final_dot=True) for domain in system_resolver().search]
+    except dns.exception.DNSException:
+        return []
+
+
 class DnsDiscovery:
     """Looks up `_peer._tcp.SERVICE`, and SERVICE itself where nobody has SRV records (`base.Discovery`)."""
 

@@ -9,8 +9,7 @@ import msgspec
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
 
-ANY_HOST = ("", "0.0.0.0", "::")  # noqa: S104  # hosts that say nothing; nothing is bound to them here
-"""What a node says of its host when it does not know it: whoever meets it uses the address seen."""
+from ..config_values import ANY_HOST
 
 MOST = 16_384
 """References that are kept; the one that was learnt longest ago goes first. A node that loses its disk returns as

@@ -9,6 +9,7 @@ from aiohttp import web
 from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES, PEER_PATH
 
 from ..config import Address
+from ..doors import origins_only
 from ..listening import Port, PortLimits, plain, upgraded
 from .settings import PeerSettings
 from .wire import Wire
@@ -27,10 +28,11 @@ class Listener:
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port (which the system chose when it was 0). Raises ListenError."""
-        app = web.Application()
+        app = web.Application(middlewares=[origins_only((), "it is for nodes")])
         app.router.add_get(PEER_PATH, self._upgrade)
         settings = self._settings
-        limits = PortLimits(settings.connections, settings.connections, max(MIN_IDLE, settings.dial_timeout))
+        idle = max(MIN_IDLE, settings.dial_timeout)
+        limits = PortLimits(settings.connections, settings.connections, idle, head=idle)
         self._port = Port(
             app, Address(host, port), "nodes", "--listen-peer", limits, shutdown_timeout=settings.close_timeout
         )

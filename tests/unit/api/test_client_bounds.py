@@ -253,7 +253,7 @@ async def test_who_asks_for_nothing_is_shown_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("limits", [PortLimits(2, 9, 5.0), PortLimits(9, 2, 5.0)], ids=["in all", "an address"])
 async def test_connections_above_the_port_s_limits_are_told_so(tmp_path: Path, limits: PortLimits) -> None:
     async with lone_node(tmp_path, limits=limits) as node:
-        async with connected(node.url) as one, mute(node, upgraded=False), mute(node, upgraded=False) as third:
+        async with connected(node.url) as one, mute(node), mute(node, upgraded=False) as third:
             await one.hello()
             line = await third.reader.readline()
             assert line == b"HTTP/1.1 503 Service Unavailable\r\n"
@@ -264,6 +264,17 @@ async def test_connections_above_the_port_s_limits_are_told_so(tmp_path: Path, l
         await until(lambda: not node.port.guard._open)
         async with connected(node.url) as later:
             await later.hello()
+
+
+async def test_who_only_connects_gives_way_to_who_comes_later(tmp_path: Path) -> None:
+    async with lone_node(tmp_path, limits=PortLimits(2, 2, 5.0)) as node, connected(node.url) as one:
+        await one.hello()
+        async with mute(node, upgraded=False) as first, mute(node, upgraded=False) as second:
+            await first.gone()
+            async with connected(node.url) as later:
+                await later.hello()
+                await second.gone()
+        await one.hello()
 
 
 async def test_too_many_clients_in_all_are_told_so(tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off(browser: Browser, monkeypa
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.setblocking(False)
         await loop.sock_connect(slow, ("127.0.0.1", browser.at.port))
-        await loop.sock_sendall(slow, b"GET /api/v1/events HTTP/1.1\r\nHost: here\r\n\r\n")
+        await loop.sock_sendall(slow, b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert await loop.sock_recv(slow, 4096)
         async with asyncio.timeout(20.0):
             for number in range(1_000_000):
