@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from coterie_protocol.client_api import Archive, Discard
 from coterie_protocol.errors import CoterieError, ErrorCode
+from coterie_protocol.weight import FRAME, weight_of_copy
 
 from .errors import ClientError, Unavailable, translate
 
@@ -94,9 +95,9 @@ class Archiver:
 
 
 def _first_batch(queue: list[Item]) -> list[Item]:
-    size = count = 0
-    for item in queue[:MOST_ITEMS]:
-        size += 128 + len(item[3])
+    size, count = FRAME, 0
+    for sender, message_id, _, copy in queue[:MOST_ITEMS]:
+        size += weight_of_copy(sender, message_id, copy)
         if count and size > MOST_BYTES:
             break
         count += 1

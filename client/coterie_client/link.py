@@ -24,21 +24,17 @@ from coterie_protocol.client_api import (
     MAX_CLIENT_FRAMES,
     PROTOCOL_HIGH,
     PROTOCOL_LOW,
-    Archive,
     ClientFrame,
     Closing,
-    Discard,
     Error,
     Event,
     Hello,
-    Keep,
     Reply,
     Request,
-    Send,
     Welcome,
 )
-from coterie_protocol.errors import CoterieError, FrameError
-from coterie_protocol.frames import decode_server, encode, exception_of
+from coterie_protocol.errors import CoterieError, ErrorCode, FrameError
+from coterie_protocol.frames import decode_server, encode_frame, exception_of, join
 
 from . import __version__
 from .errors import ConnectionLost
@@ -58,7 +54,9 @@ A thousand idle clients cost the ring 500 pings a second."""
 HOPELESS = 24
 """Looks (6 s) without an answer to a ping after which the link is given up, whether there is another server or not."""
 PACKED_BYTES = MAX_CLIENT_FRAME_BYTES // 2
-"""About how much is packed into one WebSocket message; a single request is always smaller than the rest."""
+"""Where one WebSocket message closes; a larger request travels alone."""
+MAX_FRAME = MAX_CLIENT_FRAME_BYTES - 5
+"""The largest request that a message can carry."""
 MAX_INCOMING_BYTES = 16 * 1024 * 1024
 
 
@@ -84,7 +82,7 @@ class Link:
         self._on_event = on_event
         self._numbers = itertools.count(1)
         self._replies: dict[int, asyncio.Future[Reply]] = {}
-        self._outgoing: list[ClientFrame] = []
+        self._outgoing: list[bytes] = []
         self._wake = asyncio.Event()
         self._over = False
         self._idle = asyncio.Event()
@@ -149,8 +147,13 @@ class Link:
                 future.set_exception(ConnectionLost(self.url))
                 continue
             number = next(self._numbers)
+            frame = encode_frame(ClientFrame(number, request))
+            if len(frame) > MAX_FRAME:
+                detail = f"{type(request).__name__} of {len(frame)} bytes; servers take at most {MAX_FRAME}"
+                future.set_exception(CoterieError(detail, code=ErrorCode.TOO_LARGE, value=MAX_FRAME))
+                continue
             self._replies[number] = future
-            self._outgoing.append(ClientFrame(number, request))
+            self._outgoing.append(frame)
             self._idle.clear()
         self._wake.set()
         return futures
@@ -230,7 +233,7 @@ class Link:
                 self._wake.clear()
                 frames, self._outgoing = self._outgoing, []
                 for batch in _batches(frames):
-                    await self._socket.send_bytes(encode(batch))
+                    await self._socket.send_bytes(join(batch))
 
     # --- Does the server still say anything? ---
 
@@ -261,29 +264,16 @@ class Link:
             await self._socket.ping()
 
 
-def _batches(frames: list[ClientFrame]) -> list[list[ClientFrame]]:
-    batches: list[list[ClientFrame]] = [[]]
+def _batches(frames: list[bytes]) -> list[list[bytes]]:
+    batches: list[list[bytes]] = [[]]
     room = PACKED_BYTES
     for frame in frames:
-        size = _size(frame.body)
-        if batches[-1] and (size > room or len(batches[-1]) == MAX_CLIENT_FRAMES):
+        if batches[-1] and (len(frame) > room or len(batches[-1]) == MAX_CLIENT_FRAMES):
             batches.append([])
             room = PACKED_BYTES
         batches[-1].append(frame)
-        room -= size
+        room -= len(frame)
     return batches
-
-
-def _size(request: Request) -> int:
-    match request:
-        case Send() | Keep():
-            return 256 + len(request.body)
-        case Archive():
-            return 256 + sum(128 + len(copy) for _, _, _, copy in request.items)
-        case Discard():
-            return 256 + 128 * len(request.items)
-        case _:
-            return 256
 
 
 def _retrieved(future: asyncio.Future[Reply]) -> None:

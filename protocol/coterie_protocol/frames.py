@@ -96,6 +96,23 @@ def encode(frames: Sequence[PeerFrame] | Sequence[ClientFrame] | Sequence[Server
     return _encoder.encode(frames)
 
 
+def encode_frame(frame: PeerFrame | ClientFrame | ServerFrame) -> bytes:
+    """Write one frame, to be joined with others to a message: so its size is known when it is queued."""
+    return _encoder.encode(frame)
+
+
+def join(frames: Sequence[bytes]) -> bytes:
+    """Make encoded frames one WebSocket message: what `encode` makes of the whole list."""
+    count = len(frames)
+    if count < 16:
+        header = bytes((0x90 | count,))
+    elif count < 1 << 16:
+        header = b"\xdc" + count.to_bytes(2, "big")
+    else:
+        header = b"\xdd" + count.to_bytes(4, "big")
+    return header + b"".join(frames)
+
+
 def decode_peer(data: bytes) -> list[PeerFrame]:
     """Read frames that another node sent; raises FrameError."""
     _check(data, MAX_PEER_FRAME_BYTES)

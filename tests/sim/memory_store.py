@@ -40,6 +40,7 @@ from coterie_protocol.records import (
     wins,
 )
 from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, SlotRegister
+from coterie_protocol.weight import weight_of_record, weight_of_row
 
 T = TypeVar("T")
 
@@ -244,11 +245,11 @@ class _Transaction:
 
     def mailbox_size(self, slot: int, owner: str, since_ms: int = 0) -> tuple[int, int]:
         held = [record for at, record in self._owned(slot, owner, State.PENDING) if at[0] >= since_ms]
-        return len(held), sum(len(record.body) for record in held)
+        return len(held), sum(map(_row, held))
 
     def archive_size(self, slot: int, owner: str) -> tuple[int, int]:
         held = self._owned(slot, owner, State.ARCHIVED)
-        return len(held), sum(len(record.body) for _, record in held)
+        return len(held), sum(_row(record) for _, record in held)
 
     def pending_before(self, slot: int, before_ms: int, limit: int) -> list[Record]:
         held = self._state.records.get(slot, {}).values()
@@ -313,14 +314,18 @@ class _Transaction:
         return {slot: count for slot in sorted(self._state.accounts) if (count := self.account_count(slot))}
 
 
+def _row(record: Record) -> int:
+    return weight_of_row(record.owner, record.sender, len(record.prekey), len(record.body))
+
+
 def _page(records: Iterable[Record], limit: int, max_bytes: int) -> list[Record]:
     page: list[Record] = []
     size = 0
     for record in records:
-        if page and (len(page) >= limit or size + len(record.body) > max_bytes):
+        if page and (len(page) >= limit or size + weight_of_record(record) > max_bytes):
             break
         page.append(record)
-        size += len(record.body)
+        size += weight_of_record(record)
     return page
 
 

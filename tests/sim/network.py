@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tests.sim.loop import sim_loop
 from tests.sim.wire import Envelope, Predicate, Tap, Weather
 
+from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES
 from coterie_protocol.frames import PeerFrame, encode
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
@@ -222,6 +223,7 @@ class SimNetwork:
         """Send a message on its way."""
         self._number += 1
         data = encode([PeerFrame(frame, body)])
+        assert len(data) <= MAX_PEER_FRAME_BYTES, f"{type(body).__name__} of {len(data)} bytes: no node would take it"
         envelope = Envelope(self._number, sender, to, frame, body, asked, data, self._link[_pair(sender, to)])
         if sender in self._frozen:
             self._frozen[sender].append(lambda: self._post(envelope))

@@ -20,22 +20,9 @@ import structlog
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from coterie_node.chat.gateway import Conversation, Gateway
-from coterie_protocol.client_api import (
-    Closing,
-    Drained,
-    Error,
-    Event,
-    LookupReply,
-    Mail,
-    PageReply,
-    Reply,
-    ServerFrame,
-    SessionGranted,
-    Stored,
-    Welcome,
-)
+from coterie_protocol.client_api import Closing, Drained, Event, Mail, Reply, ServerFrame
 from coterie_protocol.errors import CoterieError, FrameError
-from coterie_protocol.frames import decode_client, encode, error_of
+from coterie_protocol.frames import decode_client, encode, encode_frame, error_of, join
 
 from ..listening import Guarded
 from .debts import Debts
@@ -53,8 +40,6 @@ MOST_QUEUED = 16 * 1024 * 1024
 """Bytes of frames that wait for a client before it is cut off."""
 PACKED_BYTES = 256 * 1024
 """Where one WebSocket message closes; a larger frame travels alone."""
-FRAME_OVERHEAD = 96
-WELCOME = 400
 MESSAGE_OVERHEAD = 6
 """The least that a client's message has beside its payload; what it has more is nothing to speak of."""
 FINISH_TIMEOUT = 2.0
@@ -63,6 +48,8 @@ HELLO_TIMEOUT = 10.0
 """Seconds that a client has for its first frame."""
 TAKEN_AT_ONCE = 64
 """Requests of a client that are taken in one turn of the loop: then the others have theirs."""
+QUEUED_COST = 48
+"""What an encoded frame costs in memory beside its bytes."""
 FRAME_COST = 200
 """About how many bytes a frame that was decoded and not taken yet costs beside those that came."""
 PARTLY = 64 * 1024
@@ -88,8 +75,8 @@ class Connection:
         self._conversation: Conversation = gateway.converse(self)
         self._conversation.on_room = self._on_room
         self._room = asyncio.Event()
-        self._frames: list[ServerFrame] = []
-        self._sizes: list[int] = []
+        self._frames: list[bytes] = []
+        """Encoded when they are queued, so that what waits is counted as what it is."""
         self._queued = 0
         self._scheduled = False
         self._slow = False
@@ -162,7 +149,7 @@ class Connection:
                     await self._until_room()
         except FrameError as error:
             log.warning("a client broke the protocol", address=self.address, reason=error.detail)
-            self._queue(ServerFrame(0, error_of(error)), FRAME_OVERHEAD)
+            self._queue(ServerFrame(0, error_of(error)))
         except Exception:
             log.exception("a client's connection failed", address=self.address)
 
@@ -189,41 +176,25 @@ class Connection:
     def _no_hello(self) -> None:
         if not self._conversation.greeted:
             error = FrameError(f"a client says hello within {HELLO_TIMEOUT:g} s")
-            self._queue(ServerFrame(0, error_of(error)), FRAME_OVERHEAD)
+            self._queue(ServerFrame(0, error_of(error)))
             self.end()
 
     # --- writing: chat.gateway.Client ---
 
     def reply(self, number: int, body: Reply) -> None:
         """Queue the answer to a request."""
-        size = FRAME_OVERHEAD
-        if type(body) is Stored:
-            pass  # The usual answer.
-        elif isinstance(body, PageReply):
-            size += sum(FRAME_OVERHEAD + len(item.body) for item in body.items)
-        elif isinstance(body, SessionGranted):
-            size += len(body.keys) + len(body.vault)
-        elif isinstance(body, LookupReply):
-            size += len(body.keys)
-        elif isinstance(body, Welcome):
-            size += WELCOME
-        elif isinstance(body, Error):
-            size += len(body.detail)
-        self._queue(ServerFrame(number, body), size)
+        self._queue(ServerFrame(number, body))
 
     def push(self, event: Event) -> None:
         """Queue an event."""
-        self._queue(ServerFrame(0, event), FRAME_OVERHEAD)
+        self._queue(ServerFrame(0, event))
 
     def push_mail(self, event: Mail | Drained) -> bool:
         """Queue mail, unless the client does not keep up: then its subscription begins anew once it does."""
         if self._stalled or (self._slow and self._queued > (MAIL_QUEUED_TIGHT if self._debts.tight else MAIL_QUEUED)):
             self._stalled = True
             return False
-        size = FRAME_OVERHEAD
-        if isinstance(event, Mail):
-            size += sum(FRAME_OVERHEAD + len(item.body) for item in event.items)
-        self._queue(ServerFrame(0, event), size)
+        self._queue(ServerFrame(0, event))
         return True
 
     def end(self) -> None:
@@ -235,12 +206,12 @@ class Connection:
         """Say that the node is going away: the client goes to another."""
         self.push(Closing())
 
-    def _queue(self, frame: ServerFrame, size: int) -> None:
+    def _queue(self, frame: ServerFrame) -> None:
         if self._ending:
             return
-        self._frames.append(frame)
-        self._sizes.append(size)
-        self._queued += size
+        encoded = encode_frame(frame)
+        self._frames.append(encoded)
+        self._queued += len(encoded) + QUEUED_COST
         if self._slow:
             if self._queued > MOST_QUEUED:
                 self.cut_off("it does not read what it asked for")
@@ -259,7 +230,7 @@ class Connection:
         if self._socket.closed or transport.is_closing():
             self._drop()
         while self._frames and not self._guarded.writing_paused:
-            transport.write(websocket_message(encode(self._next())))
+            transport.write(websocket_message(join(self._next())))
         if self._frames:
             self._slow = True
             self._owe()
@@ -281,7 +252,7 @@ class Connection:
             self._conversation.ready_for_mail()
 
     def _drop(self) -> None:
-        self._frames, self._sizes, self._queued = [], [], 0
+        self._frames, self._queued = [], 0
 
     def _owe(self) -> None:
         """Say what this connection costs: what its client does not read, and what it has sent but was not taken yet."""
@@ -299,19 +270,20 @@ class Connection:
         self._transport.abort()
         self.end()
 
-    def _next(self) -> list[ServerFrame]:
+    def _next(self) -> list[bytes]:
         """Take the frames of the next WebSocket message."""
         if self._queued <= PACKED_BYTES:
-            frames, self._frames, self._sizes, self._queued = self._frames, [], [], 0
+            frames, self._frames, self._queued = self._frames, [], 0
             return frames
         size = count = 0
-        for one in self._sizes:
-            if count and size + one > PACKED_BYTES:
+        for frame in self._frames:
+            cost = len(frame) + QUEUED_COST
+            if count and size + cost > PACKED_BYTES:
                 break
-            size += one
+            size += cost
             count += 1
         frames = self._frames[:count]
-        del self._frames[:count], self._sizes[:count]
+        del self._frames[:count]
         self._queued -= size
         return frames
 

@@ -76,8 +76,9 @@ class Archive:
         slot = slot_of_name(name, self._table.slots)
         check(self._table, slot)
         for _sender, _id, part, copy in request.items:
-            if len(copy) > (MAX_BODY_BYTES if part else MAX_MESSAGE_BODY_BYTES):
-                raise too_large(len(copy))
+            limit = MAX_BODY_BYTES if part else MAX_MESSAGE_BODY_BYTES
+            if len(copy) > limit:
+                raise too_large("archive copy", len(copy), limit)
         await self._current.check(name, request.epoch, grace=True)
         await self._settled(slot)
         items = {RecordKey(slot, name, sender, mid, part): copy for sender, mid, part, copy in request.items}
@@ -150,11 +151,8 @@ class Archive:
         await self._settled(slot)
         limit = max(1, min(request.limit, PAGE_LIMIT))
         before = read_cursor(request.before)
-        page = await read_store(self._store, lambda tx: tx.archive_page(slot, request.name, before, limit, PAGE_BYTES))
-        items = [mail_item(record) for record in page]
-        # A page closes at its bytes before a body that would go beyond them: less than a body from the end.
-        full = len(page) >= limit or sum(len(record.body) for record in page) > PAGE_BYTES - MAX_BODY_BYTES
-        return PageAnswer(items, write_cursor(page[-1]) if page and full else b"")
+        page, more = await read_store(self._store, lambda tx: _archived(tx, slot, request.name, before, limit))
+        return PageAnswer([mail_item(record) for record in page], write_cursor(page[-1]) if more else b"")
 
     async def _states(self, _: Uid, request: StatesAsk) -> StatesAnswer:
         slot = slot_of_name(request.to, self._table.slots)
@@ -197,6 +195,15 @@ def mail_item(record: Record) -> MailItem:
         record.epoch,
         record.stored_at,
     )
+
+
+def _archived(tx: Tx, slot: int, name: str, before: tuple[int, bytes] | None, limit: int) -> tuple[list[Record], bool]:
+    """Return a page of an archive that one frame can carry, and whether anything comes after it."""
+    page = tx.archive_page(slot, name, before, limit, PAGE_BYTES)
+    if not page:
+        return [], False
+    last = (page[-1].stored_at, key_hash(page[-1].key))
+    return page, bool(tx.archive_page(slot, name, last, 1, 0))
 
 
 def write_cursor(record: Record) -> bytes:

@@ -123,7 +123,7 @@ class Boxes:
         self._to_open.append(name)
 
     def refusal(self, box: Box, size: int) -> CoterieError | None:
-        """Count one more record of `size` bytes, or return MAILBOX_FULL."""
+        """Count one more record whose row weighs `size`, or return MAILBOX_FULL."""
         settings = self._settings
         if box.records < settings.pending_records and box.bytes + size <= settings.pending_bytes:
             box.records += 1

@@ -19,6 +19,7 @@ from coterie_protocol.chat import Deliver, Push
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import OUTGOING, Record, State, key_hash
+from coterie_protocol.weight import FRAME, weight_of_mail_item
 
 from .archive import caught_up, mail_item
 from .courier import Courier
@@ -37,7 +38,6 @@ LOOK = 0.2
 """Seconds between two looks at whether a slot is complete ..."""
 LOOK_AGAIN = 1.0
 """... and, once it is, at whether that is certain: few wait for this, and it may take two minutes."""
-PUSH_OVERHEAD = 128
 _AFTER_ALL = b"\xff" * 32
 """Greater than every key hash."""
 
@@ -66,7 +66,7 @@ class Subscription:
         self.rewound: tuple[int, bytes] | None = None
         """Where a record came in while a page was being read."""
         self.unacked: dict[Key, int] = {}
-        """Pushed, and pending still, with the bytes of their bodies."""
+        """Pushed, and pending still, with what they weigh."""
         self.unacked_bytes = 0
         self.complete = False
         """This node has all that was acknowledged in the slot before and can be had: the drain may be called so."""
@@ -285,7 +285,7 @@ class Delivery:
     # --- on its way ---
 
     def _push(self, subscription: Subscription, record: Record) -> None:
-        subscription.pushed((record.sender, record.id, record.part), len(record.body))
+        subscription.pushed((record.sender, record.id, record.part), weight_of_mail_item(record))
         self._unacked += 1
         self._outgoing(subscription).append(mail_item(record))
 
@@ -330,12 +330,12 @@ def _parts(items: list[MailItem], limit: int) -> list[tuple[list[MailItem], int]
     """Cut items into parts of some `limit` bytes; at least one part, for it may carry the news of a drain's end."""
     parts: list[tuple[list[MailItem], int]] = []
     part: list[MailItem] = []
-    size = 0
+    size = FRAME
     for item in items:
-        weight = PUSH_OVERHEAD + len(item.body)
+        weight = weight_of_mail_item(item)
         if part and size + weight > limit:
             parts.append((part, size))
-            part, size = [], 0
+            part, size = [], FRAME
         part.append(item)
         size += weight
     parts.append((part, size))

@@ -21,6 +21,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import OUTGOING
 from coterie_protocol.registers import KnownConfig
+from coterie_protocol.weight import FRAME, weight_of_post
 
 from .mailbox import Answer
 from .mailbox import Refused as RefusedPlace
@@ -31,7 +32,7 @@ from .settings import ChatSettings
 log = structlog.get_logger()
 
 FORWARD_BYTES = 256 * 1024
-POST_OVERHEAD = 160
+"""Where a frame of forwarded messages closes."""
 TICK = 0.1
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds until what was refused for a passing reason is forwarded again."""
@@ -60,10 +61,11 @@ Result = Callable[[int, Stored | Error], None]
 class Entry:
     """A message on its way, and whom to tell."""
 
-    __slots__ = ("attempts", "deadline", "last", "number", "post", "result")
+    __slots__ = ("attempts", "deadline", "last", "number", "post", "result", "weight")
 
     def __init__(self, post: Post, number: int, result: Result, deadline: float) -> None:
         self.post = post
+        self.weight = weight_of_post(post)
         self.number = number
         self.result = result
         self.deadline = deadline
@@ -113,7 +115,7 @@ class Forwarder:
         self._homeless: dict[int, list[Entry]] = {}
         self._watching = False
         self._bytes = 0
-        """Bytes of the bodies of messages without a result."""
+        """What messages without a result weigh."""
         self._idle = asyncio.Event()
         self._idle.set()
         self.in_flight = 0
@@ -131,9 +133,9 @@ class Forwarder:
         if self.in_flight >= settings.entries_in_flight or self._bytes > settings.bytes_in_flight:
             raise CoterieError("this node is busy; try again shortly", code=ErrorCode.BUSY, value=200)
         self.in_flight += 1
-        self._bytes += len(post.body)
         self.accepted += post.sender != OUTGOING
         entry = Entry(post, number, result, self._clock.now() + settings.send_timeout)
+        self._bytes += entry.weight
         if not self._queue:
             self._wake()
         self._queue.append(entry)
@@ -174,14 +176,13 @@ class Forwarder:
             self._dispatch(owner, some)
 
     def _dispatch(self, owner: Uid, entries: list[Entry]) -> None:
-        size = 0
+        size = FRAME
         start = 0
         for index, entry in enumerate(entries):
-            weight = POST_OVERHEAD + len(entry.post.body)
-            if size and size + weight > FORWARD_BYTES:
+            if index > start and size + entry.weight > FORWARD_BYTES:
                 self._send(owner, entries[start:index])
-                start, size = index, 0
-            size += weight
+                start, size = index, FRAME
+            size += entry.weight
         self._send(owner, entries[start:] if start else entries)
 
     def _send(self, owner: Uid, entries: list[Entry]) -> None:
@@ -241,7 +242,7 @@ class Forwarder:
                 entries[place] = None
                 batch.left -= 1
                 self.in_flight -= 1
-                self._bytes -= len(entry.post.body)
+                self._bytes -= entry.weight
                 self.stored += entry.post.sender != OUTGOING
                 entry.result(entry.number, Stored(stored_at, copies))
         for one in refused:
@@ -288,7 +289,7 @@ class Forwarder:
 
     def _fail(self, entry: Entry, error: Error) -> None:
         self.in_flight -= 1
-        self._bytes -= len(entry.post.body)
+        self._bytes -= entry.weight
         if not self.in_flight:
             self._idle.set()
         entry.result(entry.number, error)

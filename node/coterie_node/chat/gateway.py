@@ -56,7 +56,7 @@ from coterie_protocol.records import OUTGOING
 
 from .forwarding import Forwarder
 from .limits import rate_limited
-from .mailbox import too_large
+from .mailbox import oversize
 from .names import Names
 from .questions import Questions
 from .registration import Registration
@@ -227,11 +227,13 @@ class Conversation:
     def _send(self, number: int, message: Send | Keep) -> None:
         session = self._in_session()
         gateway = self._gateway
-        if len(message.body) > MAX_MESSAGE_BODY_BYTES:
-            raise too_large(len(message.body))
+        if (error := oversize(message.body, message.prekey if isinstance(message, Send) else b"")) is not None:
+            raise error
         if len(message.id) != ID_BYTES:
             raise CoterieError(f"a message id has {ID_BYTES} bytes", code=ErrorCode.BAD_REQUEST)
         if isinstance(message, Send):
+            if len(message.after) not in (0, ID_BYTES):
+                raise CoterieError(f"the id in `after` has {ID_BYTES} bytes", code=ErrorCode.BAD_REQUEST)
             to, slot = gateway.names.get(message.to)
             if wait := session.sends.take(gateway.clock.now()):
                 raise rate_limited("messages of one session", wait)

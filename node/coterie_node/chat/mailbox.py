@@ -11,12 +11,14 @@ from functools import partial
 
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.ports import Handlers, Peers, Tasks
+from coterie_protocol.bounds import MAX_PREKEY_BYTES
 from coterie_protocol.chat import Forward, Forwarded, Post
 from coterie_protocol.client_api import MAX_MESSAGE_BODY_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import OUTGOING, Record, RecordKey, State
 from coterie_protocol.registers import KnownConfig
+from coterie_protocol.weight import weight_of_row
 
 from .boxes import Box, Boxes
 from .current import Current
@@ -90,8 +92,8 @@ class Mailbox:
                 error = gates[slot] = refusal(self._table, slot)
                 if isinstance(error, StaleEpoch):
                     known += error.known
-            if error is None and len(post.body) > MAX_MESSAGE_BODY_BYTES:
-                error = too_large(len(post.body))
+            if error is None:
+                error = oversize(post.body, post.prekey)
             if error is not None:
                 refused.append(refused_as(place, error))
                 continue
@@ -190,7 +192,8 @@ class Mailbox:
                     refused.append(refused_as(place, DUPLICATE))
                 continue
             size = len(post.body)
-            if (error := self._boxes.refusal(box, size)) is not None:
+            weight = weight_of_row(post.to, post.sender, len(post.prekey), size)
+            if (error := self._boxes.refusal(box, weight)) is not None:
                 refused.append(refused_as(place, error))
                 continue
             places[key] = [place]
@@ -244,10 +247,15 @@ def refused_as(place: int, error: CoterieError) -> Refused:
     return (place, int(error.wire_code), error.detail, error.value)
 
 
-def too_large(size: int) -> CoterieError:
-    """Return the error for a body above the limit."""
-    return CoterieError(
-        f"a message of {size} bytes; the limit is {MAX_MESSAGE_BODY_BYTES}",
-        code=ErrorCode.TOO_LARGE,
-        value=MAX_MESSAGE_BODY_BYTES,
-    )
+def oversize(body: bytes, prekey: bytes) -> CoterieError | None:
+    """Return the error for a message that is larger than what may be stored; None for one that is not."""
+    if len(body) > MAX_MESSAGE_BODY_BYTES:
+        return too_large("body", len(body), MAX_MESSAGE_BODY_BYTES)
+    if len(prekey) > MAX_PREKEY_BYTES:
+        return too_large("prekey", len(prekey), MAX_PREKEY_BYTES)
+    return None
+
+
+def too_large(field: str, size: int, limit: int) -> CoterieError:
+    """Return the error for a field above its limit, in bytes."""
+    return CoterieError(f"a {field} of {size} bytes; the limit is {limit}", code=ErrorCode.TOO_LARGE, value=limit)

@@ -13,12 +13,14 @@ from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.ports import Handlers, Peers
 from coterie_protocol.chat import DeliverReceipts, RouteReceipts
 from coterie_protocol.identifiers import Uid, slot_of_name
+from coterie_protocol.weight import FRAME, weight_of_receipt
 
 from .ports import Routing
 
 Item = tuple[str, str, bytes, int, int]
 """(sender, to, id, state, Unix ms)."""
-MOST_ITEMS = 2000
+FRAME_BYTES = 256 * 1024
+"""Where a frame of receipts closes."""
 
 
 class Receipts:
@@ -62,8 +64,8 @@ class Receipts:
             if owner == self._peers.me:
                 self._spread(some)
             else:
-                for start in range(0, len(some), MOST_ITEMS):
-                    self._peers.send(owner, RouteReceipts(some[start : start + MOST_ITEMS]))
+                for part in frames_of(some):
+                    self._peers.send(owner, RouteReceipts(part))
 
     def _spread(self, items: Sequence[Item]) -> None:
         by_gateway: dict[Uid, list[Item]] = {}
@@ -74,4 +76,19 @@ class Receipts:
             if gateway == self._peers.me:
                 self._deliver(some)
             else:
-                self._peers.send(gateway, DeliverReceipts(some))
+                for part in frames_of(some):
+                    self._peers.send(gateway, DeliverReceipts(part))
+
+
+def frames_of(items: Sequence[Item]) -> list[list[Item]]:
+    """Cut receipts into what one frame carries each."""
+    parts: list[list[Item]] = []
+    size = FRAME_BYTES
+    for item in items:
+        weight = weight_of_receipt(item[0], item[1], item[2])
+        if size + weight > FRAME_BYTES:
+            parts.append([])
+            size = FRAME
+        parts[-1].append(item)
+        size += weight
+    return parts

@@ -12,11 +12,11 @@ class ChatSettings:
     pending_records: int = 100_000
     """How many pending records a mailbox takes before it is full."""
     pending_bytes: int = 512 * 1024 * 1024
-    """Bytes of bodies of pending records that a mailbox takes. The archive has a quota of its own."""
+    """Bytes of pending records that a mailbox takes: all fields, 256 a record beside. The archive has its own quota."""
     archive_records: int = 1_000_000
     """How many archived records of one user are kept; mail goes on beyond it, copies do not ..."""
     archive_bytes: int = 2 * 1024 * 1024 * 1024
-    """... and the bytes of their bodies."""
+    """... and their bytes, counted like those of a mailbox."""
     sends_per_second: float = 1000.0
     """Messages a second of one session at one gateway; twice as many may come at once."""
     logins_per_account: int = 10
@@ -42,7 +42,7 @@ class ChatSettings:
     entries_in_flight: int = 20_000
     """Unanswered messages of one gateway, all clients together, before it answers BUSY: two seconds' worth ..."""
     bytes_in_flight: int = 32 * 1024 * 1024
-    """... and the bytes of their bodies. All of them may go to one owner: half of what one peer may be owed."""
+    """... and their bytes. All of them may go to one owner: half of what one peer may be owed."""
     opening_at_once: int = 20_000
     """Messages to recipients who are not known here yet that an owner keeps, before it answers BUSY."""
     vouching_at_once: int = 5000
@@ -75,7 +75,7 @@ class ChatSettings:
     window_records: int = 1000
     """Pushed records that the recipient has not archived yet, at most ..."""
     window_bytes: int = 1024 * 1024
-    """... and the bytes of their bodies."""
+    """... and their bytes."""
     windows_records: int = 100_000
     """Records in all windows of an owner together: above it each window takes `window_least` only."""
     window_least: int = 16

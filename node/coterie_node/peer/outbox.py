@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from . import packing
+from coterie_protocol.frames import join
+
 from .settings import PeerSettings
 
 URGENT_MESSAGE = 1024 * 1024
@@ -105,7 +106,7 @@ class Outbox:
         if self._urgent_bytes <= URGENT_MESSAGE or len(self._urgent) == 1:
             frames, self._urgent = self._urgent, []
             self._urgent_bytes = 0
-            return packing.join(frames)
+            return join(frames)
         size = count = 0
         for frame in self._urgent:
             if count and size + len(frame) > URGENT_MESSAGE:
@@ -115,7 +116,7 @@ class Outbox:
         frames = self._urgent[:count]
         del self._urgent[:count]
         self._urgent_bytes -= size
-        return packing.join(frames)
+        return join(frames)
 
     def _bulk_message(self) -> bytes:
         frames: list[bytes] = []
@@ -126,4 +127,4 @@ class Outbox:
             size += len(frame)
         self._bulk_bytes -= size
         self._wake_next()
-        return packing.join(frames)
+        return join(frames)

@@ -7,25 +7,20 @@ the whole list: a msgpack array is its header and its elements.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-
-import msgspec
 
 from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode
-from coterie_protocol.frames import PeerFrame
+from coterie_protocol.frames import PeerFrame, encode_frame
 
 MAX_HEADER = 5
 MAX_FRAME = MAX_PEER_FRAME_BYTES - MAX_HEADER
 """The largest frame that a message can carry."""
 
-_encode = msgspec.msgpack.Encoder().encode
-
 
 def pack(number: int, body: Any) -> bytes:
     """Encode one frame. Raises CoterieError TOO_LARGE when no message could carry it."""
-    data = _encode(PeerFrame(number, body))
+    data = encode_frame(PeerFrame(number, body))
     if len(data) > MAX_FRAME:
         raise CoterieError(
             f"{type(body).__name__} of {len(data)} bytes; nodes send each other at most {MAX_FRAME}",
@@ -33,15 +28,3 @@ def pack(number: int, body: Any) -> bytes:
             value=MAX_FRAME,
         )
     return data
-
-
-def join(frames: Sequence[bytes]) -> bytes:
-    """Make encoded frames one message."""
-    count = len(frames)
-    if count < 16:
-        header = bytes((0x90 | count,))
-    elif count < 1 << 16:
-        header = b"\xdc" + count.to_bytes(2, "big")
-    else:
-        header = b"\xdd" + count.to_bytes(4, "big")
-    return header + b"".join(frames)

@@ -34,6 +34,7 @@ from coterie_protocol.registers import (
     SlotRegister,
 )
 from coterie_protocol.replication import SyncState, SyncStateItem, SyncStates
+from coterie_protocol.weight import FRAME, weight_of_promise
 
 from .ports import NO_LIMIT_MS, Tx
 
@@ -43,7 +44,9 @@ BLANK_ACCOUNT = AccountRegister(ACCOUNT_ZERO, ACCOUNT_ZERO, None)
 ASIDE = "aside/"
 """Begins the names of the values that keep accounts which an accepted loss has passed over."""
 LIST_PAGE = 64
-"""Accounts that travel in one message: some KB each once they carry keys and a vault."""
+"""Accounts that travel in one message, at most ..."""
+PAGE_BYTES = 1024 * 1024
+"""... and what they weigh: an account with keys and a vault has up to 130 KB."""
 
 
 def found(tx: Tx, slots: int, ballot: Ballot, register: SlotRegister) -> None:
@@ -236,7 +239,17 @@ def account_list(tx: Tx, request: AccountList) -> AccountPromises:
         # A page of bare promises: name the last one so that the caller can go on after it.
         name, held = page[-1]
         answers.append(AccountPromise(name, held.promised, held.accepted, held.value))
-    return AccountPromises(answers, more=len(page) == LIST_PAGE)
+    return page_of(answers, more=len(page) == LIST_PAGE)
+
+
+def page_of(promises: Sequence[AccountPromise], *, more: bool) -> AccountPromises:
+    """Make a page of accounts: it closes before it is too large, but has one account at least if there is one."""
+    size = FRAME
+    for count, promise in enumerate(promises):
+        size += weight_of_promise(promise)
+        if count and size > PAGE_BYTES:
+            return AccountPromises(list(promises[:count]), more=True)
+    return AccountPromises(list(promises), more=more)
 
 
 def sync_state(tx: Tx, request: SyncState) -> SyncStates:

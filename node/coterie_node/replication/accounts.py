@@ -39,8 +39,8 @@ Change = Callable[[bytes | None], bytes | None]
 """A pure function from an account's value to its next one. It may run several times, also on its own result: an
 operation that must happen once carries an id and recognises itself. It refuses by raising a CoterieError."""
 
-WRITE_AGAIN = 64
-"""Accounts in one round of `write_again`."""
+WRITE_AGAIN = 16
+"""Accounts in one round of `write_again`: all values come in one answer, and nobody knows how large they are."""
 
 
 @dataclass

@@ -9,8 +9,7 @@ from coterie_protocol.errors import CoterieError, Unavailable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record
 from coterie_protocol.replication import Replicate
-
-from .bulk import weight
+from coterie_protocol.weight import weight_of_record
 
 Done = Callable[[Sequence[Record], int, CoterieError | None], None]
 """(part of the records, copies on disk, error): called once for each disjoint part as it is decided."""
@@ -72,7 +71,7 @@ class Batch:
         self.parts.append((records, done))
         self.message.records.extend(records)
         for record in records:
-            self.size += weight(record)
+            self.size += weight_of_record(record)
             if not record.state:
                 self.pending = True
         return self.size >= FRAME_BYTES
@@ -121,7 +120,7 @@ def _parts(records: Sequence[Record]) -> list[tuple[int, list[Record]]]:
             part, size = [], 0
             parts.append((record.slot, part))
         part.append(record)
-        last[record.slot] = (part, size + weight(record))
+        last[record.slot] = (part, size + weight_of_record(record))
     return parts
 
 

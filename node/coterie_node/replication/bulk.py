@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.records import Record, Version, key_hash
+from coterie_protocol.weight import FRAME, weight_of_record
 
 from .ports import NO_LIMIT_MS, Clock, StoreError, Tx
 
@@ -27,15 +28,8 @@ REQUEST_TIMEOUT = 10.0
 """Seconds; bulk goes behind everything else. A peer that is silent is noticed much sooner, and ends the request."""
 READ_FIRST, READ_MOST = 4, 64
 """Records that are read by one statement: at first, and once it is known how large they are."""
-RECORD_OVERHEAD = 128
-"""About how many bytes of a record on the wire are not its body."""
 _SHORT_SLEEP = 0.005
 _CUTOFF_MS = 1000
-
-
-def weight(record: Record) -> int:
-    """Return about how many bytes a record takes on the wire."""
-    return len(record.body) + RECORD_OVERHEAD
 
 
 def cursor_of(version: Version) -> tuple[int, bytes]:
@@ -60,20 +54,20 @@ def fill(tx: Tx, versions: Sequence[Version]) -> tuple[list[Record], int]:
     Each record is read as it is now. One that is no more, or fails its checksum, is passed over.
     """
     records: list[Record] = []
-    size = 0
+    size = FRAME
     start, count = 0, READ_FIRST
     while start < len(versions):
         keys = [version.key for version in versions[start : start + count]]
         for index, record in enumerate(tx.records(keys), start):
             if record is None:
                 continue
-            size += weight(record)
+            size += weight_of_record(record)
             if records and size > FRAME_BYTES:
                 return records, index
             records.append(record)
         start += len(keys)
         # As many as will fill the frame if they are like those before: large bodies are not read in vain.
-        mean = size // len(records) if records else RECORD_OVERHEAD
+        mean = size // len(records) if records else FRAME
         count = min(max((FRAME_BYTES - size) // mean, 1), READ_MOST)
     return records, len(versions)
 

@@ -24,9 +24,10 @@ from coterie_protocol.replication import (
     SlotDigestsReply,
     VersionsPage,
 )
+from coterie_protocol.weight import weight_of_record
 
 from .arrivals import Arrivals
-from .bulk import FETCH, PAGE, REQUEST_TIMEOUT, cursor_of, fill, from_store, settled_before, weight
+from .bulk import FETCH, PAGE, REQUEST_TIMEOUT, cursor_of, fill, from_store, settled_before
 from .offers import Offers
 from .ports import FIRST, NO_LIMIT_MS, Clock, Handlers, Peers, Store, Tx
 
@@ -204,7 +205,7 @@ class Comparison:
 
     async def _fetch_records(self, _: Uid, message: FetchRecords) -> RecordsPage:
         records, taken = await from_store(self._store.read(lambda tx: fill(tx, message.versions)))
-        await self._offers.throttle.take(sum(map(weight, records)))
+        await self._offers.throttle.take(sum(map(weight_of_record, records)))
         self.records_served += len(records)
         return RecordsPage(records, taken < len(message.versions))
 

@@ -15,9 +15,9 @@ from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record
 from coterie_protocol.registers import KnownConfig
 from coterie_protocol.replication import Replicate, Replicated
+from coterie_protocol.weight import weight_of_record
 
 from .arrivals import Arrivals
-from .bulk import weight
 from .configuration import SlotTable
 from .own_slots import OwnSlots
 from .ports import Handlers, Peers, Store, StoreError, Tasks
@@ -64,7 +64,7 @@ class Holder:
             return
         self._full = False
         self._records += len(message.records)
-        self._bytes += sum(map(weight, message.records))
+        self._bytes += sum(map(weight_of_record, message.records))
         if not self._taken:
             # It runs in the loop's next turn, and finds everything that this turn brings.
             self._tasks.start(self._commit(), "hold records")
@@ -73,7 +73,7 @@ class Holder:
     async def _commit(self) -> None:
         taken, self._taken = self._taken, []
         records = taken[0][1].records if len(taken) == 1 else [each for _, one in taken for each in one.records]
-        size = sum(map(weight, records))
+        size = sum(map(weight_of_record, records))
         try:
             changed = await self._store.transact(lambda tx: tx.merge(records))
         except StoreError as error:

@@ -12,9 +12,10 @@ from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, Version, record_digest, wins
 from coterie_protocol.registers import KnownConfig
 from coterie_protocol.replication import Confirmed, Offer
+from coterie_protocol.weight import weight_of_record
 
 from .arrivals import Arrivals
-from .bulk import READ_MOST, REQUEST_TIMEOUT, Throttle, fill, from_store, weight
+from .bulk import READ_MOST, REQUEST_TIMEOUT, Throttle, fill, from_store
 from .configuration import SlotTable
 from .ports import Clock, Handlers, Peers, RegisterDamaged, Store, Tx
 from .settings import ReplicationSettings
@@ -77,7 +78,7 @@ class Offers:
             rest = rest[taken:]
             if not records:
                 continue
-            size = sum(map(weight, records))
+            size = sum(map(weight_of_record, records))
             await self.throttle.take(size)
             answers.append((await self._ask(uid, Offer(slot, records))).known)
             self.bytes_sent += size

@@ -150,7 +150,7 @@ class Tx(Protocol):
     def pending(self, slot: int, owner: str, after: tuple[int, bytes], limit: int, max_bytes: int) -> list[Record]:
         """Return an owner's pending records in the order of (stored_at, key hash), after that cursor.
 
-        At most `limit` records and about `max_bytes` of bodies, but always at least one if there is one.
+        At most `limit` records and about `max_bytes` by weight (`weight_of_record`), but always at least one if any.
         """
         ...
 
@@ -161,11 +161,11 @@ class Tx(Protocol):
         ...
 
     def mailbox_size(self, slot: int, owner: str, since_ms: int = 0) -> tuple[int, int]:
-        """Return (number, bytes of bodies) of an owner's pending records with stored_at of at least `since_ms`."""
+        """Return (number, weight of the rows) of an owner's pending records with stored_at of at least `since_ms`."""
         ...
 
     def archive_size(self, slot: int, owner: str) -> tuple[int, int]:
-        """Return (number, bytes of bodies) of an owner's archived records, attachments included."""
+        """Return (number, weight of the rows) of an owner's archived records, attachments included."""
         ...
 
     def pending_before(self, slot: int, before_ms: int, limit: int) -> list[Record]:

@@ -219,7 +219,7 @@ class Recovery:
         def look(tx: Tx) -> list[AccountPromise]:
             return [one for name in names if (one := _promise(tx, message.slot, name)) is not None]
 
-        return AccountPromises(await self._read(look), more=bool(names) and len(names) == acceptor.LIST_PAGE)
+        return acceptor.page_of(await self._read(look), more=bool(names) and len(names) == acceptor.LIST_PAGE)
 
     async def _keep(self, _: Uid, message: RecoveryKeep) -> RecoveryKept:
         self._reserve(message.run)

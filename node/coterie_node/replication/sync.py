@@ -17,8 +17,9 @@ from coterie_protocol.errors import CoterieError
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.registers import AccountList, AccountPromises, KnownConfig, majority
 from coterie_protocol.replication import SyncState, SyncStates
+from coterie_protocol.weight import weight_of_promise
 
-from .acceptor import LIST_PAGE
+from .acceptor import LIST_PAGE, PAGE_BYTES
 from .accounts import Accounts
 from .configuration import SlotTable
 from .members import Members
@@ -113,23 +114,23 @@ class Sync:
 
     async def _copy_accounts(self, joint: KnownConfig, sources: Sequence[Uid]) -> bool:
         """Re-accept the union of what a majority of the old members lists (rule 12)."""
-        names: set[str] = set()
+        names: dict[str, int] = {}
         heard: set[Uid] = set()
         for uid in sources:
             listed = await self._list(joint, uid)
             if listed is not None:
-                names |= listed
+                names.update((name, max(size, names.get(name, 0))) for name, size in listed.items())
                 heard.add(uid)
         if not majority(joint.config.old, heard):
             return False
-        ordered = sorted(names)
-        for start in range(0, len(ordered), LIST_PAGE):
-            if not await self._accounts.accept_again(joint, ordered[start : start + LIST_PAGE]):
+        for page in _pages(names):
+            if not await self._accounts.accept_again(joint, page):
                 return False
         return True
 
-    async def _list(self, joint: KnownConfig, uid: Uid) -> set[str] | None:
-        names: set[str] = set()
+    async def _list(self, joint: KnownConfig, uid: Uid) -> dict[str, int] | None:
+        """Return what a member has of the slot's accounts, each with its weight; None when it does not answer."""
+        names: dict[str, int] = {}
         after, more = "", True
         while more:
             request = AccountList(joint.slot, *joint.config.identity, after)
@@ -139,7 +140,7 @@ class Sync:
                 return None
             if not isinstance(reply, AccountPromises):
                 return None
-            names.update(item.name for item in reply.items)
+            names.update((item.name, weight_of_promise(item)) for item in reply.items)
             more = reply.more and bool(reply.items)
             after = reply.items[-1].name if reply.items else after
         return names
@@ -162,3 +163,16 @@ class Sync:
             if uid != me and digests[uid] != mine:
                 await self._copier.push(joint.slot, uid)
         return majority(joint.config.new, set(targets))
+
+
+def _pages(weights: dict[str, int]) -> list[list[str]]:
+    """Cut names, in order, into pages whose accounts one message can carry."""
+    pages: list[list[str]] = []
+    size = 0
+    for name in sorted(weights):
+        if not pages or len(pages[-1]) == LIST_PAGE or size + weights[name] > PAGE_BYTES:
+            pages.append([])
+            size = 0
+        pages[-1].append(name)
+        size += weights[name]
+    return pages

@@ -9,7 +9,7 @@ from __future__ import annotations
 from coterie_protocol.records import Record, Version
 
 from .records import RecordTx
-from .rows import CHECKED_COLUMNS
+from .rows import CHECKED_COLUMNS, ROW_WEIGHT
 
 _OWNERS = (
     "WITH RECURSIVE owners (name) AS ("
@@ -27,7 +27,7 @@ _TOMBSTONES = (
     " WHERE slot = ? AND state IN (1, 3) AND changed_at < ? ORDER BY changed_at, hash LIMIT ?"
 )
 _SINCE = (
-    "SELECT count(*), coalesce(sum(length(body)), 0) FROM records INDEXED BY records_pending"
+    f"SELECT count(*), coalesce(sum({ROW_WEIGHT}), 0) FROM records AS r INDEXED BY records_pending"  # noqa: S608
     " WHERE slot = ? AND owner = ? AND state = 0 AND stored_at < ?"
 )
 _ALL_BYTES = 1 << 22
@@ -46,7 +46,7 @@ class AgeTx(RecordTx):
         return [Version(*row) for row in rows]
 
     def mailbox_size(self, slot: int, owner: str, since_ms: int = 0) -> tuple[int, int]:
-        """Return (number, bytes of bodies) of an owner's pending records with stored_at of at least `since_ms`."""
+        """Return (number, weight of the rows) of an owner's pending records with stored_at of at least `since_ms`."""
         number, total = super().mailbox_size(slot, owner)
         if since_ms > 0 and number:
             old = self._connection.execute(_SINCE, (slot, owner, since_ms)).fetchone()

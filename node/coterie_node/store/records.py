@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from coterie_protocol.records import BUCKETS, Record, RecordKey, State, Version
+from coterie_protocol.weight import weight_of_record, weight_of_row
 
 from .base import BaseTx, Place
 from .connections import malformed
@@ -174,9 +175,8 @@ class RecordTx(BaseTx):
 
     def _add(self, item: Item) -> None:
         record, record_hash, digest = item
-        self.changes.add(
-            record.slot, record.owner, record_hash, record.state, digest, record.stored_at, len(record.body)
-        )
+        weight = weight_of_row(record.owner, record.sender, len(record.prekey), len(record.body))
+        self.changes.add(record.slot, record.owner, record_hash, record.state, digest, record.stored_at, weight)
 
     def _remove(self, version: Held) -> None:
         self.changes.remove(
@@ -186,7 +186,7 @@ class RecordTx(BaseTx):
             version.state,
             version.digest,
             version.stored_at,
-            version.length,
+            version.weight,
         )
 
     # --- damage ---
@@ -235,7 +235,7 @@ class RecordTx(BaseTx):
             if record is None:
                 damaged.append((row[1], row[-2]))
             else:
-                total += len(record.body)
+                total += weight_of_record(record)
             if total >= SCRUB_BYTES:
                 break
         self._found_damaged(damaged)
@@ -271,7 +271,7 @@ class RecordTx(BaseTx):
     def pending(self, slot: int, owner: str, after: tuple[int, bytes], limit: int, max_bytes: int) -> list[Record]:
         """Return an owner's pending records in the order of (stored_at, key hash), after that cursor.
 
-        At most `limit` records and about `max_bytes` of bodies, but always at least one if there is one.
+        At most `limit` records and about `max_bytes` by their weight, but always at least one if there is one.
         """
         return self._page(_PENDING, (slot, owner, *after), limit, max_bytes)
 
@@ -292,7 +292,7 @@ class RecordTx(BaseTx):
             if record is None:
                 damaged.append((row[0], row[-2]))
                 continue
-            total += len(record.body)
+            total += weight_of_record(record)
             if page and total > max_bytes:
                 break
             page.append(record)
@@ -308,11 +308,11 @@ class RecordTx(BaseTx):
             cursor.close()
 
     def mailbox_size(self, slot: int, owner: str, since_ms: int = 0) -> tuple[int, int]:
-        """Return (number, bytes of bodies) of an owner's pending records (`ages.AgeTx` leaves out the older ones)."""
+        """Return (number, weight) of an owner's pending records (`ages.AgeTx` leaves out the older ones)."""
         return self._counted(slot, owner, State.PENDING)
 
     def archive_size(self, slot: int, owner: str) -> tuple[int, int]:
-        """Return (number, bytes of bodies) of an owner's archived records, attachments included."""
+        """Return (number, weight of the rows) of an owner's archived records, attachments included."""
         return self._counted(slot, owner, State.ARCHIVED)
 
     def _counted(self, slot: int, owner: str, state: State) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from coterie_protocol.records import Record, RecordKey, key_hash, record_digest
+from coterie_protocol.weight import ROW
 
 from .connections import malformed
 
@@ -20,6 +21,10 @@ T = TypeVar("T")
 RECORD_COLUMNS = "slot, owner, sender, id, part, state, body, size, prekey, epoch, stored_at, changed_at"
 """The columns of a Record, in its order; `hash, digest` follow where a row is to be checked."""
 CHECKED_COLUMNS = f"{RECORD_COLUMNS}, hash, digest"
+ROW_WEIGHT = (
+    f"{ROW} + length(CAST(r.owner AS BLOB)) + length(CAST(r.sender AS BLOB)) + length(r.prekey) + length(r.body)"
+)
+"""What a row of `records AS r` takes of its owner's quota (`weight.weight_of_row`)."""
 _INSERT_COLUMNS = f"seq, {CHECKED_COLUMNS}"
 _INSERT_WIDTH = 15
 _CHUNKS = (32, 16, 8, 4, 2, 1)
@@ -55,7 +60,7 @@ class Held(NamedTuple):
     state: int
     digest: bytes
     stored_at: int
-    length: int
+    weight: int
     sender: str
     id: bytes
     part: int
@@ -125,7 +130,8 @@ def held_sql(count: int) -> str:
     """Look up what is held under keys."""
     return (
         f"WITH wanted (slot, hash) AS (VALUES {_rows(count, 2)})"  # noqa: S608 - no data in it
-        " SELECT wanted.slot, wanted.hash, r.seq, r.owner, r.state, r.digest, r.stored_at, length(r.body),"
+        " SELECT wanted.slot, wanted.hash, r.seq, r.owner, r.state, r.digest, r.stored_at,"
+        f" {ROW_WEIGHT},"
         " r.sender, r.id, r.part"
         " FROM wanted CROSS JOIN records AS r ON r.slot = wanted.slot AND r.hash = wanted.hash"
     )

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from .connections import malformed
 from .digests import EMPTY_BUCKETS, SlotDigest, entry_digest
+from .rows import ROW_WEIGHT
 
 MAX_BOXES = 65_536
 """Mailboxes whose size is remembered; the longest unused one goes first."""
@@ -69,7 +70,7 @@ class Changes:
         """Slots to be read anew: a damaged row went, and what it once was cannot be known."""
 
     def add(self, slot: int, owner: str, key_hash: bytes, state: int, digest: bytes, stored_at: int, size: int) -> None:
-        """Note a version that is now held; `size` is its body's length."""
+        """Note a version that is now held; `size` is what its row weighs."""
         self._toggle(slot, key_hash, state, digest, stored_at)
         self.counts[slot] = self.counts.get(slot, 0) + 1
         if state in COUNTED:
@@ -307,7 +308,7 @@ class Tally:
             try:
                 self._snapshot()
                 number, total = self._loader.execute(
-                    f"SELECT count(*), coalesce(sum(length(body)), 0) FROM records INDEXED BY {COUNTED[state]}"  # noqa: S608
+                    f"SELECT count(*), coalesce(sum({ROW_WEIGHT}), 0) FROM records AS r INDEXED BY {COUNTED[state]}"  # noqa: S608
                     f" WHERE slot = ? AND owner = ? AND state = {state}",
                     box[:2],
                 ).fetchone()

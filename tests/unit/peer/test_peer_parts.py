@@ -17,7 +17,7 @@ from coterie_node.peer.link import Link
 from coterie_node.peer.outbox import URGENT_MESSAGE, Outbox
 from coterie_node.peer.settings import PeerSettings, peer_settings
 from coterie_node.peer.wire import Wire
-from coterie_protocol.frames import PeerFrame, decode_peer, encode
+from coterie_protocol.frames import PeerFrame, decode_peer, encode, join
 from coterie_protocol.nodes import Heartbeat, NodeRef
 
 
@@ -28,7 +28,7 @@ def ref(number: int, incarnation: int, host: str = "10.0.0.1", port: int = 7401)
 @pytest.mark.parametrize("count", [1, 15, 16, 65_535, 65_536])
 def test_frames_that_are_joined_are_what_is_encoded_at_once(count: int) -> None:
     frames = [PeerFrame(i, event("x")) for i in range(count)]
-    data = packing.join([packing.pack(frame.id, frame.body) for frame in frames])
+    data = join([packing.pack(frame.id, frame.body) for frame in frames])
     assert data == encode(frames)
     assert decode_peer(data) == frames
 

@@ -11,11 +11,13 @@ from tests.unit.replication.nodes import SLOT, A, B, C, Nodes, equal, known, mes
 
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.replication import Replicate, Replicated
+from coterie_protocol.weight import weight_of_record
 
 P = known(3, (A, B, C))
+HUNDRED = 100 * weight_of_record(message(100))
 
 
-@pytest.mark.parametrize("limit", [{"append_records": 100}, {"append_bytes": 100 * 133}], ids=["records", "bytes"])
+@pytest.mark.parametrize("limit", [{"append_records": 100}, {"append_bytes": HUNDRED}], ids=["records", "bytes"])
 def test_appends_without_an_answer_are_bounded_and_the_rest_hears_busy(limit: dict[str, int]) -> None:
     run(unanswered(limit))
 
@@ -42,7 +44,7 @@ async def unanswered(limit: dict[str, int]) -> None:
         assert await nodes[A].appender.append_one(message(1000)) >= 2
 
 
-@pytest.mark.parametrize("limit", [{"hold_records": 100}, {"hold_bytes": 100 * 133}], ids=["records", "bytes"])
+@pytest.mark.parametrize("limit", [{"hold_records": 100}, {"hold_bytes": HUNDRED}], ids=["records", "bytes"])
 def test_a_disk_that_is_too_slow_refuses_at_once_and_gets_the_rest_by_repair(limit: dict[str, int]) -> None:
     """The majority is elsewhere, so that the coordinator never waits for the slow one."""
     run(slow_disk(limit))

@@ -25,11 +25,12 @@ from tests.unit.replication.nodes import (
     until,
 )
 
-from coterie_node.replication.bulk import FRAME_BYTES, fill, weight
+from coterie_node.replication.bulk import FRAME_BYTES, fill
 from coterie_node.replication.ports import Tx
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.records import Record, RecordKey, State, Version, version_of
 from coterie_protocol.replication import Offer, SlotDigests
+from coterie_protocol.weight import weight_of_record
 
 P = known(3, (A, B, C))
 STILL = patient(repair_interval=1e6)
@@ -157,8 +158,8 @@ async def test_small_records_fill_a_frame_and_large_ones_are_not_read_in_vain() 
             versions = [version_of(record) for record in held]
             records, taken = await nodes[A].disk.read(lambda tx, versions=versions: filled(tx, versions))  # type: ignore[misc]
             assert len(records) == taken >= 1
-            assert sum(map(weight, records)) <= FRAME_BYTES or taken == 1
-            assert taken == 1 or sum(map(weight, records)) > FRAME_BYTES - weight(held[0])
+            assert sum(map(weight_of_record, records)) <= FRAME_BYTES or taken == 1
+            assert taken == 1 or sum(map(weight_of_record, records)) > FRAME_BYTES - weight_of_record(held[0])
             assert sum(read) <= most
 
 

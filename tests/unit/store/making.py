@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from coterie_protocol.records import Record, State, key_hash
+from coterie_protocol.weight import weight_of_row
 
 _numbers = itertools.count(1)
 BASE_MS = 1_700_000_000_000
@@ -43,6 +44,11 @@ def moved(record: Record, state: State, body: bytes = b"", later_ms: int = 10) -
     return Record(**fields)
 
 
+def row(record: Record) -> int:
+    """Return what a record takes of its owner's quota."""
+    return weight_of_row(record.owner, record.sender, len(record.prekey), len(record.body))
+
+
 def cursor_of(record: Record) -> tuple[int, bytes]:
     """Return the cursor that continues a page after a record."""
     return (record.stored_at, key_hash(record.key))
@@ -53,6 +59,7 @@ def random_record(rng: random.Random, slots: int = 3) -> Record:
     state = State(rng.randrange(4))
     body = rng.randbytes(rng.randrange(60)) if state in (State.PENDING, State.ARCHIVED) else b""
     return make_record(
+        prekey=rng.randbytes(rng.randrange(3)),
         slot=rng.randrange(slots),
         owner=rng.choice(["alice", "bob", "zoë"]),
         sender=rng.choice(["", "carol"]),

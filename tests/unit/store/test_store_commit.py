@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.unit.store.making import make_record
+from tests.unit.store.making import make_record, row
 
 from coterie_node.store.errors import StoreClosed, StoreError
 from coterie_node.store.store import Store
@@ -22,7 +22,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from coterie_node.store.store import Store
-from tests.unit.store.making import make_record
+from tests.unit.store.making import make_record, row
 
 async def main() -> None:
     store = await Store.open(Path(sys.argv[1]))
@@ -132,7 +132,7 @@ async def test_a_reader_sees_nothing_that_is_not_committed(store: Store) -> None
     let_go.set()
     await writing
     now = await store.read(look)
-    assert now[:3] == (record, 2, (2, 10))
+    assert now[:3] == (record, 2, (2, row(before) + row(record)))
     assert now[3] != seen[3]
 
 

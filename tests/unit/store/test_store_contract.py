@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 
 import pytest
-from tests.unit.store.making import cursor_of, make_record, moved, random_record
+from tests.unit.store.making import cursor_of, make_record, moved, random_record, row
 
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS, Store, Tx
 from coterie_protocol.identifiers import Uid
@@ -20,6 +20,7 @@ from coterie_protocol.registers import (
     Config,
     SlotRegister,
 )
+from coterie_protocol.weight import weight_of_record
 
 BALLOT = Ballot(4, "p")
 CONFIG = Config(1, Ballot(1, "p"), (), (Uid("a" * 32), Uid("b" * 32)))
@@ -158,7 +159,10 @@ async def test_pending_is_paged_in_the_order_of_storing(any_store: Store) -> Non
         seen += page
         after = cursor_of(page[-1])
     assert seen == expected
-    assert await any_store.read(lambda tx: tx.pending(3, "alice", FIRST, 100, 35)) == expected[:3]
+    assert (
+        await any_store.read(lambda tx: tx.pending(3, "alice", FIRST, 100, 3 * weight_of_record(records[0]) + 5))
+        == expected[:3]
+    )
     assert await any_store.read(lambda tx: tx.pending(3, "alice", FIRST, 100, 1)) == expected[:1]
 
 
@@ -181,12 +185,12 @@ async def test_mailbox_size_follows_every_change(any_store: Store) -> None:
         return tx.mailbox_size(3, "alice")
 
     assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (0, 0)
-    assert await any_store.transact(insert_and_ask) == (3, 111)
-    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (3, 111)
+    assert await any_store.transact(insert_and_ask) == (3, sum(map(row, records)))
+    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (3, sum(map(row, records)))
     await any_store.transact(lambda tx: tx.merge([moved(records[1], State.ARCHIVED, b"s")]))
-    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (2, 101)
+    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (2, row(records[0]) + row(records[2]))
     await any_store.transact(lambda tx: tx.give_up([version_of(records[2])]))
-    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (1, 1)
+    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (1, row(records[0]))
     assert await any_store.read(lambda tx: tx.mailbox_size(3, "nobody")) == (0, 0)
 
 
@@ -200,13 +204,13 @@ async def test_archive_size_follows_every_change_and_counts_attachments(any_stor
 
     await any_store.transact(lambda tx: tx.merge(records))
     assert await any_store.read(lambda tx: tx.archive_size(3, "alice")) == (0, 0)
-    assert await any_store.transact(merge_and_ask) == (2, 3)
+    assert await any_store.transact(merge_and_ask) == (2, sum(map(row, archived[:2])))
     await any_store.transact(lambda tx: tx.merge([archived[2], moved(make_record(owner="bob"), State.ARCHIVED, b"s")]))
-    assert await any_store.read(lambda tx: tx.archive_size(3, "alice")) == (3, 6)
+    assert await any_store.read(lambda tx: tx.archive_size(3, "alice")) == (3, sum(map(row, archived)))
     assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (0, 0)
     await any_store.transact(lambda tx: tx.merge([moved(archived[0], State.DELETED)]))
     await any_store.transact(lambda tx: tx.give_up([version_of(archived[1])]))
-    assert await any_store.read(lambda tx: tx.archive_size(3, "alice")) == (1, 3)
+    assert await any_store.read(lambda tx: tx.archive_size(3, "alice")) == (1, row(archived[2]))
 
 
 async def test_versions_are_paged_by_bucket_and_key_hash(any_store: Store) -> None:
@@ -351,9 +355,9 @@ async def test_a_mailbox_is_counted_without_what_is_too_old(any_store: Store) ->
         tx.insert_many(records)
         return tx.mailbox_size(3, "alice", 1_002)
 
-    assert await any_store.transact(insert_and_ask) == (3, 30)
-    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice", 1_004)) == (1, 10)
-    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (5, 50)
+    assert await any_store.transact(insert_and_ask) == (3, sum(map(row, records[:3])))
+    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice", 1_004)) == (1, row(records[0]))
+    assert await any_store.read(lambda tx: tx.mailbox_size(3, "alice")) == (5, sum(map(row, records)))
     assert await any_store.read(lambda tx: tx.mailbox_size(3, "bob", 1_000)) == (0, 0)
 
 

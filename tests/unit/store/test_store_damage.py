@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.store.making import make_record, moved
+from tests.unit.store.making import make_record, moved, row
 
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.errors import RegisterDamaged, StoreDamaged
@@ -75,7 +75,7 @@ async def test_a_damaged_record_is_not_held_and_repair_brings_it_back(held: Stor
     assert held.contents() == Contents({3: 1}, {3: 1}, {3: 1}, {})
     assert await held.read(lambda tx: tx.record_count(3)) == 1
     assert await held.read(lambda tx: len(tx.versions(3, None, FIRST, 10, NO_LIMIT_MS))) == 1
-    assert await held.read(lambda tx: tx.mailbox_size(3, "alice")) == (1, 5)
+    assert await held.read(lambda tx: tx.mailbox_size(3, "alice")) == (1, row(OTHER))
     assert await held.read(lambda tx: tx.slot_digest(3, NO_LIMIT_MS)) not in (0, sound)
     assert await held.transact(lambda tx: tx.merge([RECORD])) == [RECORD]
     assert await held.read(lambda tx: tx.record(RECORD.key)) == RECORD

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from tests.unit.store.making import BASE_MS, random_record
+from tests.unit.store.making import BASE_MS, random_record, row
 
 from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.digests import (
@@ -50,7 +50,7 @@ def check(tx: Transaction) -> None:
         assert tx.slots_with_records().get(slot, 0) == len(versions)
         for owner in ("alice", "bob", "zoë"):
             pending = tx.pending(slot, owner, FIRST, 1 << 30, 1 << 40)
-            assert tx.mailbox_size(slot, owner) == (len(pending), sum(len(record.body) for record in pending))
+            assert tx.mailbox_size(slot, owner) == (len(pending), sum(map(row, pending)))
 
 
 def check_contents(store: Store) -> None:

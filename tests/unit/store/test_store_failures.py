@@ -17,6 +17,7 @@ from coterie_node.store import writer as writer_module
 from coterie_node.store.errors import StoreError
 from coterie_node.store.store import Store
 from coterie_node.store.tx import Transaction
+from coterie_protocol.weight import weight_of_row
 
 
 @contextmanager
@@ -67,7 +68,7 @@ async def test_a_full_database_refuses_in_a_plain_sentence_and_goes_on_later(sto
     assert await store.read(lambda tx: tx.record_count(3)) == len(acknowledged)
     assert await store.read(lambda tx: tx.mailbox_size(3, "alice")) == (
         len(acknowledged),
-        2_000 * len(acknowledged),
+        (2_000 + weight_of_row("alice", "bob", 0, 0)) * len(acknowledged),
     )
     await store.transact(lambda tx: _limit_pages(tx, 1_000_000))
     acknowledged |= set(await _write(store, 50))
