@@ -158,8 +158,11 @@ class NodeConfig:
     """Beyond it messages are still delivered, but no copies are kept for the user's other devices."""
     archive_bytes: int = _setting(2 * 1024 * 1024 * 1024, read.positive, "archived bytes of one user", "N")
     """The same in bytes of bodies."""
-    logins_per_account: int = _setting(10, read.positive, "failed logins to one account at once", "N")
-    """Then one more every six seconds: guessing passwords is hopeless, mistyping them is not punished."""
+    logins_per_account: int = _setting(
+        10, read.positive, "wrong passwords for one account from one address at once", "N"
+    )
+    """Then one more after 6 s, 12 s, … 15 min: guessing is hopeless, mistyping is not punished, and nobody elsewhere
+    waits. An IPv6 address counts as its /64, here and below."""
     logins_per_address: int = _setting(200, read.positive, "logins at once from one address", "N")
     """Each costs a bcrypt; a whole company may sit behind one address."""
     connections: int = _setting(8192, read.positive, "open connections of clients in all", "N")

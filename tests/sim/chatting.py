@@ -20,11 +20,11 @@ from coterie_protocol.account import Account, decode_account
 from coterie_protocol.identifiers import Uid
 
 
-async def _hash(password: bytes) -> bytes:
+async def _hash(password: bytes, _: str) -> bytes:
     return hashlib.sha256(password).digest()
 
 
-async def _check(password: bytes, hashed: bytes) -> bool:
+async def _check(password: bytes, hashed: bytes, _: str) -> bool:
     return hashlib.sha256(password).digest() == hashed
 
 

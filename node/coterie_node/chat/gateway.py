@@ -76,7 +76,7 @@ class Client(SessionClient, Protocol):
     """A client's connection."""
 
     address: str
-    """Where it comes from, for limits."""
+    """Where it comes from, for limits: a source (`chat.attempts`)."""
 
     def reply(self, number: int, body: Reply) -> None:
         """Queue the answer to a request."""
@@ -281,7 +281,7 @@ class Conversation:
             case Register():
                 return await self._grant(gateway.registration.register(request, self._client.address))
             case Login():
-                return await self._grant(gateway.registration.login(request, self._client.address))
+                return await self._grant(gateway.registration.login(request, self._client.address, self._holder()))
             case Resume():
                 return await self._grant(self._resumed(request))
             case LoginParams():
@@ -296,8 +296,12 @@ class Conversation:
             case _:
                 return await gateway.questions.reply(self._in_session(), request)
 
+    def _holder(self) -> str:
+        """Return whose session this connection is in; nobody's when it is over."""
+        return self.session.name if self.session is not None and self.session.over is None else ""
+
     async def _resumed(self, request: Resume) -> tuple[Account, bytes]:
-        return await self._gateway.registration.resume(request), b""
+        return await self._gateway.registration.resume(request, self._client.address), b""
 
     async def _grant(self, granting: Awaitable[tuple[Account, bytes]]) -> SessionGranted:
         with self._apart() as before:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -19,6 +20,7 @@ from coterie_protocol.client_api import Login, Register, Resume
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 from .accounts import check_op, check_token, existing, resume_token, token_hash
+from .attempts import SESSION, Attempts
 from .limits import Limiter
 from .names import Names
 from .ports import Routing
@@ -35,10 +37,10 @@ OPAQUE_BYTES = 64 * 1024
 class Passwords:
     """bcrypt off the event loop. Both may raise CoterieError BUSY."""
 
-    hash: Callable[[bytes], Awaitable[bytes]]
-    """Hash base64(auth key)."""
-    check: Callable[[bytes, bytes], Awaitable[bool]]
-    """Check base64(auth key) against a hash."""
+    hash: Callable[[bytes, str], Awaitable[bytes]]
+    """Hash base64(auth key); in the queue of who asks."""
+    check: Callable[[bytes, bytes, str], Awaitable[bool]]
+    """Check base64(auth key) against a hash; in the queue of who asks."""
 
 
 @dataclass
@@ -62,10 +64,8 @@ class Registration:
         self._passwords = passwords
         self._clock = clock
         self._timeout = settings.account_timeout
-        self._by_account = Limiter(settings.logins_per_account, settings.login_account_pause, "logins to this account")
-        self._by_address = Limiter(
-            settings.logins_per_address, settings.login_address_pause, "logins from this address"
-        )
+        self._attempts = Attempts(settings)
+        self._by_source = Limiter(settings.logins_per_address, settings.login_address_pause, "logins from this address")
         self.counts = LoginCounts()
 
     async def read(self, text: str) -> Account:
@@ -73,7 +73,7 @@ class Registration:
         name, slot = self._names.get(text)
         return existing(await self._read(slot, name), name)
 
-    async def register(self, request: Register, address: str) -> tuple[Account, bytes]:
+    async def register(self, request: Register, source: str) -> tuple[Account, bytes]:
         """Create an account. Raises BadName, NAME_TAKEN, RATE_LIMITED, BUSY, TOO_LARGE, Unavailable."""
         name, slot = self._names.get(request.name)
         check_op(request.op)
@@ -85,40 +85,56 @@ class Registration:
                     code=ErrorCode.TOO_LARGE,
                     value=OPAQUE_BYTES,
                 )
-        self._limit(self._by_address, address)
+        self._limit(source)
         value = await self._read(slot, name)  # A taken name costs no bcrypt.
         if value is None:
-            hashed = await self._passwords.hash(base64.b64encode(auth))
+            hashed = await self._passwords.hash(base64.b64encode(auth), source)
         else:
             hashed = b""
         token = resume_token(auth, request.op)
         change = CreateAccount(name, request.kdf, hashed, request.keys, request.vault, request.op, token_hash(token))
         account = existing(_value(await self._router.call(slot, change, self._timeout)), name)
         self.counts.registered += 1
+        self._attempts.remember(name, source)
         return account, token
 
-    async def login(self, request: Login, address: str) -> tuple[Account, bytes]:
-        """Take the next session. Raises NO_SUCH_USER, REFUSED, SUPERSEDED, RATE_LIMITED, BUSY, Unavailable."""
+    async def login(self, request: Login, source: str, holder: str = "") -> tuple[Account, bytes]:
+        """Take the next session; `holder` is whose session the connection is in.
+
+        Raises NO_SUCH_USER, REFUSED, SUPERSEDED, RATE_LIMITED, BUSY, Unavailable.
+        """
         name, slot = self._names.get(request.name)
         check_op(request.op)
         auth = _auth_key(request.auth)
-        self._limit(self._by_address, address)
-        self._limit(self._by_account, name)
+        place = SESSION if holder == name else source
+        # Who is known here does not wait behind strangers of the same source.
+        queue = f"{source} known" if self._attempts.known(name, place) else source
+        self._limit(queue)
+        with self._limited():
+            self._attempts.wait(name, place, self._clock.now())
         account = existing(await self._read(slot, name), name)
-        if not await self._passwords.check(base64.b64encode(auth), account.auth_hash):
+        with self._limited():
+            attempt = self._attempts.take(name, place, self._clock.now())
+        try:
+            right = await self._passwords.check(base64.b64encode(auth), account.auth_hash, queue)
+        except CoterieError:
+            attempt.undo()
+            raise
+        if not right:
             self.counts.refused += 1
             raise CoterieError("wrong name or password", code=ErrorCode.REFUSED)
-        self._by_account.give_back(name)
+        attempt.succeeded()
         token = resume_token(auth, request.op)
         change = TakeSession(name, account.auth_hash, request.op, token_hash(token))
         account = existing(_value(await self._router.call(slot, change, self._timeout)), name)
         self.counts.granted += 1
         return account, token
 
-    async def resume(self, request: Resume) -> Account:
+    async def resume(self, request: Resume, source: str) -> Account:
         """Go on with a session. Raises NO_SUCH_USER, SUPERSEDED, REFUSED, Unavailable."""
         account = await self.read(request.name)
         check_token(account, request.token)
+        self._attempts.remember(account.name, source)
         return account
 
     async def logout(self, name: str, slot: int, epoch: int) -> None:
@@ -128,9 +144,15 @@ class Registration:
     async def _read(self, slot: int, name: str) -> bytes | None:
         return _value(await self._router.call(slot, ReadAccount(name), self._timeout))
 
-    def _limit(self, limiter: Limiter, key: str) -> None:
+    def _limit(self, queue: str) -> None:
+        """Count a bcrypt. Raises RATE_LIMITED."""
+        with self._limited():
+            self._by_source.take(queue, self._clock.now())
+
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[None]:
         try:
-            limiter.take(key, self._clock.now())
+            yield
         except CoterieError:
             self.counts.limited += 1
             raise

@@ -20,9 +20,20 @@ class ChatSettings:
     sends_per_second: float = 1000.0
     """Messages a second of one session at one gateway; twice as many may come at once."""
     logins_per_account: int = 10
-    """Failed logins that an account takes at once at one gateway ..."""
+    """Wrong passwords for one account from one source that are taken at once at one gateway ..."""
     login_account_pause: float = 6.0
-    """... and the seconds after which it takes one more."""
+    """... then the seconds before the next, twice as many each time ..."""
+    login_account_most: float = 900.0
+    """... up to these; and the seconds after which one wrong try is forgotten."""
+    login_known_pause: float = 4.0
+    """Seconds before the next try, after as many at once, where the account's owner has logged in before: below what
+    somebody behind the same address may spoil of it unnoticed, and far above what a person needs."""
+    login_source_failures: int = 50
+    """Wrong passwords from one source, whatever the accounts, that are taken at once ..."""
+    login_source_pause: float = 1.0
+    """... then the seconds before the next, twice as many each time ..."""
+    login_source_most: float = 60.0
+    """... up to these; and the seconds after which one wrong try is forgotten."""
     logins_per_address: int = 200
     """Registrations and logins from one address at once at one gateway; each costs a bcrypt ..."""
     login_address_pause: float = 0.2
