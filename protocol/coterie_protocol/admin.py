@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from .bounds import SlotCount
+
 NODE_STATES = ("forming", "joining", "syncing", "ready", "leaving", "left", "unreachable")
 
 
@@ -70,6 +72,8 @@ class Member(msgspec.Struct, frozen=True):
     handovers: list[HandOver] = []
     """Hand-overs of slots of which this node is the acting owner; the largest, at most 64."""
     messages: MessageCounts = MessageCounts(0, 0, 0)
+    slots_without_quorum: SlotCount = 0
+    """Slots for which this node acts and whose members, as far as it can reach them, are no majority."""
 
 
 class RingReport(msgspec.Struct, frozen=True):
@@ -84,6 +88,9 @@ class RingReport(msgspec.Struct, frozen=True):
     """Slots that no reachable member acts for."""
     slots_forming: int = 0
     """Slots that never yet had as many members as the replication factor: they take no accounts or messages."""
+    slots_without_quorum: SlotCount = 0
+    """Slots for which nobody who can be reached acts with a majority of their members, `slots_unowned` among them.
+    Their accounts are unavailable, and messages to them are taken only as long as enough other nodes stand in."""
 
 
 class NodeReport(msgspec.Struct, frozen=True):
@@ -104,6 +111,8 @@ class NodeReport(msgspec.Struct, frozen=True):
     uptime_seconds: float
     successors: list[str]
     predecessor: str | None
+    slots_without_quorum: SlotCount = 0
+    """Slots for which this node acts and whose members, as far as it can reach them, are no majority."""
 
 
 class SlotReport(msgspec.Struct, frozen=True):
@@ -133,7 +142,7 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """GET /readyz: 200 when ready, otherwise 503 with the reasons."""
+    """GET /readyz: 200 when ready, otherwise 503. `reasons` say why it is not, or what works in part only."""
 
     ready: bool
     state: str

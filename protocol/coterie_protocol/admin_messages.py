@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from .admin import Member
+from .bounds import Bitmap
 from .nodes import NodeRef
 
 
@@ -17,9 +18,11 @@ class MemberReport(msgspec.Struct, array_like=True, frozen=True, tag=121):
 
     member: Member
     near: list[NodeRef]
-    """Its predecessor, its successors, and every node that a configuration it acts under names."""
+    """Its predecessor, its successors, and every node that a configuration names beside it."""
     acting: bytes
     """A bitmap, slot 0 in the lowest bit of the first byte: the slots that it acts for."""
+    short: Bitmap = b""
+    """Likewise those of them whose members alive, as it sees, are no quorum; empty for none."""
 
 
 AdminMessage = MemberQuery | MemberReport

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from .admin import Member
+from .bounds import SlotCount
 
 
 class Seat(msgspec.Struct, frozen=True):
@@ -43,6 +44,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     slots_unowned: int
     slots_forming: int
     members: list[LiveMember]
+    slots_without_quorum: SlotCount = 0
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,6 +62,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """Members that are new or have changed, whole."""
     gone: list[str] | UnsetType = UNSET
     """uids of those that are members no more."""
+    slots_without_quorum: SlotCount | UnsetType = UNSET
 
 
 class TraceHop(msgspec.Struct, frozen=True):

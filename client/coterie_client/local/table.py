@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from coterie_protocol.words import counted, listed
+
 if TYPE_CHECKING:
     from coterie_protocol.admin import Member, RingReport
 
@@ -14,19 +16,33 @@ _HEADINGS = ("NAME", "POSITION", "ARC", "SLOTS users", "backups", "held", "RECOR
 def ring_lines(ring: RingReport) -> list[str]:
     """Return the table's lines: the members by position, then how the ring is."""
     members = sorted(ring.members, key=lambda member: (member.position, member.name))
-    return [*_columns([_HEADINGS, *(_row(member) for member in members)]), summary(ring)]
+    return [*_columns([_HEADINGS, *(_row(member) for member in members)]), summary(ring), *_advice(ring)]
 
 
 def summary(ring: RingReport) -> str:
     """Say in one line how the ring is."""
     ready = sum(member.state == "ready" for member in ring.members)
     parts = [f"{ready} of {len(ring.members)} ready", f"{ring.replication_factor} copies of each of {ring.slots} slots"]
-    if ring.slots_unowned:
-        parts.append(f"{ring.slots_unowned} slots without an owner")
+    if lost := without_quorum(ring):
+        parts.append(f"{counted(lost, 'slot')} without a majority")
     if ring.slots_forming:
-        parts.append(f"{ring.slots_forming} slots still forming")
+        parts.append(f"{counted(ring.slots_forming, 'slot')} still forming")
     parts.append(f"{ring.slots_under_replicated} under-replicated" if ring.slots_under_replicated else "all replicated")
     return ", ".join(parts)
+
+
+def without_quorum(ring: RingReport) -> int:
+    """Return how many slots have no majority; a node of an older release knows only of those without an owner."""
+    return max(ring.slots_without_quorum, ring.slots_unowned)
+
+
+def _advice(ring: RingReport) -> list[str]:
+    lost = without_quorum(ring)
+    if not lost:
+        return []
+    away = sorted(member.name or member.uid[:8] for member in ring.members if member.state == "unreachable")
+    back = f"bring back {listed(away)}" if away else "bring back the nodes that are missing"
+    return [f"{counted(lost, 'slot has', 'slots have')} no majority, and no account there can be used; {back}"]
 
 
 def _row(member: Member) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coterie_protocol.words import counted
+
 from ..errors import ClientError, UsageError
 from . import admin
 from .commands import DEFAULT_NODES, DEFAULT_PORT
@@ -16,6 +18,7 @@ from .live import LiveTable
 from .place import NodePlace, RingFile, RingPlace
 from .process import check_ports, last_words, node_command, start_node, stop_nodes
 from .stopping import Stopping
+from .table import without_quorum
 
 if TYPE_CHECKING:
     from coterie_protocol.admin import RingReport
@@ -111,12 +114,13 @@ def wait_until_ready(place: RingPlace, ring: RingFile, started: Started, stoppin
             else:
                 report = admin.ring_report(nodes[0].admin_url)
                 ready = sum(member.state == "ready" for member in report.members)
-                if ready >= ring.nodes and not report.slots_forming and not report.slots_unowned:
+                if ready >= ring.nodes and not report.slots_forming and not without_quorum(report):
                     if ring.ring_uid != report.ring_uid:
                         ring.ring_uid = report.ring_uid
                         place.save(ring)
                     return
-                why = f"{ready} of {ring.nodes} nodes are ready, {report.slots_forming} slots are still forming"
+                forming = counted(report.slots_forming, "slot")
+                why = f"{ready} of {counted(ring.nodes, 'node')} ready, {forming} still forming"
         except ClientError as error:
             why = str(error)
         stopping.wait(POLL_SECONDS)

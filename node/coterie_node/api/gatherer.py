@@ -199,6 +199,7 @@ class Gatherer:
             slots_unowned=ring.slots_unowned,
             slots_forming=ring.slots_forming,
             members=self._with_rates(now, ring.members),
+            slots_without_quorum=ring.slots_without_quorum,
         )
 
     def _with_rates(self, now: float, members: list[Member]) -> list[LiveMember]:

@@ -1,8 +1,8 @@
 """Liveness and readiness, for whoever restarts nodes or sends users to them.
 
 Alive means that the event loop turns: a node without a quorum is alive, and restarting it would help nobody.
-Ready is about this node alone (joined, store writable, start-up sync done), never about what is
-under-replicated elsewhere.
+Ready is about this node (joined, store writable, start-up sync done, in touch with a majority of at least one
+of its slots), never about what is under-replicated elsewhere: a node that is cut off can serve nobody, another may.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ when a configuration has changed, or when one of those whom they name has come o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ class Acting:
     bitmap: bytes
     """The same as a bitmap, slot 0 in the lowest bit of the first byte."""
     named: frozenset[Uid]
-    """Everybody whom their configurations name."""
+    """Everybody whom a configuration names that names this node, whoever acts."""
     forming: int
     """Those that never yet had as many members as the replication factor."""
     handovers: list[HandOver]
@@ -39,6 +39,12 @@ class Acting:
     """The slots that name the node and for which it does not act."""
     without_quorum: int
     """Those for which it acts and whose members alive are no majority."""
+    short: bytes
+    """The same as a bitmap; empty when there are none."""
+    missing: frozenset[Uid]
+    """Members of any slot of the node that has no quorum which are not alive."""
+    cut_off: bool
+    """Whether the node is a member of slots, and none of them has a quorum."""
 
 
 class Part:
@@ -90,17 +96,24 @@ class Part:
     def _act(self, configs: list[KnownConfig]) -> Acting:
         acted_for = frozenset(self._table.slots_acted_for())
         mine = [one for one in configs if one.slot in acted_for]
-        bits = bytearray((self._table.slots + 7) // 8)
-        for one in mine:
-            bits[one.slot // 8] |= 1 << one.slot % 8
+        short = frozenset(self._table.without_quorum(acted_for | {one.slot for one in configs}))
         return Acting(
             acted_for,
-            bytes(bits),
-            frozenset(uid for one in mine for uid in one.config.members),
+            self._bitmap(one.slot for one in mine),
+            self._fellows,
             sum(not self._table.serving(one.slot) for one in mine),
             handovers(self._me, (one.config for one in mine)),
             {one.slot: "users" if one.slot in acted_for else "backups" for one in configs},
             {"users": len(mine), "backups": len(configs) - len(mine)},
             frozenset(one.slot for one in configs) - acted_for,
-            self._table.without_quorum(acted_for),
+            len(short & acted_for),
+            self._bitmap(short & acted_for) if short else b"",
+            frozenset(uid for slot in short for uid in self._table.members(slot) if not self._table.live(uid)),
+            bool(configs) and all(one.slot in short for one in configs),
         )
+
+    def _bitmap(self, slots: Iterable[int]) -> bytes:
+        bits = bytearray((self._table.slots + 7) // 8)
+        for slot in slots:
+            bits[slot // 8] |= 1 << slot % 8
+        return bytes(bits)

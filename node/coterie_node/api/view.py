@@ -19,6 +19,7 @@ from coterie_protocol.admin import (
 )
 from coterie_protocol.admin_messages import MemberQuery, MemberReport
 from coterie_protocol.errors import CoterieError, ErrorCode
+from coterie_protocol.words import counted, listed
 
 from .part import Part
 from .recovering import RecoveryPort, recover
@@ -78,7 +79,29 @@ class View:
         state, reasons = self._state()
         if fault := self._facts.store_fault():
             reasons.append(f"the store cannot be written: {fault}")
-        return Readiness(state == "ready" and not reasons, state, reasons)
+        partly, cut_off = self._majority(state)
+        ready = state == "ready" and not reasons and not cut_off
+        return Readiness(ready, state, [*reasons, *partly])
+
+    def _majority(self, state: str) -> tuple[list[str], bool]:
+        """Say which slots have no majority, and whether the node is of no use because none has.
+
+        As long as some have, clients are as well served here as elsewhere.
+        """
+        if state in ("joining", "forming", "left"):
+            return [], False
+        acting = self.part.acting()
+        away = f"cannot reach {self._names(acting.missing)}"
+        if acting.cut_off:
+            return [f"no slot of this node has a majority of its members: it {away}"], True
+        if acting.without_quorum:
+            slots = counted(acting.without_quorum, "slot that it acts for has", "slots that it acts for have")
+            return [f"{slots} no majority: it {away}"], False
+        return [], False
+
+    def _names(self, uids: Iterable[Uid]) -> str:
+        refs = {uid: self._peers.ref(uid) for uid in uids}
+        return listed(sorted(ref.name if ref is not None and ref.name else uid for uid, ref in refs.items()))
 
     def _state(self) -> tuple[str, list[str]]:
         me, factor = self._ring.me, self._table.replication_factor
@@ -131,6 +154,7 @@ class View:
             uptime_seconds=round(self._clock.now() - self._started, 3),
             successors=[ref.uid for ref in self._ring.successors()],
             predecessor=predecessor.uid if predecessor else None,
+            slots_without_quorum=self.part.acting().without_quorum,
         )
 
     async def _counts(self) -> tuple[SlotCounts, RecordCounts]:
@@ -183,11 +207,12 @@ class View:
             sessions=self._facts.sessions(),
             messages=self._facts.messages(),
             handovers=acting.handovers,
+            slots_without_quorum=acting.without_quorum,
         )
-        return MemberReport(member, self._near(acting.named), acting.bitmap)
+        return MemberReport(member, self._near(acting.named), acting.bitmap, acting.short)
 
     def _near(self, named: Iterable[Uid]) -> list[NodeRef]:
-        """Return the neighbours on the circle and everybody whom a configuration names that this node acts under."""
+        """Return the neighbours on the circle and everybody whom a configuration names beside this node."""
         predecessor = self._ring.predecessor()
         near = {ref.uid: ref for ref in (*self._ring.successors(), *([predecessor] if predecessor else []))}
         for uid in named:

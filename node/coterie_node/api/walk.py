@@ -40,9 +40,12 @@ async def walk(peers: Peers, own: MemberReport, ring_uid: str, table: SlotTable)
         named = {ref.uid: ref for answer in answers if answer is not None for ref in answer.near}
         waiting = {uid: ref for uid, ref in named.items() if uid not in reports and uid not in silent}
     members = _with_arcs([report.member for report in reports.values()], table.slots)
-    acting = 0
+    acting = served = 0
+    every = (1 << table.slots) - 1
     for report in reports.values():
-        acting |= int.from_bytes(report.acting, "little")
+        acts = int.from_bytes(report.acting, "little") & every
+        acting |= acts
+        served |= acts & ~int.from_bytes(report.short, "little")
     return RingReport(
         ring_uid=ring_uid,
         replication_factor=table.replication_factor,
@@ -51,6 +54,7 @@ async def walk(peers: Peers, own: MemberReport, ring_uid: str, table: SlotTable)
         slots_under_replicated=sum(member.slots_under_replicated for member in members),
         slots_unowned=table.slots - acting.bit_count(),
         slots_forming=sum(member.slots_forming for member in members),
+        slots_without_quorum=table.slots - served.bit_count(),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.registers import KnownConfig, SlotRegister
+from coterie_protocol.words import counted
 
 from .ports import Peers
 
@@ -128,17 +129,29 @@ class SlotTable:
                 found.append(slot)
         return found
 
-    def without_quorum(self, slots: Iterable[int]) -> int:
-        """Return how many of some known slots cannot gather their quorum from the living."""
+    def without_quorum(self, slots: Iterable[int]) -> list[int]:
+        """Return those of some known slots that cannot gather their quorum from the living."""
         short: dict[tuple[tuple[Uid, ...], tuple[Uid, ...]], bool] = {}
-        number = 0
+        found = []
         for slot in slots:
             config = self._known[slot].config
             members = (config.old, config.new)
             if members not in short:
                 short[members] = not config.quorum({uid for uid in config.members if self.live(uid)})
-            number += short[members]
-        return number
+            if short[members]:
+                found.append(slot)
+        return found
+
+    def lacks(self, slot: int) -> str:
+        """Say how many of a slot's members can be reached from here, when they are no quorum; empty when they are."""
+        known = self._known.get(slot)
+        if known is None:
+            return ""
+        members = known.config.members
+        live = {uid for uid in members if self.live(uid)}
+        if known.config.quorum(live):
+            return ""
+        return f"no majority: {len(live)} of the {counted(len(members), 'node')} that hold this name can be reached"
 
     def _first_live(self, members: tuple[Uid, ...]) -> Uid | None:
         return next((uid for uid in members if self.live(uid)), None)

@@ -79,7 +79,7 @@ class Router:
                 if await self._query(slot, uid) and (found := self._table.acting(slot)) is not None:
                     return found
             if self._clock.now() >= deadline:
-                raise Unavailable("no member of the slot can be reached; try again")
+                raise Unavailable("none of the nodes that hold this name can be reached; try again")
             await self._clock.sleep(PAUSE * self._rng.uniform(0.5, 1.5))
 
     async def call(self, slot: int, message: Any, timeout: float) -> Any:
@@ -102,12 +102,16 @@ class Router:
                 last = error
                 if isinstance(error, StaleEpoch) and self._table.learn(error.known):
                     continue
+            if last is not None and last.wire_code is ErrorCode.UNAVAILABLE and self._table.lacks(slot):
+                break  # It has been tried for as long as one attempt takes; who asks may try again.
             await self._clock.sleep(PAUSE * self._rng.uniform(0.5, 1.5))
             if last is not None and last.wire_code is ErrorCode.UNKNOWN_SLOT:
                 await self.refresh(slot)
+        if lacks := self._table.lacks(slot):
+            raise Unavailable(f"{lacks}; try again")  # and not whoever happened to be asked last, who may be well
         if last is not None and last.wire_code in (ErrorCode.BUSY, ErrorCode.UNAVAILABLE):
             raise last
-        raise Unavailable("the slot has no quorum or no reachable member just now; try again")
+        raise Unavailable("nobody who holds this name could answer in time; try again")
 
     async def refresh(self, slot: int) -> None:
         """Ask the members that are known, and those whom the ring suggests, for their newest configuration."""

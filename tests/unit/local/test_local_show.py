@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 from bench.ports import free_port
 
@@ -54,6 +55,15 @@ def test_the_table_is_ordered_by_position_and_aligned() -> None:
     assert lines[-1] == "2 of 3 ready, 3 copies of each of 1024 slots, 7 under-replicated"
     column = lines[0].index("STATE")
     assert all(line[column:] in ("STATE", "ready", "unreachable") for line in lines[:-1])
+
+
+def test_slots_without_a_majority_are_told_with_who_is_missing() -> None:
+    whole = ring(member("node-1", 0), *(member(f"node-{n}", n, "unreachable") for n in (2, 3)))
+    lines = ring_lines(msgspec.structs.replace(whole, slots_without_quorum=1))
+    assert lines[-2] == "1 of 3 ready, 3 copies of each of 1024 slots, 1 slot without a majority, all replicated"
+    assert lines[-1] == "1 slot has no majority, and no account there can be used; bring back node-2, node-3"
+    older = ring_lines(msgspec.structs.replace(whole, slots_unowned=7))
+    assert "7 slots without a majority" in older[-2]
 
 
 def test_without_a_terminal_only_changes_are_printed() -> None:

@@ -25,7 +25,7 @@ export class Details {
       ["Copies of everything", number(totals.replication_factor)],
       ["Slots", number(totals.slots)],
       ["Under-replicated", number(totals.slots_under_replicated), totals.slots_under_replicated ? "warn" : ""],
-      ["Without an owner", number(totals.slots_unowned), totals.slots_unowned ? "bad" : ""],
+      ["Without a majority", number(totals.slots_without_quorum), totals.slots_without_quorum ? "bad" : ""],
       ["Moving now", number(model.handovers.reduce((all, one) => all + one.slots, 0))],
       ["Widest arc, of a fair one", model.skew ? `${model.skew.toFixed(2)} ×` : "–"],
       ["Records, all copies", number(records)],

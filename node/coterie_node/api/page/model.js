@@ -4,7 +4,7 @@ import { label, plural, stateOf, STATES } from "./words.js";
 
 const EMPTY = {
   at: "", ring_uid: "", replication_factor: 0, slots: 0,
-  slots_under_replicated: 0, slots_unowned: 0, slots_forming: 0,
+  slots_under_replicated: 0, slots_unowned: 0, slots_forming: 0, slots_without_quorum: 0,
   seat: { uid: "", name: "", version: "", state: "joining", reasons: [] },
 };
 
@@ -65,15 +65,21 @@ export class Model {
 
   /** One word and one sentence for how the ring is. */
   verdict() {
-    const { slots_under_replicated: under, slots_unowned: unowned, slots_forming: forming, seat } = this.totals;
+    const { slots_under_replicated: under, slots_without_quorum: lost, slots_forming: forming, seat } = this.totals;
     const copies = this.totals.replication_factor;
     const moving = this.handovers.reduce((total, one) => total + one.slots, 0);
     if (!this.totals.ring_uid) return { word: "Waiting", tone: "wait", text: sentence(seat.reasons.join("; ") || "this node is in no ring yet") };
-    if (unowned) return { word: "Incomplete", tone: "bad", text: `Nobody acts for ${plural(unowned, "slot")}.` };
+    if (lost) return { word: "Unavailable", tone: "bad", text: `${plural(lost, "slot")} ${lost === 1 ? "has" : "have"} no majority: no account there can be used.${this.#missing()}` };
     if (forming) return { word: "Forming", tone: "wait", text: `${plural(forming, "slot")} ${forming === 1 ? "waits" : "wait"} for more nodes.` };
     if (moving) return { word: "Moving", tone: "wait", text: `${plural(moving, "slot")} ${moving === 1 ? "is" : "are"} handed over.` };
     if (under) return { word: "Healing", tone: "wait", text: `${plural(under, "slot")} ${under === 1 ? "has" : "have"} fewer than ${plural(copies, "good copy", "good copies")}.` };
     return { word: "Whole", tone: "good", text: copies === 1 ? "Every slot has its one copy." : `Every slot has its ${copies} copies.` };
+  }
+
+  #missing() {
+    const away = this.order.filter((member) => member.state === "unreachable").map((member) => label(member, 40));
+    const more = away.length > 5 ? ` and ${away.length - 5} more` : "";
+    return away.length ? ` Bring back ${away.slice(0, 5).join(", ")}${more}.` : "";
   }
 
   #sort() {
