@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from coterie_protocol.words import counted, listed
+
 from . import names
 from .model import Plan
 from .survey import Gap, Survey
@@ -86,7 +88,8 @@ def _available(survey: Survey) -> tuple[str, str, str]:
     ring = survey.seen.ring
     if not survey.ring_uid:
         return "False", "Founding", "the ring is not founded yet"
-    if ring is None:
+    lost = survey.without_majority
+    if ring is None and not lost:
         running = any(pod.ready for pod in survey.seen.pods)
         what = "no node tells the operator how the ring is"
         return (
@@ -94,13 +97,21 @@ def _available(survey: Survey) -> tuple[str, str, str]:
             if running
             else ("False", "NodesDown", f"{what}, and no pod is ready")
         )
-    if survey.forming:
+    if ring is not None and survey.forming:
         need = f"it has {len(ring.members)} of the {survey.factor} nodes that keep each message"
         return "False", "Forming", f"the ring takes no accounts or messages yet: {need}"
-    if ring.slots_unowned:
-        what = f"{ring.slots_unowned} of {ring.slots} slots have no quorum; bring back the nodes that are missing"
-        return "False", "SlotsUnowned", what
+    if lost:
+        have = f"{counted(lost, 'slot has', 'slots have')} no majority of the nodes that hold them, of {survey.slots}"
+        return "False", "NoMajority", f"{have}: nobody can log in there; {_bring_back(survey)}"
     return "True", "EverySlotServed", "every slot has its quorum"
+
+
+def _bring_back(survey: Survey) -> str:
+    """Say who is missing, and what would help."""
+    away = survey.missing
+    if away:
+        return f"bring back {listed(away)}"
+    return "the nodes run but do not reach each other: check DNS (CoreDNS), NetworkPolicies and port 7401"
 
 
 def _progressing(survey: Survey, plan: Plan, degraded: list[Gap]) -> tuple[str, str, str]:

@@ -136,7 +136,7 @@ WARNINGS = {
     "NodeNotReady",
     "NodeSilent",
     "NodesSilent",
-    "SlotsUnowned",
+    "NoMajority",
     "UnderReplicated",
 }
 """Reasons of Degraded that come from here; others are told by who found them."""

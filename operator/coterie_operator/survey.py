@@ -70,6 +70,29 @@ class Survey:
         return self.replicas < min(self.factor, self.wanted) or (ring is not None and ring.slots_forming > 0)
 
     @property
+    def slots(self) -> int:
+        """Into how many slots the ring is cut."""
+        return self.seen.ring.slots if self.seen.ring else self.spec.slots
+
+    @property
+    def without_majority(self) -> int:
+        """How many slots nobody serves with a majority of their nodes.
+
+        The widest report says it of the whole ring. Where none came through, what each node says of the slots that it
+        acts for is what is known. (A node of the release before knows of slots without an owner only.)
+        """
+        ring = self.seen.ring
+        if ring is not None:
+            return max(ring.slots_without_quorum, ring.slots_unowned)
+        told = sum(answer.report.slots_without_quorum for answer in self.seen.nodes.values() if answer.report)
+        return min(told, self.slots)
+
+    @property
+    def missing(self) -> list[str]:
+        """The pods that should hold slots and whose nodes do not answer the operator."""
+        return [self.name(ordinal) for ordinal in range(self.replicas) if not self.state(ordinal)]
+
+    @property
     def leaver(self) -> int | None:
         """The ordinal of the pod that is to go next, if one is."""
         return self.replicas - 1 if self.wanted < self.replicas else None
@@ -195,6 +218,8 @@ class Survey:
         if report is not None and report.state != "ready":
             said = f": {'; '.join(report.reasons)}" if report.reasons else ""
             return Gap("NodeNotReady", f"{name} is {report.state}", said, ordinal)
+        if report is not None and report.reasons:
+            return Gap("NodeNotReady", f"{name} cannot serve", f": {'; '.join(report.reasons)}", ordinal)
         if not pod.ip:
             return Gap("PodNotReady", f"{name} is starting", ordinal=ordinal)
         if report is None:
@@ -249,8 +274,8 @@ class Survey:
         if ring is None:
             yield Gap("NodesSilent", "no node tells how the ring is")
             return
-        if ring.slots_unowned:
-            yield Gap("SlotsUnowned", f"{ring.slots_unowned} of {ring.slots} slots have nobody who acts for them")
+        if lost := self.without_majority:
+            yield Gap("NoMajority", f"{lost} of {ring.slots} slots have no majority of the nodes that hold them")
         if ring.slots_forming:
             yield Gap("Forming", f"{ring.slots_forming} of {ring.slots} slots wait for {self.factor} nodes")
         if ring.slots_under_replicated:

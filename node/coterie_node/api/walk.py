@@ -29,16 +29,29 @@ async def walk(peers: Peers, own: MemberReport, ring_uid: str, table: SlotTable)
     """Walk the ring from this node on; who is named and does not answer is `unreachable`."""
     reports: dict[str, MemberReport] = {own.member.uid: own}
     silent: dict[str, NodeRef] = {}
-    waiting: dict[str, NodeRef] = {ref.uid: ref for ref in own.near}
-    while waiting:
-        answers = await asyncio.gather(*(_ask(peers, ref) for ref in waiting.values()))
-        for ref, answer in zip(waiting.values(), answers, strict=True):
-            if answer is None:
-                silent[ref.uid] = ref
-            else:
-                reports[ref.uid] = answer
-        named = {ref.uid: ref for answer in answers if answer is not None for ref in answer.near}
-        waiting = {uid: ref for uid, ref in named.items() if uid not in reports and uid not in silent}
+    asked = {own.member.uid}
+    asking: dict[asyncio.Task[MemberReport | None], NodeRef] = {}
+
+    def ask(near: Sequence[NodeRef]) -> None:
+        for ref in near:
+            if ref.uid not in asked:
+                asked.add(ref.uid)
+                asking[asyncio.ensure_future(_ask(peers, ref))] = ref
+
+    ask(own.near)
+    try:
+        while asking:  # Whoever is named is asked at once: the silent cost one time-out in all, not one a step.
+            done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                ref, answer = asking.pop(task), task.result()
+                if answer is None:
+                    silent[ref.uid] = ref
+                else:
+                    reports[ref.uid] = answer
+                    ask(answer.near)
+    finally:
+        for task in asking:
+            task.cancel()
     members = _with_arcs([report.member for report in reports.values()], table.slots)
     acting = served = 0
     every = (1 << table.slots) - 1

@@ -111,7 +111,11 @@ STATES: dict[str, tuple[Observed, str]] = {
     "Repairing": (seen(3, without_pod(1)), "Repairing"),
     "Blocked": (seen(3, spec(replicas=2)), "Blocked"),
     "Degraded": (seen(3, silent(1), pod(1, **PULL)), "Degraded"),
-    "Unavailable": (seen(3, silent(1), silent(2), ring(slots_unowned=40)), "Unavailable"),
+    "Unavailable": (seen(3, silent(1), silent(2), ring(slots_without_quorum=40)), "Unavailable"),
+    "Unavailable, says an older node": (
+        seen(3, silent(1), silent(2), ring(slots_unowned=40)),
+        "Unavailable",
+    ),
     "nobody answers": (seen(3, silent(0), silent(1), silent(2), other(ring=None)), "Unavailable"),
     "Paused": (seen(3, spec(paused=True)), "Paused"),
 }
@@ -307,6 +311,37 @@ def test_blocked_says_why() -> None:
     # Another operator, which has not asked yet, says the same.
     again = told(later(replace(observed, refused={}), told(observed)))
     assert of(again, "ScaleDownBlocked") == (state, reason, message)
+
+
+CUT_OFF = "no slot of this node has a majority of its members: it cannot reach main-1, main-2"
+
+
+def test_two_of_three_nodes_gone_are_named_and_nothing_is_available() -> None:
+    """The survivor acts for every slot, so that none is unowned: with nobody to agree with, it serves none."""
+    observed = seen(3, silent(1), silent(2), ring(slots_without_quorum=64))
+    state, reason, message = of(told(observed), "Available")
+    assert (state, reason) == ("False", "NoMajority")
+    assert message.startswith("64 slots have no majority of the nodes that hold them, of 64")
+    assert message.endswith("bring back main-1, main-2")
+    assert told(observed)["state"] == "Unavailable"
+
+
+def test_nodes_that_do_not_see_each_other_are_not_available_though_all_answer() -> None:
+    alone = [node(n, "ready", reasons=[CUT_OFF], slots_without_quorum=64) for n in range(3)]
+    unready = [pod(n, ready=False) for n in range(3)]
+    observed = seen(3, *alone, *unready, ring(slots_without_quorum=64))
+    state, reason, message = of(told(observed), "Available")
+    assert (state, reason) == ("False", "NoMajority")
+    assert "do not reach each other: check DNS" in message
+    degraded = of(told(later(observed, told(observed), 3600)), "Degraded")
+    assert degraded[1] == "NodeNotReady"
+    assert CUT_OFF in degraded[2]
+
+
+def test_what_the_nodes_say_of_themselves_counts_where_none_tells_of_the_ring() -> None:
+    observed = replace(seen(3, node(0, "ready", slots_without_quorum=40)), ring=None)
+    assert of(told(observed), "Available")[:2] == ("False", "NoMajority")
+    assert of(told(replace(seen(3), ring=None)), "Available")[:2] == ("Unknown", "NodesSilent")
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("Available", "Forming"), ("Progressing", "Forming")])
