@@ -1,8 +1,12 @@
 """`python -m coterie_client` is the `coterie` command."""
 
-import sys
+from . import interrupts
 
-from .cli import main
+interrupts.take()
 
 if __name__ == "__main__":
+    import sys
+
+    from .cli import main
+
     sys.exit(main())

@@ -8,18 +8,19 @@ turn imports what is slow (asyncio, aiohttp, cryptography) when it runs: startin
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import inspect
 import os
 import sys
-from collections.abc import Awaitable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NoReturn, cast
 
 from coterie_protocol.errors import CoterieError
 
-from . import __version__
+from . import __version__, interrupts
 from .errors import ClientError, ExitCode, translate
+from .output import note
+from .streams import Screen, guard
 
 MODULES = {
     "coterie_client.local.commands": ("up", "down", "ring"),
@@ -39,7 +40,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""
-        self.exit(2, f"{self.prog}: {message}; see: {self.prog} --help\n")
+        dashes = "" if " -" not in f" {message}" else "; what begins with a dash and is no option goes after --"
+        self.exit(2, f"{self.prog}: {message.replace(chr(10), ' ')}{dashes}; see: {self.prog} --help\n")
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -49,7 +51,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         description="Chat through a ring of equal nodes.",
         epilog="example:\n  coterie up --detach && coterie register alice && coterie send bob 'hello'\n\n"
         "exit codes: 0 done, 1 failed, 2 usage, 3 not logged in or refused, 4 no such user, 5 unavailable, "
-        "7 session taken over elsewhere, 130 Ctrl-C",
+        "7 session taken over elsewhere, 8 kept but not stored yet, 9 stored but not delivered in time, 130 Ctrl-C",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"coterie {__version__}")
@@ -63,20 +65,30 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    _prepare_streams()
-    try:
-        try:
-            code = _run(arguments)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            code = ExitCode.DONE
-        except KeyboardInterrupt:
-            code = ExitCode.INTERRUPTED
-        except OSError as error:
-            code = _failed(error)
-    finally:
-        _settle_stdout()
+    with guard():
+        code = _ended(lambda: _run(arguments))
+        lost = cast(Screen, sys.stdout).lost
+        if code == ExitCode.DONE and lost is not None and not isinstance(lost, BrokenPipeError):
+            code = _failed(lost)  # argparse does not ask whether its help could be written
     return code
+
+
+def _ended(run: Callable[[], int]) -> int:
+    """Run; return the exit code, also of what went wrong."""
+    try:
+        return run()
+    except BrokenPipeError:
+        return ExitCode.DONE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        if interrupts.pressed():
+            return ExitCode.INTERRUPTED
+        if os.environ.get("COTERIE_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        return _failed(error)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -86,29 +98,35 @@ def _run(arguments: Sequence[str]) -> int:
         options = build_parser(command).parse_args(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.USAGE
-    try:
-        result = options.run(options)
-        if inspect.isawaitable(result):
-            import asyncio
+    result = options.run(options)
+    if inspect.iscoroutine(result):
+        import asyncio
 
-            result = asyncio.run(_await(result))
-    except (BrokenPipeError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        if os.environ.get("COTERIE_DEBUG"):
-            raise
-        return _failed(error)
+        return asyncio.run(_cancellable(result))
     return int(result)
+
+
+async def _cancellable(command: Coroutine[Any, Any, int]) -> int:
+    """Run the command; Ctrl-C cancels it, so that what it has opened is closed."""
+    import asyncio
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def cancel() -> None:
+        loop.call_soon_threadsafe(task.cancel)  # type: ignore[union-attr]  # there is a current task
+
+    with interrupts.gently(cancel):
+        try:
+            code = int(await command)
+        except asyncio.CancelledError:
+            code = ExitCode.INTERRUPTED
+        return ExitCode.INTERRUPTED if interrupts.pressed() else code
 
 
 def _failed(error: Exception) -> int:
     failure = _described(error)
-    print(f"coterie: {failure}", file=sys.stderr)
+    note(f"coterie: {failure}")
     return failure.exit_code
-
-
-async def _await(awaitable: Awaitable[int]) -> int:
-    return await awaitable
 
 
 def _described(error: Exception) -> ClientError:
@@ -124,22 +142,3 @@ def _described(error: Exception) -> ClientError:
                 f"a fault in this program ({type(error).__name__}: {error}); "
                 "please report it with what COTERIE_DEBUG=1 shows"
             )
-
-
-def _prepare_streams() -> None:
-    """Speak UTF-8 whatever the locale says, and be silent where a stream is closed."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open as long as the process
-        elif mode == "w" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
-def _settle_stdout() -> None:
-    """Keep the interpreter from complaining of a pipe whose reader has gone, or of a full disk, once more."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

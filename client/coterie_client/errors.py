@@ -8,11 +8,14 @@ ClientError (1)          anything that this program tells its user about
 ├── Unavailable (5)      no server, or no quorum, within the time
 │   └── ConnectionLost   the connection broke before the answer came; what was asked may have happened
 ├── SessionTaken (7)     a later login has taken this session over
+├── Kept (8)             a message is not stored yet; it is in the outbox, and sent later by itself
+├── NotDelivered (9)     a message is stored, but its recipient has not received it
 └── AlreadyReceiving (1) another process of this account receives already
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
@@ -33,7 +36,12 @@ class ExitCode(IntEnum):
     NO_SUCH_USER = 4
     UNAVAILABLE = 5
     SESSION_TAKEN = 7
+    KEPT = 8
+    NOT_DELIVERED = 9
     INTERRUPTED = 130
+
+
+_TRY_AGAIN = re.compile(r"(;|,| and)? try again\b[^;]*$")
 
 
 class ClientError(Exception):
@@ -44,6 +52,11 @@ class ClientError(Exception):
     def preface(self, sentence: str) -> None:
         """Put the consequence that the caller knows of before the sentence."""
         self.args = (f"{sentence}: {self}",)
+
+    @property
+    def reason(self) -> str:
+        """Say the failure without the advice to try again, for what is tried again by itself."""
+        return _TRY_AGAIN.sub("", str(self))
 
 
 class UsageError(ClientError):
@@ -96,6 +109,23 @@ class SessionTaken(ClientError):
             f"to go on here, run: coterie login {name or 'NAME'}"
         )
         self.at = at
+
+
+class Kept(ClientError):
+    """A message is not stored yet because of `error`; it is in the outbox and will be sent without anybody's doing."""
+
+    exit_code = ExitCode.KEPT
+
+    def __init__(self, error: ClientError) -> None:
+        super().__init__(
+            "the message is not sent yet but kept here, and the next command that connects sends it: " + error.reason
+        )
+
+
+class NotDelivered(ClientError):
+    """A message is stored, but its recipient has not received it in time, or never will."""
+
+    exit_code = ExitCode.NOT_DELIVERED
 
 
 class AlreadyReceiving(ClientError):

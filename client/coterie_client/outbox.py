@@ -15,6 +15,7 @@ import msgspec
 from coterie_protocol.records import OUTGOING, State
 
 from .envelope import Content, Problem, open_body, seal
+from .errors import UsageError
 from .history import COLUMNS, Message, message_of_row
 
 if TYPE_CHECKING:
@@ -41,8 +42,17 @@ class Outbox:
         self._database = database
 
     def add(self, to: str, text: str, *, message_id: bytes, epoch: int, now: int) -> Message:
-        """Give a message its counter and save it as `sending`; it is on disk when this returns. `now` in Unix ms."""
+        """Give a message its counter and save it as `sending`; it is on disk when this returns. `now` in Unix ms.
+
+        The message that has this id already is returned as it is; raises UsageError if it is another one.
+        """
         with self._database.write() as sql:
+            if (known := self.get(message_id)) is not None:
+                if (known.peer, known.text) != (to, text):
+                    raise UsageError(
+                        f"{known.id_text} is the id of another message, to {known.peer}; give every message its own"
+                    )
+                return known
             last = sql.execute(
                 "SELECT id, epoch, counter FROM messages WHERE peer = ? AND sender = '' "
                 "ORDER BY epoch DESC, counter DESC LIMIT 1",

@@ -10,24 +10,45 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from . import terminal
+from .streams import Screen
+from .terminal import Shown
+
 if TYPE_CHECKING:
     from .history import Message
 
 MARKS = {"sending": "…", "stored": "✓", "delivered": "✓✓", "read": "✓✓", "expired": "✗"}
-_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | dict.fromkeys(range(127, 160), 0xFFFD)
-"""Control characters of a message never reach the terminal: they could repaint it."""
+
+_FIRST_MS, _LAST_MS = -62_135_000_000_000, 253_402_000_000_000
+"""Within the years 1 and 9999 in every time zone, Unix ms."""
 
 
-def out(text: str) -> None:
-    """Write results to standard output, at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def screen(stream: TextIO) -> Screen:
+    """Return the screen of a standard stream: the one in its place, or a new one."""
+    return stream if isinstance(stream, Screen) else Screen(stream)
+
+
+def written(*items: Shown) -> tuple[int, OSError | None]:
+    """Write results to standard output, at once; return how many were written whole, and why it is not all."""
+    stdout = screen(sys.stdout)
+    return stdout.write_shown(*items), stdout.lost
+
+
+def out(*items: Shown) -> None:
+    """Write results to standard output, at once and whole; raises OSError."""
+    _, lost = written(*items)
+    if lost is not None:
+        raise lost
+
+
+def out_line(text: str) -> None:
+    """Write one line to standard output; raises OSError."""
+    out(terminal.lines([text]))
 
 
 def note(text: str) -> None:
-    """Write one line of progress or explanation to standard error."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Write one line of progress or explanation to standard error. That it fails is not told, for there is no place."""
+    screen(sys.stderr).write_shown(terminal.lines([text]))
 
 
 def complain(error: Exception) -> None:
@@ -35,9 +56,15 @@ def complain(error: Exception) -> None:
     note(f"coterie: {error}")
 
 
-def json_line(value: Mapping[str, Any]) -> str:
-    """Write an object as one line of JSON."""
-    return msgspec.json.encode(value).decode() + "\n"
+def json_line(value: object) -> Shown:
+    """Write an object (or a msgspec struct) as one line of JSON."""
+    try:
+        encoded = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # a lone surrogate: a path that is not UTF-8
+        import json
+
+        encoded = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
+    return Shown(terminal.json(encoded) + "\n")
 
 
 def has_color(stream: TextIO) -> bool:
@@ -45,19 +72,19 @@ def has_color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def dim(text: str, stream: TextIO) -> str:
+def dim(text: Shown, stream: TextIO) -> Shown:
     """Return text in a faint colour, where colours are welcome."""
-    return f"\x1b[2m{text}\x1b[0m" if has_color(stream) else text
+    return terminal.faint(text) if has_color(stream) else text
 
 
 def rfc3339(unix_ms: int) -> str:
     """Write a time as RFC 3339 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _time(unix_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def clean(text: str) -> str:
-    """Return a text fit for a terminal: control characters made visible, further lines indented."""
-    return text.translate(_CONTROLS).rstrip("\n").replace("\n", "\n    ")
+def _time(unix_ms: int) -> datetime:
+    """Return a time in UTC; what no calendar has (a server may say anything) becomes the nearest that it has."""
+    return datetime.fromtimestamp(min(max(unix_ms, _FIRST_MS), _LAST_MS) / 1000, UTC)
 
 
 def message_json(message: Message, me: str) -> dict[str, Any]:
@@ -76,12 +103,26 @@ def message_json(message: Message, me: str) -> dict[str, Any]:
     return value
 
 
-def message_line(message: Message, aliases: Mapping[str, str], *, date: bool = True) -> str:
+def clock(unix_ms: int, *, date: bool = False) -> str:
+    """Write a time as people here read it, to the minute."""
+    return _time(unix_ms).astimezone().strftime("%Y-%m-%d %H:%M" if date else "%H:%M")
+
+
+def message_line(message: Message, aliases: Mapping[str, str], *, date: bool = True) -> Shown:
     """Return a message as people read it, without the end of the line."""
-    when = datetime.fromtimestamp(message.time / 1000).astimezone().strftime("%Y-%m-%d %H:%M" if date else "%H:%M")
-    text = f"[{message.problem.sentence}]" if message.problem is not None else clean(message.text or "")
+    when = clock(message.time, date=date)
+    text = f"[{message.problem.sentence}]" if message.problem is not None else message.text or ""
     if message.outgoing:
-        return f"{when} you {MARKS[message.state]}: {text}"
-    alias = aliases.get(message.peer)
-    who = f"{clean(alias)} ({message.peer})" if alias else message.peer
-    return f"{when} {who}: {text}"
+        who = f"you {MARKS[message.state]}"
+    else:
+        alias = aliases.get(message.peer)
+        who = f"{terminal.field(alias)} ({message.peer})" if alias else message.peer
+    return terminal.joined(terminal.line(f"{when} {who}: "), terminal.block(text))
+
+
+def message_lines(message: Message, aliases: Mapping[str, str], *, date: bool = True) -> Shown:
+    """Return a message as people read it, with the end of the line, for standard output as wide as it is."""
+    text = message_line(message, aliases, date=date)
+    if sys.stdout.isatty():
+        text = terminal.wrapped(text, os.get_terminal_size(sys.stdout.fileno()).columns or 80)
+    return Shown(text + "\n")

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from . import interrupts
 from .errors import UsageError
 
 
@@ -23,9 +24,10 @@ def read_password(source: str | None, *, confirm: bool) -> str:
     import getpass
 
     try:
-        password = getpass.getpass("Password: ")
-        if confirm and password and getpass.getpass("The same again: ") != password:
-            raise UsageError("the two passwords differ; run the command again")
+        with interrupts.raising():
+            password = getpass.getpass("Password: ")
+            if confirm and password and getpass.getpass("The same again: ") != password:
+                raise UsageError("the two passwords differ; run the command again")
     except EOFError:
         raise UsageError("no password was given; run the command again") from None
     return password
@@ -33,7 +35,8 @@ def read_password(source: str | None, *, confirm: bool) -> str:
 
 def _from_file(source: str) -> str:
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        with interrupts.raising():
+            data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
         text = data.decode()
     except OSError as error:
         raise UsageError(f"cannot read the password file {source}: {error.strerror}; check --password-file") from None

@@ -24,7 +24,7 @@ from coterie_protocol.identifiers import message_id
 from coterie_protocol.records import OUTGOING
 
 from .envelope import WITHDRAWN, archive_copy, check_text
-from .errors import ClientError, Unavailable, translate
+from .errors import ClientError, NotDelivered, Unavailable, translate
 from .succession import Sent, Succession
 
 if TYPE_CHECKING:
@@ -82,13 +82,17 @@ class Sender:
         """
         return await asyncio.shield(self.submit(to, text, patience=patience)[1])
 
-    def submit(self, to: str, text: str, *, patience: float | None = None) -> tuple[Message, asyncio.Task[Message]]:
-        """Save a text in the outbox and begin to send it; the task gives the stored message or raises as `send`."""
+    def submit(
+        self, to: str, text: str, *, patience: float | None = None, known_id: bytes | None = None
+    ) -> tuple[Message, asyncio.Task[Message]]:
+        """Save a text in the outbox and begin to send it; the task gives the stored message or raises as `send`.
+
+        With a `known_id` that the text was given before it is that message, which is not sent twice. Raises UsageError.
+        """
         check_text(text)
-        now = time.time_ns() // 1_000_000
-        message = self._outbox.add(
-            to, text, message_id=message_id(now, secrets.token_bytes(10)), epoch=self._epoch, now=now
-        )
+        now = max(0, time.time_ns() // 1_000_000)  # an id has no time before 1970
+        new_id = known_id or message_id(now, secrets.token_bytes(10))
+        message = self._outbox.add(to, text, message_id=new_id, epoch=self._epoch, now=now)
         return message, self._begin(message, patience)
 
     def resend(self, patience: float | None = None) -> list[asyncio.Task[Message]]:
@@ -112,13 +116,18 @@ class Sender:
                 self._look_later()  # usually a process beside this one is just sending it
 
     async def wait_delivered(self, message: Message, timeout: float | None) -> Message:
-        """Wait until the recipient's client has saved a message; raises Unavailable after `timeout` seconds."""
+        """Wait until the recipient's client has saved a message; raises NotDelivered after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     self._moved.clear()
                     current = self._outbox.get(message.id) or message
-                    if current.state in ("delivered", "read", "expired"):
+                    if current.state == "expired":
+                        raise NotDelivered(
+                            f"{message.peer} did not receive the message in the time for which the ring keeps it; "
+                            "send it again when they are back"
+                        )
+                    if current.state in ("delivered", "read"):
                         return current
                     try:
                         async with asyncio.timeout(POLL):
@@ -126,7 +135,7 @@ class Sender:
                     except TimeoutError:
                         await self.refresh([current])
         except TimeoutError:
-            raise Unavailable(
+            raise NotDelivered(
                 f"the message is stored, but {message.peer} has not received it within {timeout:g} s; "
                 "it will be delivered when they are back"
             ) from None
@@ -206,6 +215,8 @@ class Sender:
                 raise error
 
     async def _transmit(self, message: Message, patience: float | None) -> Message:
+        if message.state != "sending":
+            return message
         await self._turn(message, patience)
         message = self._outbox.linked(message)
         async with self._window:

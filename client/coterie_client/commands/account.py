@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from coterie_client.output import json_line, note, out
+from coterie_client.output import json_line, note, out, out_line
 
 from .common import add_command, settings_of, user_name_of
 
@@ -70,7 +70,7 @@ async def register_account(options: argparse.Namespace) -> int:
     async with Connection(settings.servers, tls=settings.tls()) as connection:
         session = await register(connection, name, password)
         await _keep(settings, connection, session, store=not options.no_store)
-    out(f"registered and logged in as {session.name}\n")
+    out_line(f"registered and logged in as {session.name}")
     return 0
 
 
@@ -88,7 +88,7 @@ async def log_in(options: argparse.Namespace) -> int:
     async with Connection(settings.servers, tls=settings.tls()) as connection:
         session = await login(connection, name, password)
         await _keep(settings, connection, session, store=not options.no_store)
-    out(f"logged in as {session.name}\n")
+    out_line(f"logged in as {session.name}")
     return 0
 
 
@@ -150,7 +150,7 @@ async def log_out(options: argparse.Namespace) -> int:
     except (SessionTaken, NotLoggedIn):
         note("coterie: the session had ended already")
     remove_session(settings.session_file)
-    out(f"{session.name} is logged out\n")
+    out_line(f"{session.name} is logged out")
     return 0
 
 
@@ -169,5 +169,5 @@ def who_am_i(options: argparse.Namespace) -> int:
         }
         out(json_line(value))
     else:
-        out(f"{session.name}\n")
+        out_line(session.name)
     return 0

@@ -1,13 +1,18 @@
-"""`coterie chat`: a conversation line by line, on a terminal or through pipes."""
+"""`coterie chat`: a conversation, message by message, on a terminal or through pipes."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from coterie_client.output import clean, complain, dim, has_color, message_line, note, out
+from coterie_client import terminal
+from coterie_client.errors import ExitCode
+from coterie_client.output import MARKS, clock, dim, message_line, message_lines
 
 from .common import FOLLOW_PATIENCE, add_command, settings_of, user_name_of
 
@@ -15,12 +20,20 @@ if TYPE_CHECKING:
     import asyncio
 
     from coterie_client.client import Client
+    from coterie_client.editor import Console
     from coterie_client.errors import ClientError
     from coterie_client.history import Message
+    from coterie_client.terminal import Shown
 
 LAST_LINES = 20
 MOST_UNDER_WAY = 256
 """Lines of a piped standard input that may be under way at once."""
+MOST_PENDING = 5
+"""Own messages that are kept in sight above what is typed until they are delivered."""
+MOST_EXCERPT = 40
+"""Characters of a message that are repeated where it is said that it was not sent."""
+SOON = 1.0
+"""Seconds at the end until it is told that messages are still under way."""
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,9 +42,11 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         subparsers,
         "chat",
         chat,
-        summary="talk with somebody, line by line",
+        summary="talk with somebody",
         example="coterie chat bob",
-        details="Every line is a message. … is being sent, ✓ stored, ✓✓ delivered. Ctrl-D ends it.",
+        details="Enter sends; Alt-Enter begins another line of the same message, as does a paste of several lines. "
+        "… is being sent, ✓ stored, ✓✓ delivered. Ctrl-D on an empty line ends it. Through pipes, every line is a "
+        "message.",
     )
     parser.add_argument("name", metavar="NAME")
 
@@ -55,84 +70,150 @@ async def chat(options: argparse.Namespace) -> int:
 
 
 class Conversation:
-    """One conversation on standard input and output."""
+    """One conversation on standard input and output.
+
+    On a terminal an own message stands above what is typed from the moment it is sent off, its mark changing in place,
+    until it is delivered (or others come after it); then it is printed. What is printed is never printed again: a mark
+    that comes later is a short line without the text.
+    """
 
     def __init__(self, client: Client, name: str) -> None:
+        from coterie_client.editor import console
+
         self._client = client
         self._name = name
         self._me = client.account.session.name
         self._aliases = client.account.contacts.aliases()
-        self._prompt = "> " if sys.stdin.isatty() and sys.stdout.isatty() else ""
-        self._typed: set[bytes] = set()
+        self._last = client.account.history.page(name, limit=LAST_LINES, shown_only=True) or []
+        self._console: Console = console([m.text for m in self._last if m.outgoing and m.text])
+        self._pending: dict[bytes, Message] = {}
+        """Own messages that stand in the console's tail."""
+        self._printed: dict[bytes, str] = {}
+        """Own messages that were printed, and the last state that was told of each."""
+        self._marked: list[Message] = []
+        self._failed: set[bytes] = set()
         self._code = 0
 
     async def run(self) -> int:
-        """Talk until standard input ends or the session does; return the exit code."""
+        """Talk until there is no more to send or the session ends; return the exit code."""
         import asyncio
 
         sender, mailbox = self._client.sender, self._client.mailbox
-        for message in self._client.account.history.page(self._name, limit=LAST_LINES, shown_only=True) or []:
-            out(dim(message_line(message, self._aliases), sys.stdout) + "\n")
-        out(self._prompt)
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        for message in self._last:
+            if message.outgoing and message.state == "sending":
+                self._hold(message)
+            else:
+                self._print_message(message, faint=True, date=True)
         sender.on_change = self._on_change
         sender.on_failure = self._on_failure
-        self._client.archiver.on_full = complain
+        self._client.archiver.on_full = self._complain
         mailbox.start()
-        outbox = self._client.account.outbox
-        tasks: list[asyncio.Task[None]] = [
-            asyncio.create_task(self._type()),
-            asyncio.create_task(self._listen()),
-        ]
-        states = asyncio.create_task(sender.refresh(outbox.undelivered(200, self._name)))
+        waiting = [asyncio.create_task(self._type()), asyncio.create_task(self._listen()), self._over]
+        undelivered = self._client.account.outbox.undelivered(200, self._name)
+        states = asyncio.create_task(sender.refresh(undelivered))
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            with contextlib.ExitStack() as stack:
+                if self._console.is_terminal:
+                    waiting.append(asyncio.create_task(self._edit()))
+                    stack.enter_context(self._ending_by_signals())
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
         finally:
-            for other in (*tasks, states):
+            for other in (*waiting, states):
                 other.cancel()
-            await asyncio.gather(*tasks, states, return_exceptions=True)
+            await asyncio.gather(*waiting, states, return_exceptions=True)
+            self._settle(every=True)
         return self._code
 
-    async def _listen(self) -> None:
-        mailbox = self._client.mailbox
-        while True:
-            batch = await mailbox.next_batch()
-            here = [message for message in batch.messages if message.peer == self._name]
-            for message in here:
-                self._print(message_line(message, self._aliases, date=False))
-            elsewhere = Counter(message.peer for message in batch.messages if message.peer != self._name)
-            for peer, count in elsewhere.items():
-                what = "a message" if count == 1 else f"{count} messages"
-                self._print(f"[{peer} has sent you {what}: coterie chat {peer}]")
-            mailbox.done(batch, here)
-            if batch.drained:
-                self._client.drained()
+    # --- What is typed ----------------------------------------------------------------------------------------
+
+    async def _edit(self) -> None:
+        """Edit; when that is over what was typed is still to be sent, so this does not end before that."""
+        await self._console.run()
+        self._settle(now=True)
+        if self._console.interrupted:
+            self._end(ExitCode.INTERRUPTED)
+        await self._over
 
     async def _type(self) -> None:
         from coterie_client.connection import PATIENCE
         from coterie_client.errors import UsageError
-        from coterie_client.lines import standard_input_lines
 
         sender = self._client.sender
-        async for line in standard_input_lines():
-            if self._prompt:
-                # The terminal has echoed what was typed; the message's own line replaces it once it is stored.
-                out("\x1b[1A\r\x1b[K" + self._prompt if has_color(sys.stdout) else self._prompt)
-            if not line.strip():
+        async for draft in self._console.drafts():
+            text = draft.decode(errors="surrogateescape") if isinstance(draft, bytes) else draft
+            if not text.strip():
                 continue
             await sender.room(MOST_UNDER_WAY)
             try:
-                message, task = sender.submit(self._name, line.decode(errors="surrogateescape"), patience=PATIENCE)
+                message, task = sender.submit(self._name, text, patience=PATIENCE)
             except UsageError as error:
+                self._code = self._code or int(error.exit_code)
                 self._complain(error)
+                self._console.reject(text)
                 continue
-            self._typed.add(message.id)
+            self._hold(message)
             task.add_done_callback(lambda task, message=message: self._sent(message, task))  # type: ignore[misc]
-        left = await sender.finish(PATIENCE + 1.0)
+        left = await sender.finish(SOON) if self._console.is_terminal else 1
+        if left and self._console.is_terminal:
+            self._console.note(f"coterie: {_messages(left)} still under way; Ctrl-C leaves that to the next command")
+        left = left and await sender.finish(PATIENCE + 1.0 - SOON)
         await self._client.archiver.flush(5.0)
         if left:
-            note(f"coterie: {left} messages are not sent yet; they are kept, and the next command here sends them")
+            self._code = self._code or int(ExitCode.KEPT)
+            self._console.note(
+                f"coterie: {_messages(left)} not sent yet but kept, and the next command here sends that"
+            )
+
+    @contextlib.contextmanager
+    def _ending_by_signals(self) -> Iterator[None]:
+        """End in good order, with the terminal as it was, when the process is asked to end."""
+        numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+        for number in numbers:
+            self._loop.add_signal_handler(number, self._end, 128 + number)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                self._loop.remove_signal_handler(number)
+
+    def _end(self, code: int) -> None:
+        self._code = code
+        if not self._over.done():
+            self._over.set_result(None)
+
+    # --- What comes -------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        mailbox, account = self._client.mailbox, self._client.account
+        while True:
+            batch = await mailbox.next_batch()
+            here = [message for message in batch.messages if message.peer == self._name]
+            # What one writes to oneself was printed when it was sent.
+            new = [m for m in here if self._name != self._me or account.outbox.get(m.id) is None]
+            if batch.messages:
+                self._settle(now=True)
+            lines = [self._line(message) for message in new]
+            elsewhere = Counter(message.peer for message in batch.messages if message.peer != self._name)
+            lines += [terminal.lines([_elsewhere(peer, count)]) for peer, count in elsewhere.items()]
+            count, lost = self._console.show(*lines)
+            if lost is not None:
+                account.history.mark_shown(new[:count])
+                raise lost
+            mailbox.done(batch, here)
+            if batch.drained:
+                self._client.drained()
+
+    # --- Own messages -----------------------------------------------------------------------------------------
+
+    def _hold(self, message: Message) -> None:
+        """Keep a message that is not stored yet in sight, where there is a place for it."""
+        if self._console.lively:
+            self._pending[message.id] = message
+            self._settle()
 
     def _sent(self, message: Message, task: asyncio.Task[Message]) -> None:
         from coterie_client.errors import ClientError
@@ -141,27 +222,80 @@ class Conversation:
             self._on_failure(message, error)
 
     def _on_change(self, message: Message) -> None:
-        if message.peer != self._name:
+        if message.peer != self._name or message.state == "sending":
             return
-        line = message_line(message, self._aliases, date=False)
-        if message.state == "stored":
-            self._print(line)
-        elif self._prompt and message.id in self._typed:
-            self._print(dim(line.split("\n", 1)[0][:60], sys.stdout))
+        if message.id in self._pending:
+            self._pending[message.id] = message
+            self._settle()
+        elif message.id not in self._printed:
+            self._print_message(message)
+        elif self._console.is_terminal and MARKS[message.state] != MARKS[self._printed[message.id]]:
+            self._printed[message.id] = message.state
+            if not self._marked:
+                self._loop.call_soon(self._print_marks)
+            self._marked.append(message)
 
     def _on_failure(self, message: Message, error: ClientError) -> None:
         from coterie_client.errors import Unavailable
 
-        kept = "; it is kept and sent later" if isinstance(error, Unavailable) else ""
-        self._complain(error, f"not sent: {clean(message.text or '')[:40]!r}{kept}: ")
+        kept = isinstance(error, Unavailable)
+        if not kept:
+            self._code = self._code or int(error.exit_code)
+            if self._pending.pop(message.id, None):
+                self._settle()
+        if message.id in self._failed:
+            return  # it was told, and is tried again and again
+        self._failed.add(message.id)
+        to = "" if message.peer == self._name else f" to {message.peer}"
+        text = message.text or ""
+        excerpt = text if len(text) <= MOST_EXCERPT else text[:MOST_EXCERPT] + "…"
+        what = f"it is kept and sent later: {error.reason}" if kept else str(error)
+        self._console.note(f"coterie: not sent{to}: {excerpt!r}; {what}")
 
-    def _complain(self, error: ClientError, before: str = "") -> None:
-        self._code = self._code or int(error.exit_code)
-        if self._prompt:
-            out("\r\x1b[K" if has_color(sys.stdout) else "\n")
-        note(f"coterie: {before}{error}")
-        out(self._prompt)
+    def _settle(self, *, now: bool = False, every: bool = False) -> None:
+        """Print own messages: those that are delivered, all that are stored `now`, or really `every` one."""
+        settled: list[Message] = []
+        for message in list(self._pending.values()):
+            crowded = len(self._pending) - len(settled) > MOST_PENDING
+            stored = message.state != "sending"
+            if every or (stored and (now or crowded or message.state != "stored")):
+                settled.append(message)
+        for message in settled:
+            del self._pending[message.id]
+            self._print_message(message)
+        self._console.put_tail([message_line(message, {}, date=False) for message in self._pending.values()])
 
-    def _print(self, line: str) -> None:
-        erase = "\r\x1b[K" if self._prompt and has_color(sys.stdout) else ""
-        out(f"{erase}{line}\n{self._prompt}")
+    # --- Printing ---------------------------------------------------------------------------------------------
+
+    def _line(self, message: Message, *, date: bool = False) -> Shown:
+        return message_lines(message, self._aliases, date=date)
+
+    def _print_message(self, message: Message, *, faint: bool = False, date: bool = False) -> None:
+        if message.outgoing:
+            self._printed[message.id] = message.state
+        line = self._line(message, date=date)
+        self._print(dim(line, sys.stdout) if faint else line)
+
+    def _print_marks(self) -> None:
+        marked, self._marked = self._marked, []
+        for mark in dict.fromkeys(MARKS[message.state] for message in marked):
+            times = [clock(message.time) for message in marked if MARKS[message.state] == mark]
+            more = f" ({_messages(len(times))})" if len(times) > 1 else ""
+            self._print(dim(terminal.lines([f"{times[-1]} you {mark}{more}"]), sys.stdout))
+
+    def _print(self, line: Shown) -> None:
+        _, lost = self._console.show(line)
+        if lost is not None and not self._over.done():
+            self._over.set_exception(lost)
+
+    def _complain(self, error: Exception) -> None:
+        self._console.note(f"coterie: {error}")
+
+
+def _elsewhere(peer: str, count: int) -> str:
+    what = "a message" if count == 1 else f"{count} messages"
+    return f"[{peer} has sent you {what}: coterie chat {peer}]"
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count} messages"

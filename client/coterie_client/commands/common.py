@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 Run = Callable[[argparse.Namespace], int | Awaitable[int]]
 FOLLOW_PATIENCE = 600.0
 """Seconds for which a command that follows looks for a server before it gives up."""
+MOST_SECONDS = 1e9
+MOST_NUMBER = 2**31 - 1
+MOST_TEXT = 1024
+"""Bytes of a text on the command line that is not a message: an alias, something to search for."""
 
 
 def add_command(
@@ -24,8 +29,12 @@ def add_command(
     online: bool = True,
     lists: bool = False,
     details: str = "",
+    free_text: bool = False,
 ) -> argparse.ArgumentParser:
-    """Add a command with the options that it shares with others: `online` ones reach a server, `lists` have --json."""
+    """Add a command with the options that it shares with others: `online` ones reach a server, `lists` have --json.
+
+    `free_text`: its arguments may be any text (see take_free_text).
+    """
     parser = subparsers.add_parser(
         name,
         help=summary,
@@ -33,6 +42,8 @@ def add_command(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    if free_text:
+        take_free_text(parser)
     parser.set_defaults(run=run)
     parser.add_argument("--home", metavar="DIR", help="the user's data (COTERIE_HOME)")
     if online:
@@ -42,6 +53,57 @@ def add_command(
     if lists:
         parser.add_argument("--json", action="store_true", help="one JSON object a line")
     return parser
+
+
+def take_free_text(parser: argparse.ArgumentParser) -> None:
+    """Let options stand anywhere among a command's arguments, and refuse -h after the first of these.
+
+    argparse alone gives up an optional argument when an option stands before it, and takes a text that is -h for the
+    question for help: the command would end with 0 and nothing done.
+    """
+    parse = parser.parse_known_args
+
+    def parse_known_args(args: Sequence[str], namespace: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:
+        options, arguments = _apart(parser, args)
+        if arguments and (asked := next((option for option in options if option in ("-h", "--help")), None)):
+            parser.error(f"{asked} is no text here")
+        return parse([*options, *(["--", *arguments] if arguments else [])], namespace)
+
+    parser.parse_known_args = parse_known_args  # type: ignore[method-assign, assignment]
+
+
+def _apart(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the options with their values, and the other arguments."""
+    options: list[str] = []
+    arguments: list[str] = []
+    waiting = iter(args)
+    for argument in waiting:
+        if argument == "--":
+            arguments += waiting
+        elif argument[:1] != "-" or _is_argument(argument):
+            arguments.append(argument)
+        else:
+            options.append(argument)
+            action = _option(parser, argument)
+            if action is not None and action.nargs is None and (value := next(waiting, None)) is not None:
+                options.append(value)
+    return options, arguments
+
+
+def _is_argument(argument: str) -> bool:
+    """Say whether argparse takes it for an argument though it begins with a dash: one with spaces, or a number."""
+    return argument == "-" or " " in argument.split("=")[0] or bool(re.fullmatch(r"-\d+|-\d*\.\d+", argument))
+
+
+def _option(parser: argparse.ArgumentParser, argument: str) -> argparse.Action | None:
+    """Return the option that an argument (or an unambiguous beginning) names, if its value is the next argument."""
+    known = parser._option_string_actions
+    if "=" in argument:
+        return None
+    if argument in known:
+        return known[argument]
+    found = {id(known[name]): known[name] for name in known if name.startswith(argument) and argument[:2] == "--"}
+    return found.popitem()[1] if len(found) == 1 else None
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -67,14 +129,27 @@ def user_name_of(text: str) -> str:
 def seconds(text: str) -> float:
     """Read a number of seconds, zero or more."""
     value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    if not 0 <= value <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds up to {MOST_SECONDS:.0f}")
     return value
 
 
 def positive(text: str) -> int:
     """Read a whole number above zero."""
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above zero")
+    if not 1 <= value <= MOST_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not a whole number from 1 to {MOST_NUMBER}")
     return value
+
+
+def text_of(text: str, what: str, most: int = MOST_TEXT) -> str:
+    """Return a text from the command line; raises UsageError unless it is UTF-8, of at most `most` bytes."""
+    from coterie_client.errors import UsageError
+
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} is not UTF-8 text; check the terminal's encoding") from None
+    if size > most:
+        raise UsageError(f"{what} has {size} bytes and the limit is {most}; choose a shorter one")
+    return text

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 
-from coterie_client.output import clean, json_line, out, rfc3339
+from coterie_client.output import json_line, out, out_line, rfc3339
 
-from .common import add_command, settings_of, user_name_of
+from .common import add_command, settings_of, take_free_text, text_of, user_name_of
+
+MOST_ALIAS = 128
+"""Bytes of an alias."""
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,6 +42,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         description="Change what is shown for somebody; the user name stays.",
         epilog="example: coterie contacts rename bob 'Bob from work'",
     )
+    take_free_text(rename)
     rename.add_argument("name", metavar="NAME")
     rename.add_argument("alias", metavar="ALIAS")
     rename.set_defaults(run=rename_contact)
@@ -57,7 +61,7 @@ def show(options: argparse.Namespace) -> int:
         if options.json:
             out(json_line({"name": contact.name, "alias": contact.alias, "added": rfc3339(contact.added_at)}))
         else:
-            out(f"{contact.name}{'  ' + clean(contact.alias) if contact.alias else ''}\n")
+            out_line(f"{contact.name}{'  ' + contact.alias if contact.alias else ''}")
     return 0
 
 
@@ -65,10 +69,10 @@ def add_contact(options: argparse.Namespace) -> int:
     """Run `coterie contacts add`."""
     from coterie_client.client import Account
 
-    name = user_name_of(options.name)
+    name, alias = user_name_of(options.name), text_of(options.alias, "the alias", MOST_ALIAS)
     account = Account.open(settings_of(options))
     try:
-        account.contacts.add(name, options.alias, time.time_ns() // 1_000_000)
+        account.contacts.add(name, alias, time.time_ns() // 1_000_000)
     finally:
         account.close()
     return 0
@@ -91,10 +95,10 @@ def rename_contact(options: argparse.Namespace) -> int:
     """Run `coterie contacts rename`."""
     from coterie_client.client import Account
 
-    name = user_name_of(options.name)
+    name, alias = user_name_of(options.name), text_of(options.alias, "the alias", MOST_ALIAS)
     account = Account.open(settings_of(options))
     try:
-        account.contacts.rename(name, options.alias)
+        account.contacts.rename(name, alias)
     finally:
         account.close()
     return 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from coterie_client.output import json_line, message_json, message_line, out
+from coterie_client.output import json_line, message_json, message_lines, out
 
-from .common import add_command, positive, settings_of, user_name_of
+from .common import MOST_TEXT, add_command, positive, settings_of, text_of, user_name_of
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,6 +35,7 @@ def history(options: argparse.Namespace) -> int:
     from coterie_protocol.identifiers import message_id_of
 
     name = user_name_of(options.name)
+    search = None if options.search is None else text_of(options.search, "the text to search for", MOST_TEXT)
     before = None
     if options.before is not None:
         try:
@@ -42,10 +43,10 @@ def history(options: argparse.Namespace) -> int:
         except ValueError:
             raise UsageError(f"{options.before!r} is not a message id; --json shows them") from None
     with contextlib.closing(Account.open(settings_of(options))) as account:
-        messages = account.history.page(name, limit=options.limit, before=before, search=options.search)
+        messages = account.history.page(name, limit=options.limit, before=before, search=search)
         if messages is None:
             raise ClientError(f"there is no message {options.before} with {name} on this device; --json shows the ids")
         me, aliases = account.session.name, account.contacts.aliases()
         for message in messages:
-            out(json_line(message_json(message, me)) if options.json else message_line(message, aliases) + "\n")
+            out(json_line(message_json(message, me)) if options.json else message_lines(message, aliases))
     return 0

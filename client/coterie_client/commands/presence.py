@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from coterie_client.output import json_line, note, out, rfc3339
+from coterie_client.output import json_line, note, out, out_line, rfc3339
 
 from .common import add_command, settings_of, user_name_of
 
@@ -47,7 +47,7 @@ async def presence(options: argparse.Namespace) -> int:
         if options.json:
             out(json_line({"name": name, "online": item.online, "last_seen": seen}))
         elif item.online:
-            out(f"{name}  online\n")
+            out_line(f"{name}  online")
         else:
-            out(f"{name}  offline{f', last seen {seen}' if seen else ''}\n")
+            out_line(f"{name}  offline{f', last seen {seen}' if seen else ''}")
     return 0 if len(items) >= len(names) else ExitCode.NO_SUCH_USER

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from coterie_client.output import complain, json_line, message_json, message_line, out
+from coterie_client.output import complain, json_line, message_json, message_lines, written
 
 from .common import FOLLOW_PATIENCE, add_command, seconds, settings_of
 
 if TYPE_CHECKING:
     from coterie_client.client import Client
     from coterie_client.history import Message
+    from coterie_client.terminal import Shown
 
 LEFTOVERS = 5.0
 """Seconds for what the outbox, or another device, has left to be sent."""
@@ -70,7 +71,11 @@ async def _show(client: Client, options: argparse.Namespace) -> None:
             while True:
                 batch = await client.mailbox.next_batch()
                 if batch.messages:
-                    out("".join(_lines(batch.messages, me, aliases, as_json=options.json)))
+                    count, lost = written(*_lines(batch.messages, me, aliases, as_json=options.json))
+                    if lost is not None:
+                        # What was written whole is shown; the rest is not acknowledged, and comes again.
+                        client.account.history.mark_shown(batch.messages[:count])
+                        raise lost
                     shown = True
                     limit.reschedule(None)
                 client.mailbox.done(batch)
@@ -83,7 +88,7 @@ async def _show(client: Client, options: argparse.Namespace) -> None:
             raise
 
 
-def _lines(messages: list[Message], me: str, aliases: dict[str, str], *, as_json: bool) -> list[str]:
+def _lines(messages: list[Message], me: str, aliases: dict[str, str], *, as_json: bool) -> list[Shown]:
     if as_json:
         return [json_line(message_json(message, me)) for message in messages]
-    return [message_line(message, aliases) + "\n" for message in messages]
+    return [message_lines(message, aliases) for message in messages]

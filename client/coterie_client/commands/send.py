@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from coterie_client.output import complain, json_line, message_json, note, out
+from coterie_client import interrupts, terminal
+from coterie_client.output import complain, json_line, message_json, note, written
 
 from .common import add_command, seconds, settings_of, user_name_of
 
@@ -26,10 +27,17 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         summary="send a message and print its id",
         example="coterie send bob 'hello'\n  date | coterie send bob --wait delivered --timeout 60",
         lists=True,
-        details="Without TEXT, standard input is sent byte for byte.",
+        details="Without TEXT, standard input is sent byte for byte. The id is printed as soon as the message is saved "
+        "here, the object of --json at the end. A TEXT that begins with a dash goes after --. Exits with 8 if the "
+        "message is kept here but not stored yet (it will be sent; --id makes it harmless to try again all the same), "
+        "with 9 if it is stored but not delivered in time.",
+        free_text=True,
     )
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("text", metavar="TEXT", nargs="?", help="UTF-8, at most 65,536 bytes")
+    parser.add_argument(
+        "--id", metavar="ID", help="the message's id, a UUID of your making: what has it already is not sent twice"
+    )
     parser.add_argument(
         "--wait", choices=("stored", "delivered"), default="stored", help="what to wait for (default: stored)"
     )
@@ -46,28 +54,49 @@ async def send(options: argparse.Namespace) -> int:
     from coterie_client.client import Client
     from coterie_client.connection import PATIENCE
     from coterie_client.envelope import check_text
-    from coterie_client.errors import ClientError
+    from coterie_client.errors import ClientError, Kept, Unavailable
 
     settings, name = settings_of(options), user_name_of(options.name)
+    message_id = None if options.id is None else _id_of(options.id)
     text = check_text(options.text if options.text is not None else _standard_input())
     patience = PATIENCE if options.timeout is None else max(options.timeout, 1.0)
     async with Client.open(settings, wait=False, patience=patience) as client:
+        outbox = client.account.outbox
         client.sender.on_failure = _tell_leftover
         client.archiver.on_full = complain
         client.sender.resend()
-        message, task = client.sender.submit(name, text)
+        message, task = client.sender.submit(name, text, known_id=message_id)
+        # Whoever does not read the id any more has still asked for the message to be sent.
+        _, lost = (0, None) if options.json else written(terminal.lines([message.id_text]))
         try:
             message = await task
+            if options.wait == "delivered":
+                message = await client.sender.wait_delivered(message, options.timeout)
         except ClientError as error:
-            if client.account.outbox.get(message.id) is not None:
+            kept = outbox.get(message.id)
+            if kept is not None and kept.state == "sending":
+                if isinstance(error, Unavailable):
+                    raise Kept(error) from None
                 error.preface("the message is not sent yet but kept here, and the next command that connects sends it")
             raise
-        if options.wait == "delivered":
-            message = await client.sender.wait_delivered(message, options.timeout)
-        out(json_line(message_json(message, client.account.session.name)) if options.json else f"{message.id_text}\n")
+        finally:
+            if options.json and (now := outbox.get(message.id)) is not None:
+                _, lost = written(json_line(message_json(now, client.account.session.name)))
         await client.sender.finish(GRACE)
         await client.archiver.flush(GRACE)
+    if lost is not None:
+        raise lost
     return 0
+
+
+def _id_of(text: str) -> bytes:
+    from coterie_client.errors import UsageError
+    from coterie_protocol.identifiers import message_id_of
+
+    try:
+        return message_id_of(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a message id; give a UUID, as uuidgen prints it") from None
 
 
 def _tell_leftover(message: Message, error: Exception) -> None:
@@ -80,7 +109,8 @@ def _standard_input() -> bytes:
 
     if sys.stdin.isatty():
         note("coterie: type the message, and end it with Ctrl-D on a line of its own")
-    data = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
+    with interrupts.raising():
+        data = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
     if len(data) > MAX_TEXT_BYTES:
         raise UsageError(f"the message is larger than the limit of {MAX_TEXT_BYTES} bytes; send it in several parts")
     return data

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from ..errors import ClientError, UsageError
+from ..output import note, out_line
 from .place import RingPlace
 from .process import STOP_SECONDS, stop_nodes
 
@@ -19,7 +20,7 @@ def down(directory: Path | None, *, purge: bool, yes: bool) -> int:
     place = RingPlace(directory)
     ring = place.load()
     if ring is None:
-        sys.stdout.write(f"There is no ring in {place.directory}\n")
+        out_line(f"There is no ring in {place.directory}")
         return 0
     if purge and not yes:
         _confirm(place, ring.nodes)
@@ -56,7 +57,7 @@ def _stop_worker(place: RingPlace) -> None:
 
 def _report(place: RingPlace, stopped: int, killed: list[str], *, purge: bool) -> None:
     if killed:
-        sys.stderr.write(f"had to kill {', '.join(killed)}: not done draining after {STOP_SECONDS:.0f} s\n")
+        note(f"had to kill {', '.join(killed)}: not done draining after {STOP_SECONDS:.0f} s")
     text = f"Stopped {stopped} nodes" if stopped else "No node was running"
     text += f"; the data in {place.directory} are deleted" if purge else f"; the data stay in {place.directory}"
-    sys.stdout.write(text + "\n")
+    out_line(text)

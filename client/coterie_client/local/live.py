@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, TextIO
 
+from .. import terminal
+from ..output import screen
+from ..terminal import Shown
 from .table import ring_lines, summary
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ class LiveTable:
     """Shows a ring's reports as they come."""
 
     def __init__(self, out: TextIO) -> None:
-        self._out = out
+        self._screen = screen(out)
         self._tty = out.isatty()
         self._drawn = 0
         self._said = ""
@@ -30,13 +33,13 @@ class LiveTable:
             line = NOBODY if ring is None else summary(ring)
             if line != self._said:
                 self._said = line
-                self._write(line + "\n")
+                self._write(terminal.lines([line]))
 
     def note(self, text: str) -> None:
         """Say something that stays, above the table."""
         if self._tty:
             self._redraw([])
-        self._write(text + "\n")
+        self._write(terminal.lines([text]))
 
     def close(self) -> None:
         """Leave what was drawn where it is."""
@@ -46,8 +49,9 @@ class LiveTable:
         up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
         self._drawn = len(lines)
         width = shutil.get_terminal_size().columns - 1  # a line that wraps would be two to go up
-        self._write(up + "".join(line[:width] + "\n" for line in lines))
+        self._write(Shown(up), terminal.lines(terminal.clip(terminal.line(line), width) for line in lines))
 
-    def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
+    def _write(self, *items: Shown) -> None:
+        self._screen.write_shown(*items)
+        if self._screen.lost is not None:
+            raise self._screen.lost

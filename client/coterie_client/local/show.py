@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from .. import terminal
 from ..errors import Unavailable
+from ..output import json_line, out
 from . import admin
 from .commands import DEFAULT_NODES, DEFAULT_PORT
 from .place import RingFile, RingPlace
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
 def show_ring(url: str | None, directory: Path | None, *, json: bool) -> int:
     """Print the ring's members; raises Unavailable when no node answers."""
     report = admin.ring_report(url) if url else _local_ring(directory)
-    lines = [msgspec.json.encode(member).decode() for member in report.members] if json else ring_lines(report)
-    sys.stdout.write("".join(line + "\n" for line in lines))
+    if json:
+        out(*(json_line(member) for member in report.members))
+    else:
+        out(terminal.lines(ring_lines(report)))
     return 0
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from coterie_protocol.words import counted
 
+from .. import terminal
 from ..errors import ClientError, UsageError
+from ..output import note, out, out_line
 from . import admin
 from .commands import DEFAULT_NODES, DEFAULT_PORT
 from .hints import next_steps
@@ -40,13 +42,13 @@ def up(directory: Path | None, nodes: int | None, factor: int | None, port: int 
         if len(down) < ring.nodes:
             detach = True  # some run already, detached: those that join them shall live as long
         if not down:
-            sys.stdout.write(f"The ring in {place.directory} is running already: {ring.nodes} nodes\n")
+            out_line(f"The ring in {place.directory} is running already: {ring.nodes} nodes")
             return 0
         check_ports(down)
         place.save(ring)
         started: Started = []
         try:
-            _say(f"Starting {len(down)} nodes in {place.directory}")
+            note(f"Starting {len(down)} nodes in {place.directory}")
             started.extend(
                 (node, start_node(node, node_command(node, place.nodes(ring), ring, place.token_file), detach=detach))
                 for node in down
@@ -55,8 +57,7 @@ def up(directory: Path | None, nodes: int | None, factor: int | None, port: int 
             wait_until_ready(place, ring, started, stopping)
             if stopping.requested:
                 return stopping.exit_code
-            sys.stdout.write(next_steps(place, ring, detached=detach))
-            sys.stdout.flush()
+            out(terminal.lines(next_steps(place, ring, detached=detach).splitlines()))
             if detach:
                 started.clear()
                 return 0
@@ -164,15 +165,10 @@ def _report(nodes: list[NodePlace], lost: set[str]) -> RingReport | None:
 
 def _stop(started: Started, stopping: Stopping) -> None:
     running = sum(process.poll() is None for _, process in started)
-    _say(f"Stopping {running} nodes; their data stay")
+    note(f"Stopping {running} nodes; their data stay")
     presses = stopping.count
     killed = stop_nodes(
         [node for node, _ in started], [process for _, process in started], lambda: stopping.count > presses
     )
     if killed:
-        _say(f"had to kill {', '.join(killed)}; nothing that was acknowledged is lost by that")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+        note(f"had to kill {', '.join(killed)}; nothing that was acknowledged is lost by that")

@@ -1,0 +1,137 @@
+"""The cleaner: what came from outside passes through here before it reaches a terminal.
+
+A terminal obeys what it is sent: control characters repaint it, bidirectional controls turn a line round, characters
+that cannot be seen make two names look the same, and an end of line makes one message look like two. Here all of them
+become visible; nothing is left out, so that nobody is deceived about what was there.
+
+`Shown` is the type of such text. `output.out` takes nothing else, and only the functions of this module make it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NewType
+
+Shown = NewType("Shown", str)
+"""Text that may reach a terminal as it is."""
+
+MOST_FIELD = 200
+"""Characters of a field (a name, an alias, an address) that are shown."""
+MOST_LINE = 2000
+"""Characters of a line of explanation that are shown: an error sentence may come from a server."""
+INDENT = "    "
+"""What stands before every further line of a message: only a message's own first line begins at the margin."""
+
+_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_SEPARATORS = "\u2028\u2029"
+_IGNORABLE = (
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200d\u2060-\u2065\u206a-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    "\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Unicode's Default_Ignorable_Code_Point, and the annotation characters, which are not seen either."""
+_SURROGATES = "\ud800-\udfff"
+
+_JOINED_SCRIPTS = "\u0600-\u08ff\u0900-\u0dff"
+"""Scripts that are written with joiners: Arabic and Syriac, and those of India and Ceylon."""
+_PICTURE = "\u00a9\u00ae\u203c\u2049\u2100-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+_SEEN = re.compile(
+    rf"(?<=[{_PICTURE}#*0-9])\ufe0f"  # a picture's colours
+    rf"|(?<=[{_PICTURE}])\ufe0e"
+    rf"|(?<=[{_PICTURE}\ufe0f])\u200d(?=[{_PICTURE}])"  # one picture made of several
+    rf"|(?<=[{_JOINED_SCRIPTS}])[\u200c\u200d](?=[{_JOINED_SCRIPTS}])"
+    "|(?<=\U0001f3f4)\U000e0067\U000e0062(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074"
+    "|\U000e0077\U000e006c\U000e0073)\U000e007f"  # the flags of England, Scotland and Wales
+)
+"""Characters that cannot be seen, where writing needs them."""
+_UNSEEN = re.compile(rf"[\x00-\x1f\x7f-\x9f{_BIDI}{_SEPARATORS}{_IGNORABLE}{_SURROGATES}]")
+_IN_TEXT = re.compile(rf"{_SEEN.pattern}|{_UNSEEN.pattern}")
+_JSON = re.compile(rf"[\x7f-\x9f{_SEPARATORS}{_BIDI}{_IGNORABLE}]")
+
+
+def line(text: str, most: int = MOST_LINE) -> Shown:
+    """Return text as one line, ends of lines made visible too; cut after `most` characters."""
+    return Shown(_UNSEEN.sub(_visible, _cut(text, most)))
+
+
+def field(text: str, most: int = MOST_FIELD) -> Shown:
+    """Return a name or another single value as one line, cut after `most` characters."""
+    return line(text, most)
+
+
+def block(text: str) -> Shown:
+    """Return a message's text: tabs stay, lines end as they do on Windows or elsewhere, further lines are indented."""
+    text = text.replace("\r\n", "\n").rstrip("\n")
+    return Shown(_IN_TEXT.sub(_visible_in_text, text).replace("\n", "\n" + INDENT))
+
+
+def lines(texts: Iterable[str]) -> Shown:
+    """Return texts as a line each, with their ends."""
+    return Shown("".join(line(text) + "\n" for text in texts))
+
+
+def json(encoded: str) -> Shown:
+    """Return JSON that means the same, with every character escaped that a terminal would obey or not show."""
+    return Shown(_JSON.sub(_escaped, encoded))
+
+
+def joined(*parts: Shown) -> Shown:
+    """Put texts that may be shown together."""
+    return Shown("".join(parts))
+
+
+def clip(text: Shown, columns: int) -> Shown:
+    """Return as much of a line as fits into so many columns of a terminal."""
+    from wcwidth import wcwidth
+
+    for index, character in enumerate(text):
+        columns -= max(wcwidth(character), 0)
+        if columns < 0:
+            return Shown(text[:index])
+    return text
+
+
+def wrapped(text: Shown, columns: int) -> Shown:
+    """Return lines broken where the terminal would break them, what follows indented as further lines are.
+
+    Where the terminal breaks a line itself it goes on at the margin, where only a message of its own may begin.
+    """
+    return Shown("\n".join(_wrapped(part, columns) for part in text.split("\n")))
+
+
+def _wrapped(text: str, columns: int) -> str:
+    if len(text) * 2 < columns or columns < 2 * len(INDENT):
+        return text
+    parts: list[str] = []
+    while len(first := clip(Shown(text), columns)) < len(text):
+        parts.append(first)
+        text = INDENT + text[len(first) :]
+    return "\n".join([*parts, text])
+
+
+def faint(text: Shown) -> Shown:
+    """Return text in a faint colour."""
+    return Shown(f"\x1b[2m{text}\x1b[0m")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _visible(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"<U+{code:04X}>"
+
+
+def _visible_in_text(found: re.Match[str]) -> str:
+    text = found[0]
+    return text if len(text) > 1 or text in "\n\t" or _SEEN.match(found.string, found.start()) else _visible(found)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    return f"\\u{0xD800 + (code - 0x10000 >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

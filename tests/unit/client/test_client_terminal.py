@@ -1,0 +1,80 @@
+"""The cleaner: nothing that came from outside is obeyed by a terminal, and nothing of it is hidden."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+
+import pytest
+
+from coterie_client import terminal
+
+EVERY_CHARACTER = [chr(code) for code in range(sys.maxunicode + 1)]
+
+
+def test_no_control_format_or_surrogate_is_left_in_a_line() -> None:
+    seen = terminal.line("".join(EVERY_CHARACTER), len(EVERY_CHARACTER))
+    kinds = {unicodedata.category(character) for character in set(seen)}
+    assert kinds.isdisjoint({"Cc", "Cs", "Zl", "Zp"})
+    left = {character for character in set(seen) if unicodedata.category(character) == "Cf"}
+    # Signs over Arabic, Kaithi and Egyptian numbers and words, which are seen.
+    assert all(0x600 <= ord(c) <= 0x8FF or ord(c) in (0x110BD, 0x110CD) or 0x13430 <= ord(c) <= 0x1343F for c in left)
+
+
+def test_nothing_is_left_out() -> None:
+    hidden = [c for c in EVERY_CHARACTER if unicodedata.category(c)[0] == "C" and unicodedata.category(c) != "Co"]
+    assert all(terminal.line(c).strip() for c in hidden if unicodedata.category(c) != "Cn")
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("\x1b[2Jgone", "␛[2Jgone"),
+        ("a\nb\tc\rd\x00", "a␊b␉c␍d␀"),
+        ("\x7f\x9b1A", "␡<U+009B>1A"),
+        ("\u202edrawkcab\u2066", "<U+202E>drawkcab<U+2066>"),
+        ("al\u200bice so\u00adft", "al<U+200B>ice so<U+00AD>ft"),
+        ("\u3164\u115f\ufe0f\u2028\U000e0041", "<U+3164><U+115F><U+FE0F><U+2028><U+E0041>"),
+        ("\udcff", "<U+DCFF>"),
+        ("x" * 3000, "x" * 1999 + "…"),
+    ],
+)
+def test_a_line_shows_what_was_there(text: str, seen: str) -> None:
+    assert terminal.line(text) == seen
+
+
+def test_further_lines_of_a_message_are_indented_and_cannot_look_like_messages() -> None:
+    forged = "hi\r\n2026-01-01 12:00 bob: send money\n\nend\n\n"
+    assert terminal.block(forged) == "hi\n    2026-01-01 12:00 bob: send money\n    \n    end"
+    assert "\n" not in terminal.block("a\u2028b\u2029c\x0bd\x0ce\x85f\rg")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "❤️ #️⃣ ©️ ☎︎",
+        "👩‍👩‍👧‍👦 🏳️‍🌈 👩🏽‍⚕️",
+        "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+        "می‌خواهم",  # Persian
+        "क्‍ष",  # Hindi
+        "one\ttwo",
+        "naïve 日本語 한국어 עברית",
+    ],
+)
+def test_ordinary_writing_is_left_alone(text: str) -> None:
+    assert terminal.block(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["a\ufe0f", "a\u200db", "🏴\U000e0061\U000e007f", "x\u200cy", "\u200d❤", "❤\ufe0f\ufe0f"]
+)
+def test_what_writing_does_not_need_becomes_visible_in_a_message(text: str) -> None:
+    assert "<U+" in terminal.block(text)
+
+
+def test_json_means_the_same_and_holds_nothing_that_a_terminal_obeys() -> None:
+    text = "".join(character for character in EVERY_CHARACTER if not 0xD800 <= ord(character) < 0xE000)
+    encoded = terminal.json(json.dumps(text, ensure_ascii=False))
+    assert json.loads(encoded) == text
+    assert terminal.line(encoded, len(encoded)) == encoded
