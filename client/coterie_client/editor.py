@@ -38,8 +38,6 @@ class Console(Protocol):
     """Where a conversation is typed and printed."""
 
     is_terminal: bool
-    lively: bool
-    """It has a tail."""
     interrupted: bool
     """It ended by Ctrl-C."""
 
@@ -61,11 +59,19 @@ class Console(Protocol):
     def reject(self, draft: str) -> None:
         """Give a draft back that cannot be sent, to be mended."""
 
+    def leave(self) -> None:
+        """Print what was typed and not sent off."""
+
+    @property
+    def room(self) -> int:
+        """Return how many lines the tail can have."""
+
 
 class Pipe:
     """A conversation through pipes: every line of standard input is a draft."""
 
-    is_terminal = lively = interrupted = False
+    is_terminal = interrupted = False
+    room = 0
 
     async def run(self) -> None:
         """Do nothing."""
@@ -88,6 +94,9 @@ class Pipe:
     def reject(self, draft: str) -> None:
         """Do nothing: the next line is another message."""
 
+    def leave(self) -> None:
+        """Do nothing."""
+
 
 class Editor:
     """A conversation on a terminal."""
@@ -102,7 +111,6 @@ class Editor:
         from prompt_toolkit.output.vt100 import Vt100_Output
 
         self._dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
-        self.lively = not self._dumb
         self.interrupted = False
         self._tail: Sequence[Shown] = ()
         self._drafts: asyncio.Queue[str | None] = asyncio.Queue()
@@ -125,7 +133,7 @@ class Editor:
             input=create_input(self._input),
             output=sized,
         )
-        self._app: Application[None] = self._session.app if self.lively else self._plain_app()
+        self._app: Application[None] = self._plain_app() if self._dumb else self._session.app
 
     async def run(self) -> None:
         """Edit until Ctrl-D on an empty line; drafts come out of `drafts` meanwhile."""
@@ -140,9 +148,6 @@ class Editor:
             self._drafts.put_nowait(None)
             if self._dumb:
                 written(Shown("\n"))
-            elif draft := self._session.default_buffer.text:
-                # What was not sent stays to be seen.
-                written(terminal.joined(Shown(PROMPT), terminal.block(draft), Shown("\n")))
 
     async def drafts(self) -> AsyncIterator[bytes | str]:
         """Yield what was typed and sent off with Enter."""
@@ -170,7 +175,17 @@ class Editor:
         buffer.text = draft + buffer.text
         buffer.cursor_position = len(draft)
 
+    def leave(self) -> None:
+        """Print what was typed and not sent off: it stays to be seen."""
+        if not self._dumb and (draft := self._session.default_buffer.text):
+            written(terminal.joined(Shown(PROMPT), terminal.block(draft), Shown("\n")))
+
     # --- Drawing ----------------------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """Return how many lines the tail can have; a low terminal belongs to what is typed and printed."""
+        return 0 if self._dumb else max(0, min(MOST_TAIL, self._size.get_size().rows - 3))
 
     @contextlib.contextmanager
     def _above(self) -> Iterator[None]:
@@ -187,10 +202,9 @@ class Editor:
             self._app.invalidate()
 
     def _before_draft(self) -> StyleAndTextTuples:
-        size = self._size.get_size()
-        room = max(0, min(MOST_TAIL, size.rows - 3))
-        lines = self._tail[len(self._tail) - room :] if len(self._tail) > room else self._tail
-        clipped = (terminal.clip(line, size.columns - 1) for line in lines)
+        columns = self._size.get_size().columns
+        lines = self._tail[max(0, len(self._tail) - self.room) :]
+        clipped = (terminal.clip(line, columns - 1) for line in lines)
         return [*(("fg:ansibrightblack", line + "\n") for line in clipped), ("", PROMPT)]
 
     def _write_prompt(self) -> None:

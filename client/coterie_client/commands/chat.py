@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 LAST_LINES = 20
 MOST_UNDER_WAY = 256
 """Lines of a piped standard input that may be under way at once."""
-MOST_PENDING = 5
-"""Own messages that are kept in sight above what is typed until they are delivered."""
 MOST_EXCERPT = 40
 """Characters of a message that are repeated where it is said that it was not sent."""
 SOON = 1.0
@@ -126,6 +124,7 @@ class Conversation:
                 other.cancel()
             await asyncio.gather(*waiting, states, return_exceptions=True)
             self._settle(every=True)
+            self._console.leave()
         return self._code
 
     # --- What is typed ----------------------------------------------------------------------------------------
@@ -211,7 +210,7 @@ class Conversation:
 
     def _hold(self, message: Message) -> None:
         """Keep a message that is not stored yet in sight, where there is a place for it."""
-        if self._console.lively:
+        if self._console.room:
             self._pending[message.id] = message
             self._settle()
 
@@ -256,7 +255,7 @@ class Conversation:
         """Print own messages: those that are delivered, all that are stored `now`, or really `every` one."""
         settled: list[Message] = []
         for message in list(self._pending.values()):
-            crowded = len(self._pending) - len(settled) > MOST_PENDING
+            crowded = len(self._pending) - len(settled) > self._console.room
             stored = message.state != "sending"
             if every or (stored and (now or crowded or message.state != "stored")):
                 settled.append(message)
