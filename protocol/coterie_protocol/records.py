@@ -85,6 +85,28 @@ def key_hash(key: RecordKey) -> bytes:
     return hashlib.blake2b(text + key.id, digest_size=DIGEST_BYTES).digest()
 
 
+def fault_of(record: Record) -> str:
+    """Say what keeps a record from being stored and sent; empty if nothing does. Whoever takes records asks first."""
+    # Or-ed together, numbers have a bit outside the lower 63 exactly if one of them has: this is on every message's way.
+    if (
+        not 0
+        <= (
+            record.slot | record.part | record.state | record.size | record.epoch | record.stored_at | record.changed_at
+        )
+        < 1 << 63
+    ):
+        return "a number outside 0 to 2^63 - 1"
+    if record.state > State.DELETED:
+        return f"no such state: {record.state}"
+    for name in (record.owner, record.sender):
+        if not name.isascii():
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                return "a name that is no Unicode text"
+    return ""
+
+
 def wins(new: tuple[int, bytes], held: tuple[int, bytes]) -> bool:
     """Say whether version `new` replaces version `held`; both are `(state, digest)`."""
     return new > held

@@ -26,7 +26,7 @@ from typing import Any, TypeVar, cast
 
 from coterie_node.replication.ports import StoreError, Tx
 from coterie_node.store.digests import entry_digest, pack_buckets, slot_digest_of
-from coterie_node.store.errors import RegisterDamaged
+from coterie_node.store.errors import RegisterDamaged, Unstorable
 from coterie_node.store.registers import LAST_PROPOSER
 from coterie_protocol.records import (
     BUCKETS,
@@ -34,6 +34,7 @@ from coterie_protocol.records import (
     RecordKey,
     State,
     Version,
+    fault_of,
     key_hash,
     record_digest,
     version_of,
@@ -53,6 +54,12 @@ def _facts(record: Record) -> tuple[bytes, bytes, int]:
 
 
 Write = Callable[["_State"], None]
+
+
+def _check(records: Sequence[Record]) -> None:
+    for record in records:
+        if fault := fault_of(record):
+            raise Unstorable(record, fault)
 
 
 @dataclass
@@ -184,9 +191,11 @@ class _Transaction:
         return held
 
     def insert_many(self, records: Sequence[Record]) -> list[Record | None]:
+        _check(records)
         return [self.insert(record) for record in records]
 
     def merge(self, records: Sequence[Record]) -> list[Record]:
+        _check(records)
         changed = []
         for record in records:
             held = self.record(record.key)

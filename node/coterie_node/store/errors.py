@@ -8,12 +8,15 @@ StoreError                       nothing of the transaction is kept, or the stor
 ├── NotAStore                    the file is something else
 ├── StoreDamaged                 the database cannot be trusted; carries the remedy
 └── RegisterDamaged              one register's checksum fails; carries the ballot below which nothing may be accepted
+
+Unstorable is no StoreError: the store is well, the record is not.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from coterie_protocol.records import Record
 from coterie_protocol.registers import AccountBallot, Ballot
 
 
@@ -100,3 +103,12 @@ class RegisterDamaged(StoreError):
         self.slot = slot
         self.name = name
         self.floor = floor
+
+
+class Unstorable(ValueError):
+    """A record has a value that cannot be stored. It is raised before anything is written."""
+
+    def __init__(self, record: Record, fault: str) -> None:
+        super().__init__(f"message {record.id!r:.80} of {record.sender!r:.80} to {record.owner!r:.80}: {fault}")
+        self.record = record
+        self.fault = fault

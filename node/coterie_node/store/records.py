@@ -89,9 +89,9 @@ class RecordTx(BaseTx):
         return self.insert_many((record,))[0]
 
     def insert_many(self, records: Sequence[Record]) -> list[Record | None]:
-        """Insert each in order; return for each what `insert` would."""
-        self._write()
+        """Insert each in order; return for each what `insert` would. Raises Unstorable before anything is written."""
         items = [item_of(record) for record in records]
+        self._write()
         first: dict[Place, Item] = {}
         for item in items:
             first.setdefault(item.place, item)
@@ -109,14 +109,17 @@ class RecordTx(BaseTx):
         return answers
 
     def merge(self, records: Sequence[Record]) -> list[Record]:
-        """Merge versions (the greater (state, digest) wins) and return those that changed what is held."""
-        self._write()
+        """Merge versions (the greater (state, digest) wins) and return those that changed what is held.
+
+        Raises Unstorable before anything is written.
+        """
         best: dict[Place, Item] = {}
         for record in records:
             item = item_of(record)
             rival = best.get(item.place)
             if rival is None or item.rank > rival.rank:
                 best[item.place] = item
+        self._write()
         # New messages are mostly pending and not held; the further states mostly replace something.
         pending = [item for item in best.values() if item.record.state == State.PENDING]
         doubtful = self._insert_new(pending)
@@ -136,9 +139,9 @@ class RecordTx(BaseTx):
 
     def give_up(self, versions: Sequence[Version]) -> int:
         """Delete exactly these versions (a record that has changed since stays); return how many went."""
-        self._write()
         wanted = {place_of(version.key): (version.state, version.digest) for version in versions}
         present = held(self._connection, list(wanted))
+        self._write()
         going = [version for place, version in present.items() if (version.state, version.digest) == wanted[place]]
         for part in chunks(going):
             self._connection.execute(delete_sql(len(part)), [version.seq for version in part])

@@ -9,6 +9,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -21,9 +22,12 @@ from .tally import add_counts
 CHECK_BYTES = 16
 MARK_STEP = 64
 """The mark on disk is kept up to this much ahead, so that it is seldom written."""
+MOST_MARK = (1 << 63) - 1
+"""The most that a row can hold."""
 LAST_PROPOSER = "\U0010ffff"
 """Greater than every proposer id."""
 
+T = TypeVar("T")
 _encode = msgspec.msgpack.Encoder().encode
 _slot_register = msgspec.msgpack.Decoder(SlotRegister)
 _account_register = msgspec.msgpack.Decoder(AccountRegister)
@@ -59,12 +63,20 @@ def read_mark(connection: sqlite3.Connection, path: Path) -> int:
 
 def decoded_slot(slot: int, row: bytes, check: bytes) -> SlotRegister | None:
     """Return a slot's register as its row holds it; None when that fails its checksum."""
-    return _slot_register.decode(row) if _sound(slot, "", row, check) else None
+    return _decoded(_slot_register, row) if _sound(slot, "", row, check) else None
 
 
 def decoded_account(slot: int, name: str, row: bytes, check: bytes) -> AccountRegister | None:
     """Return an account's register as its row holds it; None when that fails its checksum."""
-    return _account_register.decode(row) if _sound(slot, name, row, check) else None
+    return _decoded(_account_register, row) if _sound(slot, name, row, check) else None
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], row: bytes) -> T | None:
+    """Return a row's register; None for one that no release should have written: it is damaged like any other."""
+    try:
+        return decoder.decode(row)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
 
 
 class RegisterTx(BaseTx):
@@ -76,7 +88,7 @@ class RegisterTx(BaseTx):
 
     def _raise_mark(self, counter: int) -> None:
         if counter > self.mark():
-            raised = counter + MARK_STEP
+            raised = min(counter + MARK_STEP, MOST_MARK)
             self._connection.execute(
                 "UPDATE mark SET counter = ?, mark_check = ? WHERE id = 1", (raised, _mark_check(raised))
             )
@@ -104,8 +116,8 @@ class RegisterTx(BaseTx):
 
     def put_slot_register(self, slot: int, register: SlotRegister) -> None:
         """Write one. The node-wide high-water mark of promised ballots is raised with it (rule 15)."""
-        self._write()
         row = _encode(register)
+        self._write()
         self._connection.execute(
             "INSERT INTO slot_registers VALUES (?, ?, ?)"
             " ON CONFLICT (slot) DO UPDATE SET register = excluded.register, row_check = excluded.row_check",
@@ -153,12 +165,12 @@ class RegisterTx(BaseTx):
 
     def put_account(self, slot: int, name: str, register: AccountRegister) -> None:
         """Write one. The node-wide high-water mark of promised ballots is raised with it (rule 15)."""
-        self._write()
         before = self._connection.execute(
             "SELECT has_value FROM accounts WHERE slot = ? AND name = ?", (slot, name)
         ).fetchone()
         has_value = int(register.value is not None)
         row = _encode(register)
+        self._write()
         self._connection.execute(
             "INSERT INTO accounts VALUES (?, ?, ?, ?, ?) ON CONFLICT (slot, name) DO UPDATE"
             " SET has_value = excluded.has_value, register = excluded.register, row_check = excluded.row_check",

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
-from coterie_protocol.records import Record, RecordKey, key_hash, record_digest
+from coterie_protocol.records import Record, RecordKey, fault_of, key_hash, record_digest
 from coterie_protocol.weight import ROW
 
 from .connections import malformed
+from .errors import Unstorable
 
 T = TypeVar("T")
 
@@ -67,7 +68,9 @@ class Held(NamedTuple):
 
 
 def item_of(record: Record) -> Item:
-    """Hash a record."""
+    """Hash a record. Raises Unstorable."""
+    if fault := fault_of(record):
+        raise Unstorable(record, fault)
     return Item(record, key_hash(record.key), record_digest(record))
 
 
@@ -81,7 +84,7 @@ def checked(row: tuple[Any, ...]) -> Record | None:
     record = Record(*row[:-2])
     try:
         item = item_of(record)
-    except (TypeError, AttributeError):  # Damage can change a value's type, too.
+    except (TypeError, AttributeError, Unstorable):  # Damage can change a value's type, too.
         return None
     return record if item.hash == row[-2] and item.digest == row[-1] else None
 

@@ -69,6 +69,25 @@ class Changes:
         self.stale: set[int] = set()
         """Slots to be read anew: a damaged row went, and what it once was cannot be known."""
 
+    def mark(self) -> Changes:
+        """Return what `back_to` needs to forget everything noted from now on."""
+        kept = Changes()
+        kept.counts, kept.accounts, kept.boxes = dict(self.counts), dict(self.accounts), dict(self.boxes)
+        # Entries are only ever added: how many there are is enough.
+        kept.entries = {slot: [(len(entries), 0, 0)] for slot, entries in self.entries.items()}
+        kept.recounted, kept.stale = dict(self.recounted), set(self.stale)
+        return kept
+
+    def back_to(self, mark: Changes) -> None:
+        """Forget what was noted since a mark was made; a mark serves once."""
+        self.counts, self.accounts, self.boxes = mark.counts, mark.accounts, mark.boxes
+        self.recounted, self.stale = mark.recounted, mark.stale
+        for slot in list(self.entries):
+            if slot in mark.entries:
+                del self.entries[slot][mark.entries[slot][0][0] :]
+            else:
+                del self.entries[slot]
+
     def add(self, slot: int, owner: str, key_hash: bytes, state: int, digest: bytes, stored_at: int, size: int) -> None:
         """Note a version that is now held; `size` is what its row weighs."""
         self._toggle(slot, key_hash, state, digest, stored_at)

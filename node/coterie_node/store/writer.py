@@ -1,8 +1,9 @@
 """The one thread that writes: group commit.
 
 Whatever was queued while the last commit ran goes into the next transaction, so that one fsync serves all of it. A
-function that raises after it wrote takes no other with it: the transaction is undone, and the functions before it, it
-alone and those after it run again in transactions of their own.
+function that raises takes no other with it. One that had written nothing yet costs only itself; that is the usual case,
+for values are checked before the first write. Otherwise the transaction is undone and all of it runs once more, each
+function between savepoints: however many fail, the others cost twice their work and still one fsync.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .checkpoints import Checkpointer
 from .condemned import condemn
 from .connections import is_ours, store_error
 from .errors import RegisterDamaged, StoreBusy, StoreClosed, StoreDamaged, StoreError
-from .tally import Tally
+from .tally import Changes, Tally
 from .tx import Transaction
 
 log = structlog.get_logger()
@@ -161,20 +162,19 @@ class Writer:
         return batch
 
     def _process(self, batch: list[_Job]) -> None:
-        """Commit jobs, if possible all at once; the parts that cannot be together one after the other."""
-        parts = [batch]
-        while parts:
-            jobs = parts.pop()
-            if jobs:
-                parts += reversed(self._commit(jobs))
+        if not self._commit(batch, apart=False):
+            self._commit(batch, apart=True)
 
-    def _commit(self, jobs: list[_Job]) -> list[list[_Job]]:
-        """Run jobs in one transaction and resolve their futures; return the parts to run instead if that cannot be."""
+    def _commit(self, jobs: list[_Job], *, apart: bool) -> bool:
+        """Run jobs in one transaction and resolve their futures.
+
+        False: a job failed when it had written, and the transaction was undone; all are to run again, kept `apart`.
+        """
         self._take_up()
         if isinstance(self._failure, StoreDamaged):
             # A write that went well now would confirm what a broken index says is here, and is not.
             self._post(self._resolve, [_Result(job.future, None, self._failure) for job in jobs], None, None)
-            return []
+            return True
         started = time.perf_counter()
         tx = self._tx
         tx.begin()
@@ -183,22 +183,22 @@ class Writer:
             if self._checkpointer.log_is_long:
                 self._checkpointer.finish(self._connection)
             self._connection.execute("BEGIN IMMEDIATE")
-            for index, (function, future) in enumerate(jobs):
+            for function, future in jobs:
                 written = tx.written
+                undo = self._savepoint() if apart else None
                 try:
                     results.append(_Result(future, function(tx), None))
                 except Exception as error:
                     if isinstance(error, sqlite3.Error) and is_ours(error):
                         raise
-                    if tx.written == written:
-                        results.append(_Result(future, None, error))
-                    elif len(jobs) > 1:
-                        self._rollback()
-                        return [jobs[:index], jobs[index : index + 1], jobs[index + 1 :]]
-                    else:
-                        self._rollback()
-                        self._tell([_Result(future, None, error)], None)
-                        return []
+                    if tx.written != written:
+                        if undo is None:
+                            self._rollback()
+                            return False
+                        self._undo(*undo)
+                    results.append(_Result(future, None, error))
+                if undo is not None:
+                    self._connection.execute("RELEASE job")
             tx.recount()
             if damage := next((one for one in self._reported if isinstance(one, StoreDamaged)), None):
                 raise damage
@@ -209,12 +209,22 @@ class Writer:
         except Exception as error:
             self._rollback()
             self._fail(jobs, error)
-            return []
+            return True
         ended = time.perf_counter()
         records = sum(map(len, tx.changes.entries.values()))
         self._checkpointer.wrote(tx.written + records)
         self._tell(results, Commit(len(jobs), tx.written, records, ended - started, ended - syncing))
-        return []
+        return True
+
+    def _savepoint(self) -> tuple[Changes, int, int]:
+        self._connection.execute("SAVEPOINT job")
+        return self._tx.changes.mark(), self._tx.written, self._tx.set_aside
+
+    def _undo(self, changes: Changes, written: int, set_aside: int) -> None:
+        """Undo the job that has just failed, and nothing else."""
+        self._connection.execute("ROLLBACK TO job")
+        self._tx.changes.back_to(changes)
+        self._tx.written, self._tx.set_aside = written, set_aside
 
     def _take_up(self) -> None:
         while self._reported:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.unit.store.making import make_record, row
 
-from coterie_node.store.errors import StoreClosed, StoreError
+from coterie_node.store.errors import StoreClosed, StoreError, Unstorable
 from coterie_node.store.store import Store
 from coterie_node.store.tx import Transaction
 from coterie_node.store.writer import Commit
@@ -146,8 +146,8 @@ async def test_a_value_that_cannot_be_stored_fails_only_its_own_function(store: 
     )
     assert results[0] is None
     assert results[3] is None
-    assert isinstance(results[1], OverflowError)
-    assert isinstance(results[2], UnicodeError)
+    assert isinstance(results[1], Unstorable)
+    assert isinstance(results[2], Unstorable)
     assert store.healthy
     assert await store.read(lambda tx: (tx.meta("a"), tx.meta("b"), tx.record_count(3))) == (b"1", b"1", 0)
 
