@@ -19,6 +19,8 @@ from coterie_protocol.admin_page import Trace
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.nodes import NodeRef
 
+from .telling import tell
+
 if TYPE_CHECKING:
     from .api.admin import NodeView
 
@@ -38,7 +40,7 @@ class LateView:
         self._view = view
         for callback in self._watchers:
             view.watch(callback)
-            callback()
+        tell(self._watchers)
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call back when the ring has changed nearby."""

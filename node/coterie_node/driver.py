@@ -36,6 +36,7 @@ from .ring.arcs import Arcs
 from .ring.interval import distance
 from .ring.lookup import LookupTotals
 from .ring.placement import first_members
+from .telling import tell
 
 if TYPE_CHECKING:
     import random
@@ -290,27 +291,34 @@ class Driver:
 
     def _run(self, effects: list[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Send):
-                self._send(effect)
-            elif isinstance(effect, Ask):
-                self._tasks.start(self._ask(effect), "ring ask")
-            elif isinstance(effect, StartTimer):
-                generation = self._timers.get(effect.timer, 0) + 1
-                self._timers[effect.timer] = generation
-                self._tasks.start(self._timer(effect, generation), f"ring {effect.timer.value}")
-            elif isinstance(effect, Confirm):
-                self._tasks.start(self._confirm(effect), "ring confirm")
-            elif isinstance(effect, Persist):
-                self._tasks.start(self._persist(effect.position), "ring persist")
-            elif isinstance(effect, Joined):
-                self._joined.set()
-                log.info("in the ring", position=self.me.position, alone=effect.successor == self.me.uid)
-            elif isinstance(effect, Changed):
-                self._changed()
-            elif isinstance(effect, Resolve):
-                self._resolve(effect.token, effect.owner)
-            elif isinstance(effect, Moved):
-                self._resolve(effect.token, effect.refusal)
+            try:
+                self._carry_out(effect)
+            except Exception:
+                # Those after it go on: a timer among them that is not set would never run again.
+                log.exception("an effect of the ring failed", effect=type(effect).__name__)
+
+    def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, Send):
+            self._send(effect)
+        elif isinstance(effect, Ask):
+            self._tasks.start(self._ask(effect), "ring ask")
+        elif isinstance(effect, StartTimer):
+            generation = self._timers.get(effect.timer, 0) + 1
+            self._timers[effect.timer] = generation
+            self._tasks.start(self._timer(effect, generation), f"ring {effect.timer.value}")
+        elif isinstance(effect, Confirm):
+            self._tasks.start(self._confirm(effect), "ring confirm")
+        elif isinstance(effect, Persist):
+            self._tasks.start(self._persist(effect.position), "ring persist")
+        elif isinstance(effect, Joined):
+            self._joined.set()
+            log.info("in the ring", position=self.me.position, alone=effect.successor == self.me.uid)
+        elif isinstance(effect, Changed):
+            self._changed()
+        elif isinstance(effect, Resolve):
+            self._resolve(effect.token, effect.owner)
+        elif isinstance(effect, Moved):
+            self._resolve(effect.token, effect.refusal)
 
     def _send(self, effect: Send) -> None:
         self._peers.learn((effect.to,))
@@ -332,8 +340,14 @@ class Driver:
             answer = await self._peers.request(effect.to.uid, effect.message, effect.timeout)
         except CoterieError as error:
             log.debug("no answer", peer=effect.to.uid, reason=error.detail)
-        if not self._closed:
-            self._run(self._ring.on_answer(self._clock.now(), effect.token, answer))
+        if self._closed:
+            return
+        try:
+            effects = self._ring.on_answer(self._clock.now(), effect.token, answer)
+        except Exception:
+            log.exception("an answer was not understood; it counts as none", peer=effect.to.uid)
+            effects = self._ring.on_answer(self._clock.now(), effect.token, None)
+        self._run(effects)
 
     async def _timer(self, effect: StartTimer, generation: int) -> None:
         await self._clock.sleep(effect.after)
@@ -341,7 +355,13 @@ class Driver:
             return
         if effect.timer in (Timer.MEET, Timer.JOIN):
             self._learn_candidates()
-        self._run(self._ring.on_timer(self._clock.now(), effect.timer))
+        try:
+            effects = self._ring.on_timer(self._clock.now(), effect.timer)
+        except Exception:
+            # What it is for must go on: nobody but this very call would set the timer again.
+            log.exception("a timer of the ring failed; it is set again", timer=effect.timer.value)
+            effects = [effect]
+        self._run(effects)
 
     async def _confirm(self, effect: Confirm) -> None:
         alive = await self._peers.probe(effect.ref, effect.timeout)
@@ -367,8 +387,7 @@ class Driver:
         self._peers.want(near)
         if near:
             self._remember([*near.values(), *(ref for ref in self._ring.fingers if ref.uid not in near)])
-        for callback in self._watchers:
-            callback()
+        tell(self._watchers)
 
     # --- what comes in ---
 

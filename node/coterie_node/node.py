@@ -166,7 +166,7 @@ class Node:
             search = Search(config, self._discovery, self._links, self._clock, self._rng, self._say_waiting)
             await self._belong(await search.find())
             self._links.ring_changed()
-        self._tasks.start(self._lookout.run(), "discovery")
+        self._tasks.keep(self._lookout.run, "discovery")
         self._links.book.watch(self._remember)
         await self._take_part(view)
 
@@ -315,7 +315,7 @@ class Node:
             chat=edge.counts,
             sessions=edge.sessions,
         )
-        self._tasks.start(echo.run(), "round trips")
+        self._tasks.keep(echo.run, "round trips")
         if not await replica.start(self._say_returning if self._away else None):
             log.warning("the ring went on without this node: it empties itself and returns as a new one")
             self._end(Ending.OUTLIVED)
@@ -323,7 +323,7 @@ class Node:
         self._returning = ""
         watch = absence.Watch(replica, self._store, self._clock, self._safe, partial(self._end, Ending.CUT_OFF))
         self._links.watch(lambda _, alive: watch.peer(alive))
-        self._tasks.start(watch.run(), "stay in touch")
+        self._tasks.keep(watch.run, "stay in touch")
         edge.begin()
         await self._listen(edge.app, config.listen_client, "client", edge.limits)
         await replica.sync()

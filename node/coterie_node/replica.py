@@ -119,13 +119,13 @@ class Replica:
             config = Config(1, ballot, (), (self._me.uid,))
             await self.members.found(ballot, SlotRegister(ballot, ballot, config))
         self.driver.start(found=founding)
-        self._tasks.start(self.calendar.run(), "clocks")
+        self._tasks.keep(self.calendar.run, "clocks")
         await self.driver.joined()
-        self._tasks.start(self.repair.run(), "repair")
-        self._tasks.start(self.strays.run(), "strays")
-        self._tasks.start(self.handover.run(), "handover")
-        self._tasks.start(self.ageing.run(), "ageing")
-        self._tasks.start(self.healing.run(), "healing")
+        self._tasks.keep(self.repair.run, "repair")
+        self._tasks.keep(self.strays.run, "strays")
+        self._tasks.keep(self.handover.run, "handover")
+        self._tasks.keep(self.ageing.run, "ageing")
+        self._tasks.keep(self.healing.run, "healing")
         return True
 
     def in_touch(self) -> bool:

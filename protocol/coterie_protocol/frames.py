@@ -6,7 +6,7 @@ raises anything else. The WebSocket layer bounds the size before a message is as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -85,8 +85,17 @@ class PeerFrame(msgspec.Struct, array_like=True, frozen=True, gc=False):
     body: PeerMessage
 
 
+class _Envelope(msgspec.Struct, array_like=True, frozen=True):
+    """A frame between nodes whose body is not looked at yet."""
+
+    id: int
+    body: msgspec.Raw
+
+
 _encoder = msgspec.msgpack.Encoder()
 _peer = msgspec.msgpack.Decoder(list[PeerFrame])
+_envelopes = msgspec.msgpack.Decoder(list[_Envelope])
+_peer_body: msgspec.msgpack.Decoder[PeerMessage] = msgspec.msgpack.Decoder(PeerMessage)
 _client = msgspec.msgpack.Decoder(list[ClientFrame])
 _server = msgspec.msgpack.Decoder(list[ServerFrame])
 
@@ -113,13 +122,29 @@ def join(frames: Sequence[bytes]) -> bytes:
     return header + b"".join(frames)
 
 
-def decode_peer(data: bytes) -> list[PeerFrame]:
-    """Read frames that another node sent; raises FrameError."""
+def decode_peer(data: bytes, unreadable: Callable[[int, str], None] | None = None) -> list[PeerFrame]:
+    """Read frames that another node sent; raises FrameError.
+
+    With `unreadable` a frame whose body is not understood does not spoil the others of its message: it is left out, and
+    told with its number and the reason.
+    """
     _check(data, MAX_PEER_FRAME_BYTES)
     try:
         return _peer.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        if unreadable is None:
+            raise FrameError(f"not a frame of this protocol: {error}") from None
+    frames = []
+    try:
+        envelopes = _envelopes.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise FrameError(f"not a frame of this protocol: {error}") from None
+    for envelope in envelopes:
+        try:
+            frames.append(PeerFrame(envelope.id, _peer_body.decode(envelope.body)))
+        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+            unreadable(envelope.id, str(error))
+    return frames
 
 
 def decode_client(data: bytes) -> list[ClientFrame]:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from .bounds import MAX_BODY_BYTES as MAX_BODY_BYTES
+from .bounds import MAX_CLIENT_FRAME_BYTES, MAX_COUNT, MAX_MS
+from .identifiers import MAX_NAME_BYTES, MAX_SLOTS
 
 OUTGOING = ""
 """The `sender` of an owner's own copy of what it sent: no user name is empty."""
@@ -86,24 +88,29 @@ def key_hash(key: RecordKey) -> bytes:
 
 
 def fault_of(record: Record) -> str:
-    """Say what keeps a record from being stored and sent; empty if nothing does. Whoever takes records asks first."""
-    # Or-ed together, numbers have a bit outside the lower 63 exactly if one of them has: this is on every message's way.
-    if (
-        not 0
-        <= (
-            record.slot | record.part | record.state | record.size | record.epoch | record.stored_at | record.changed_at
-        )
-        < 1 << 63
-    ):
-        return "a number outside 0 to 2^63 - 1"
+    """Say what keeps a record from being stored and sent; empty if nothing does. Whoever stores records asks first.
+
+    It is the bounds of a record's fields once more, for one that was made here: no decoder has seen it yet.
+    """
+    counts = record.state | record.size | record.epoch
+    # Or-ed together, numbers go beyond 63 bits exactly if one of them does: this is on every message's way.
+    numbers = counts | record.slot | record.part | record.stored_at | record.changed_at
+    if numbers < 0 or numbers >> 63 or counts >= MAX_COUNT or record.slot >= MAX_SLOTS:
+        return "a number outside its bounds"
+    if record.stored_at >= MAX_MS or record.changed_at >= MAX_MS:
+        return "a time after the year 9998"
     if record.state > State.DELETED:
         return f"no such state: {record.state}"
     for name in (record.owner, record.sender):
+        if len(name) > MAX_NAME_BYTES:
+            return "a name that is too long"
         if not name.isascii():
             try:
                 name.encode()
             except UnicodeEncodeError:
                 return "a name that is no Unicode text"
+    if len(record.body) > MAX_BODY_BYTES or len(record.prekey) > MAX_CLIENT_FRAME_BYTES:
+        return "a body or a prekey that is too large"
     return ""
 
 

@@ -303,12 +303,12 @@ class World:
 
     def _start_loops(self, process: Process) -> None:
         if self._loops:
-            process.tasks.start(process.handover.run(), "hand-over")
-            process.tasks.start(process.healing.run(), "healing")
-            process.tasks.start(process.repair.run(), "repair")
-            process.tasks.start(process.strays.run(), "strays")
-            process.tasks.start(process.calendar.run(), "clocks")
-            process.tasks.start(process.ageing.run(), "ageing")
+            process.tasks.keep(process.handover.run, "hand-over")
+            process.tasks.keep(process.healing.run, "healing")
+            process.tasks.keep(process.repair.run, "repair")
+            process.tasks.keep(process.strays.run, "strays")
+            process.tasks.keep(process.calendar.run, "clocks")
+            process.tasks.keep(process.ageing.run, "ageing")
 
     async def crash(self, uid: Uid, *, torn: bool | None = None) -> None:
         """Kill a process (SIGKILL, or the power): what was not synced is forgotten."""

@@ -19,7 +19,7 @@ import struct
 import structlog
 from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
-from coterie_node.chat.gateway import Conversation, Gateway
+from coterie_node.chat.gateway import INTERNAL, Conversation, Gateway
 from coterie_protocol.client_api import Closing, Drained, Event, Mail, Reply, ServerFrame
 from coterie_protocol.errors import CoterieError, FrameError
 from coterie_protocol.frames import decode_client, encode, encode_frame, error_of, join
@@ -209,7 +209,13 @@ class Connection:
     def _queue(self, frame: ServerFrame) -> None:
         if self._ending:
             return
-        encoded = encode_frame(frame)
+        try:
+            encoded = encode_frame(frame)
+        except Exception:
+            log.exception("a frame cannot be encoded", kind=type(frame.body).__name__, address=self.address)
+            if not frame.id:
+                return
+            encoded = encode_frame(ServerFrame(frame.id, INTERNAL))
         self._frames.append(encoded)
         self._queued += len(encoded) + QUEUED_COST
         if self._slow:

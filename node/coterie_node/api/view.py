@@ -21,6 +21,7 @@ from coterie_protocol.admin_messages import MemberQuery, MemberReport
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.words import counted, listed
 
+from ..telling import tell
 from .part import Part
 from .recovering import RecoveryPort, recover
 from .rooms import Facts, RepairPort, RingPort, StraysPort
@@ -130,8 +131,7 @@ class View:
         self._watchers.append(callback)
 
     def _tell(self) -> None:
-        for callback in self._watchers:
-            callback()
+        tell(self._watchers)
 
     async def node_report(self) -> NodeReport:
         """Report on this node."""

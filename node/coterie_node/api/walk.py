@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
 from coterie_protocol.admin import Member, RecordCounts, RingReport, SlotCounts
 from coterie_protocol.admin_messages import MemberQuery, MemberReport
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from coterie_node.replication.configuration import SlotTable
     from coterie_node.replication.ports import Peers
     from coterie_protocol.nodes import NodeRef
+
+log = structlog.get_logger()
 
 ASK_TIMEOUT = 1.0
 """Seconds that a node may take for its line; who takes longer is shown as unreachable."""
@@ -76,6 +79,9 @@ async def _ask(peers: Peers, ref: NodeRef) -> MemberReport | None:
     try:
         answer = await peers.request(ref.uid, MemberQuery(), ASK_TIMEOUT)
     except CoterieError:
+        return None
+    except Exception:
+        log.exception("a node's line of the table failed; it is shown as unreachable", peer=ref.uid)
         return None
     return answer if isinstance(answer, MemberReport) else None
 

@@ -137,3 +137,8 @@ def superseded(account: Account) -> CoterieError:
 def superseded_at(at: int) -> CoterieError:
     """Return the error for a session that was taken over at Unix ms `at`."""
     return CoterieError("a later login has taken this session over", code=ErrorCode.SUPERSEDED, value=at)
+
+
+def unforeseen() -> CoterieError:
+    """Return the error for what failed in a way that nobody foresaw; whoever makes it has logged how."""
+    return CoterieError("the node failed; its log says how")

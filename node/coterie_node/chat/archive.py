@@ -59,7 +59,7 @@ class Archive:
         self._ages = ages
         self._tasks = tasks
         self._settings = settings
-        self._reads: list[tuple[list[RecordKey], asyncio.Future[list[Record | None]]]] = []
+        self._reads: list[tuple[Sequence[RecordKey], asyncio.Future[list[Record | None]]]] = []
         self.delays = Distribution(DELIVERY_SECONDS)
         """Seconds from the storing of a message to its delivery: its recipient's client has saved it and said so."""
         handlers.on_request(ArchiveWrite, self._write)
@@ -128,18 +128,21 @@ class Archive:
     async def _read(self) -> None:
         reads, self._reads = self._reads, []
         try:
-            found = await read_store(self._store, lambda tx: [_records(tx, keys) for keys, _ in reads])
+            found: Sequence[list[Record | None] | Exception] = await read_store(
+                self._store, lambda tx: [_records(tx, keys) for keys, _ in reads]
+            )
         except Unavailable as error:
-            for _, future in reads:
-                if not future.done():
-                    future.set_exception(error)
-            return
+            found = [error] * len(reads)
         except BaseException:
             for _, future in reads:
                 future.cancel()
             raise
         for (_, future), records in zip(reads, found, strict=True):
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(records, Exception):
+                future.set_exception(records)
+            else:
                 future.set_result(records)
 
     # --- reading ---
@@ -220,5 +223,9 @@ def read_cursor(cursor: bytes) -> tuple[int, bytes] | None:
     return int.from_bytes(cursor[:8], "big"), cursor[8:]
 
 
-def _records(tx: Tx, keys: Sequence[RecordKey]) -> list[Record | None]:
-    return [tx.record(key) for key in keys]
+def _records(tx: Tx, keys: Sequence[RecordKey]) -> list[Record | None] | Exception:
+    """Read one request's records; what keys of its own make fail is no other request's failure."""
+    try:
+        return [tx.record(key) for key in keys]
+    except (ValueError, TypeError, OverflowError) as error:
+        return error

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.ports import Clock, Store, Tasks
-from coterie_protocol.account import decode_account
+from coterie_node.telling import tell
 from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
 from coterie_protocol.identifiers import slot_of_name
 from coterie_protocol.records import RecordKey
 
-from .accounts import no_such_user
-from .current import Current, read_store
+from .accounts import no_such_user, unforeseen
+from .current import Current, decoded, own_register, read_store
 from .ports import AccountRegisters, Ages
 from .settings import ChatSettings
+
+log = structlog.get_logger()
 
 MOST = 20_000
 AHEAD_MS = 1000
@@ -157,18 +161,23 @@ class Boxes:
             found = await read_store(
                 self._store,
                 lambda tx: [
-                    (tx.account(*key), tx.mailbox_size(*key, since)) for key, since in zip(keys, ages, strict=True)
+                    (own_register(tx, *key), tx.mailbox_size(*key, since))
+                    for key, since in zip(keys, ages, strict=True)
                 ],
             )
-        except Unavailable as error:
+        except Exception as error:
+            if not isinstance(error, Unavailable):
+                log.exception("mailboxes cannot be opened", mailboxes=len(names))
             for name in names:
-                self._opened(name, error)
+                self._opened(name, error if isinstance(error, Unavailable) else unforeseen())
             return
         unsure: list[tuple[Box, int, int]] = []
         for (slot, name), (register, (records, size)) in zip(keys, found, strict=True):
             box = Box(name, slot)
             # The own register may hold a value that was never committed: mail for somebody who never came to be.
-            if register is not None and register.value is not None and not decode_account(register.value).deleted_at:
+            value = register.value if register is not None else None
+            account = decoded(name, value) if value is not None else None
+            if account is not None and not account.deleted_at:
                 self._counted(box, records, size)
                 self._opened(name, box)
             else:
@@ -184,8 +193,8 @@ class Boxes:
         except CoterieError as error:
             self._opened(box.name, error)
         except Exception:
-            self._opened(box.name, CoterieError("the node failed to read the account; its log says how"))
-            raise
+            log.exception("an account cannot be read", name=box.name)
+            self._opened(box.name, unforeseen())
         else:
             self._counted(box, records, size)
             self._opened(box.name, box)
@@ -197,8 +206,7 @@ class Boxes:
                 del self._boxes[next(iter(self._boxes))]
         waiting = self._opening.pop(name, ())
         self._waiting -= len(waiting)
-        for opened in waiting:
-            opened(result)
+        tell(waiting, result)
 
     # --- counting ---
 

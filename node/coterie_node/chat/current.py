@@ -9,10 +9,12 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.ports import Clock, Store, StoreError, Tasks, Tx
+from coterie_node.replication.ports import Clock, RegisterDamaged, Store, StoreError, Tasks, Tx
+from coterie_node.telling import tell
 from coterie_protocol.account import Account, decode_account
 from coterie_protocol.errors import CoterieError, Unavailable
 from coterie_protocol.identifiers import slot_of_name
+from coterie_protocol.registers import AccountRegister
 
 from .accounts import ended, no_such_user, superseded_at
 from .ports import AccountRegisters
@@ -78,8 +80,7 @@ class Current:
         if len(self._known) > MOST:
             del self._known[next(iter(self._known))]
         if held is None or (held.epoch, held.ended) != (standing.epoch, standing.ended):
-            for callback in self._watchers:
-                callback(name, standing)
+            tell(self._watchers, name, standing)
         return account
 
     def cached(self, name: str) -> Standing | None:
@@ -128,7 +129,7 @@ class Current:
         shows sessions that were taken through another member.
         """
         keys = [(slot_of_name(name, self._table.slots), name) for name in names]
-        registers = await read_store(self._store, lambda tx: [tx.account(*key) for key in keys])
+        registers = await read_store(self._store, lambda tx: [own_register(tx, *key) for key in keys])
         found: dict[str, tuple[Standing, bool]] = {}
         for name, register in zip(names, registers, strict=True):
             held = self._known.get(name)
@@ -136,8 +137,8 @@ class Current:
                 found[name] = (held, True)
             if register is None or register.value is None:
                 continue
-            account = decode_account(register.value)
-            if account.deleted_at:
+            account = decoded(name, register.value)
+            if account is None or account.deleted_at:
                 continue
             standing = _standing(account, 0.0)
             if held is None or (standing.epoch, standing.ended) > (held.epoch, held.ended):
@@ -157,6 +158,8 @@ class Current:
                 await self.get(name, 0.0)
         except CoterieError as error:
             log.debug("session not verified", code=error.wire_code.name)
+        except Exception:
+            log.exception("a session could not be verified", name=name)
         finally:
             self._verifying.discard(name)
 
@@ -172,3 +175,23 @@ async def read_store(store: Store, function: Callable[[Tx], T]) -> T:
         return await store.read(function)
     except StoreError as error:
         raise Unavailable(f"the node's store cannot be read: {error}") from error
+
+
+def own_register(tx: Tx, slot: int, name: str) -> AccountRegister | None:
+    """Return an account's register on this node's disk; None for a damaged one, too: only a quorum knows then.
+
+    One of many accounts that are read together must not hide the others.
+    """
+    try:
+        return tx.account(slot, name)
+    except RegisterDamaged:
+        return None
+
+
+def decoded(name: str, value: bytes) -> Account | None:
+    """Read an account's value; None, with a line in the log, for one that cannot be read."""
+    try:
+        return decode_account(value)
+    except (ValueError, RecursionError) as error:  # MsgspecError and UnicodeError are ValueErrors.
+        log.error("an account cannot be read", name=name, reason=str(error))
+        return None

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
+
 from coterie_node.replication.arrivals import Arrivals
 from coterie_node.replication.ports import FIRST, Clock, Store, Tasks, Tx
 from coterie_protocol.chat import Deliver, Push
@@ -29,6 +31,8 @@ from .settings import ChatSettings
 
 if TYPE_CHECKING:
     from coterie_protocol.client_api import MailItem
+
+log = structlog.get_logger()
 
 READS_TOGETHER = 8
 """Subscriptions whose pages one read of the store gathers: some 2 MiB."""
@@ -197,12 +201,15 @@ class Delivery:
             subscription = subscriptions.get(record.owner)
             if subscription is None:
                 continue
-            if record.state == State.PENDING:
-                if record.stored_at < young_from and record.stored_at < self._ages.expired_before(record.slot):
-                    continue  # It came late from a node that was away.
-                self._came(subscription, record)
-            elif self._done(subscription, (record.sender, record.id, record.part)):
-                self._pump(subscription)
+            try:
+                if record.state == State.PENDING:
+                    if record.stored_at < young_from and record.stored_at < self._ages.expired_before(record.slot):
+                        continue  # It came late from a node that was away.
+                    self._came(subscription, record)
+                elif self._done(subscription, (record.sender, record.id, record.part)):
+                    self._pump(subscription)
+            except Exception:
+                log.exception("a record could not be given out", owner=record.owner, id=record.id.hex())
 
     def _came(self, subscription: Subscription, record: Record) -> None:
         if record.sender == OUTGOING and record.epoch == subscription.epoch:
@@ -244,15 +251,21 @@ class Delivery:
             some = [one for one in due[start : start + READS_TOGETHER] if not one.closed]
             try:
                 reads = [(one.slot, one.name, self._start(one)) for one in some]
-                pages = await read_store(self._store, partial(self._pages, reads))
-            except Unavailable:
+                pages: list[list[Record] | None] = [*await read_store(self._store, partial(self._pages, reads))]
+            except Exception as error:
+                if not isinstance(error, Unavailable):
+                    log.exception("mailboxes cannot be read", names=[one.name for one in some])
                 await self._clock.sleep(RETRY)
-                for one in some:
-                    one.reading = False
-                    self._pump(one)
-                continue
+                pages = [None] * len(some)
             for one, page in zip(some, pages, strict=True):
-                self._take(one, page)
+                try:
+                    if page is None:
+                        one.reading = False
+                        self._pump(one)
+                    else:
+                        self._take(one, page)
+                except Exception:
+                    log.exception("a mailbox could not be given out", name=one.name)
 
     def _start(self, subscription: Subscription) -> tuple[int, bytes]:
         """Return after which place to read: what counts as expired is passed over."""
@@ -318,12 +331,17 @@ class Delivery:
                 self._send(gateway, pushes)
 
     def _send(self, gateway: Uid, pushes: list[Push]) -> None:
-        if not self._courier.send(gateway, Deliver(pushes)):
-            # The gateway is gone, or its link is: whoever attaches again begins anew.
+        if self._courier.send(gateway, Deliver(pushes)):
+            return
+        if len(pushes) > 1:
+            # Perhaps no frame can carry one of them: the others are not to go without their mail because of that.
             for push in pushes:
-                held = self._subscriptions.get(push.name)
-                if held is not None and held.gateway == gateway:
-                    self.unsubscribe(push.name)
+                self._send(gateway, [push])
+            return
+        # The gateway is gone, or its link is: whoever attaches again begins anew.
+        held = self._subscriptions.get(pushes[0].name)
+        if held is not None and held.gateway == gateway:
+            self.unsubscribe(pushes[0].name)
 
 
 def _parts(items: list[MailItem], limit: int) -> list[tuple[list[MailItem], int]]:

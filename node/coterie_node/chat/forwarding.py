@@ -237,16 +237,16 @@ class Forwarder:
             return  # It was forwarded again: that result counts.
         entries = batch.entries
         for place, stored_at, copies in stored:
-            entry = entries[place] if place < len(entries) else None
+            entry = entries[place] if 0 <= place < len(entries) else None
             if entry is not None:
                 entries[place] = None
                 batch.left -= 1
                 self.in_flight -= 1
                 self._bytes -= entry.weight
                 self.stored += entry.post.sender != OUTGOING
-                entry.result(entry.number, Stored(stored_at, copies))
+                self._tell(entry, Stored(stored_at, copies))
         for one in refused:
-            entry = entries[one[0]] if one[0] < len(entries) else None
+            entry = entries[one[0]] if 0 <= one[0] < len(entries) else None
             if entry is not None:
                 entries[one[0]] = None
                 batch.left -= 1
@@ -292,7 +292,14 @@ class Forwarder:
         self._bytes -= entry.weight
         if not self.in_flight:
             self._idle.set()
-        entry.result(entry.number, error)
+        self._tell(entry, error)
+
+    def _tell(self, entry: Entry, reply: Stored | Error) -> None:
+        """Tell who waits for a message's result; those of its batch hear theirs whatever becomes of that."""
+        try:
+            entry.result(entry.number, reply)
+        except Exception:
+            log.exception("a result could not be told", sender=entry.post.sender, id=entry.post.id.hex())
 
     # --- time and peers ---
 
@@ -303,7 +310,10 @@ class Forwarder:
                 soonest = min((at for at, _ in self._later), default=None)
                 pause = TICK if soonest is None else min(TICK, max(soonest - self._clock.now(), 0.001))
                 await self._clock.sleep(pause)
-                self._tick(self._clock.now())
+                try:
+                    self._tick(self._clock.now())
+                except Exception:
+                    log.exception("messages on their way could not be looked after")
         finally:
             self._watching = False
 

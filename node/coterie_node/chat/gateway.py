@@ -54,6 +54,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode, FrameError, Unavail
 from coterie_protocol.frames import error_of
 from coterie_protocol.records import OUTGOING
 
+from .accounts import unforeseen
 from .forwarding import Forwarder
 from .limits import rate_limited
 from .mailbox import oversize
@@ -69,6 +70,7 @@ log = structlog.get_logger()
 ID_BYTES = 16
 STATE_AGE = 0.2
 """Seconds for which clients are told the same state."""
+INTERNAL = error_of(unforeseen())
 BUSY = ErrorReply(int(ErrorCode.BUSY), "this node is busy; try again shortly", 200)
 
 
@@ -167,6 +169,9 @@ class Conversation:
                 self._send(frame.id, body)
             except CoterieError as error:
                 self._answer(frame.id, error_of(error))
+            except Exception:
+                log.exception("a client's request failed", kind=type(body).__name__)
+                self._answer(frame.id, INTERNAL)
         elif isinstance(body, Hello):
             self._hello(frame.id, body)
         elif not self.greeted:
@@ -269,7 +274,7 @@ class Conversation:
             reply = error_of(error)
         except Exception:
             log.exception("a client's request failed", kind=type(request).__name__)
-            reply = ErrorReply(int(ErrorCode.INTERNAL), "the node failed; its log says how")
+            reply = INTERNAL
         finally:
             self.asking -= 1
             self._gateway.serving -= 1

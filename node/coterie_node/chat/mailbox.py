@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import structlog
+
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.ports import Handlers, Peers, Tasks
 from coterie_protocol.bounds import MAX_PREKEY_BYTES
@@ -20,11 +22,14 @@ from coterie_protocol.records import OUTGOING, Record, RecordKey, State
 from coterie_protocol.registers import KnownConfig
 from coterie_protocol.weight import weight_of_row
 
+from .accounts import unforeseen
 from .boxes import Box, Boxes
 from .current import Current
 from .membership import refusal
 from .ports import Ages, Appending
 from .settings import ChatSettings
+
+log = structlog.get_logger()
 
 Stored = tuple[int, int, int]
 """(place, stored_at, copies)."""
@@ -85,27 +90,31 @@ class Mailbox:
         gates: dict[int, CoterieError | None] = {}
         get = self._boxes.get
         for place, post in enumerate(posts):
-            slot = post.slot
-            if slot in gates:
-                error = gates[slot]
-            else:
-                error = gates[slot] = refusal(self._table, slot)
-                if isinstance(error, StaleEpoch):
-                    known += error.known
-            if error is None:
-                error = oversize(post.body, post.prekey)
-            if error is not None:
-                refused.append(refused_as(place, error))
-                continue
-            box = get(post.to)
-            if box is None:
-                self._boxes.open(post.to, partial(self._opened, post, place, answer))
-            elif post.sender == OUTGOING and not self._current.allows(post.to, post.epoch):
-                self._vouch(post, place, box, answer)
-            elif _follows(post, box):
-                ready.append((place, post, box))
-            else:
-                self._look_before(post, place, box, answer)
+            try:
+                slot = post.slot
+                if slot in gates:
+                    error = gates[slot]
+                else:
+                    error = gates[slot] = refusal(self._table, slot)
+                    if isinstance(error, StaleEpoch):
+                        known += error.known
+                if error is None:
+                    error = oversize(post.body, post.prekey)
+                if error is not None:
+                    refused.append(refused_as(place, error))
+                    continue
+                box = get(post.to)
+                if box is None:
+                    self._boxes.open(post.to, partial(self._opened, post, place, answer))
+                elif post.sender == OUTGOING and not self._current.allows(post.to, post.epoch):
+                    self._vouch(post, place, box, answer)
+                elif _follows(post, box):
+                    ready.append((place, post, box))
+                else:
+                    self._look_before(post, place, box, answer)
+            except Exception:
+                log.exception("a message could not be taken", to=post.to, sender=post.sender, id=post.id.hex())
+                refused.append(refused_as(place, unforeseen()))
         if ready:
             self._append(ready, answer, refused)
         if refused:
@@ -142,9 +151,11 @@ class Mailbox:
             held = await self._boxes.held(
                 [RecordKey(post.slot, post.to, post.sender, post.after, 0) for post, _, _, _ in some]
             )
-        except CoterieError as error:
+        except Exception as error:
+            if not isinstance(error, CoterieError):
+                log.exception("earlier messages cannot be looked for", messages=len(some))
             for _, place, _, answer in some:
-                answer([], [refused_as(place, error)], [])
+                answer([], [refused_as(place, error if isinstance(error, CoterieError) else unforeseen())], [])
             return
         for (post, place, box, answer), found in zip(some, held, strict=True):
             if found:
@@ -165,6 +176,9 @@ class Mailbox:
             await self._current.check(post.to, post.epoch, grace=True)
         except CoterieError as error:
             answer([], [refused_as(place, error)], [])
+        except Exception:
+            log.exception("the session of an own copy cannot be checked", name=post.to)
+            answer([], [refused_as(place, unforeseen())], [])
         else:
             self._append_late(post, place, box, answer)
         finally:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import structlog
+
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.ports import Clock, Handlers, Peers
 from coterie_protocol.chat import (
@@ -30,6 +32,8 @@ from .current import Current, Standing
 from .delivery import Delivery
 from .membership import refusal
 from .settings import ChatSettings
+
+log = structlog.get_logger()
 
 MOST_SEEN = 50_000
 MOST_DOUBTS = 16_384
@@ -98,7 +102,10 @@ class Presence:
             for name, attachments in list(self._users.items()):
                 for gateway, one in list(attachments.items()):
                     if one.renewed_at < limit:
-                        self._remove(name, gateway)
+                        try:
+                            self._remove(name, gateway)
+                        except Exception:
+                            log.exception("a session that nobody renews could not be forgotten", name=name)
 
     # --- attaching ---
 
@@ -128,7 +135,10 @@ class Presence:
                 doubtful.append(item.name)
             elif not committed or standing.read_at < self._doubted_at(at):
                 doubtful.append(item.name)
-            self._keep(at, gateway, item, answer)
+            try:
+                self._keep(at, gateway, item, answer)
+            except Exception:
+                log.exception("a session could not be attached", name=item.name, gateway=gateway)
         # They are attached meanwhile; if one turns out to be over, its gateway is told.
         self._current.verify(doubtful)
         return answer

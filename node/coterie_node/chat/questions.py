@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TypeVar
 
 from coterie_node.replication.configuration import SlotTable
 from coterie_protocol.chat import (
@@ -39,6 +40,7 @@ from .ports import Routing
 from .sessions import Session
 from .settings import ChatSettings
 
+T = TypeVar("T")
 ID_BYTES = 16
 ARCHIVE_LIMIT = 1000
 PRESENCE_LIMIT = 1000
@@ -65,7 +67,7 @@ class Questions:
             case Page():
                 ask = PageAsk(session.name, session.epoch, request.before, request.limit)
                 page = await self._router.call(session.slot, ask, self._timeout)
-                assert isinstance(page, PageAnswer)
+                page = _expected(page, PageAnswer)
                 return PageReply(page.items, page.next)
             case States():
                 return await self._states(session, request)
@@ -103,7 +105,7 @@ class Questions:
             )
         to, slot = self._names.get(request.to)
         answer = await self._router.call(slot, StatesAsk(to, session.name, request.ids), self._timeout)
-        assert isinstance(answer, StatesAnswer)
+        answer = _expected(answer, StatesAnswer)
         return StatesReply(answer.items)
 
     async def _presence(self, texts: Sequence[str]) -> PresenceReply:
@@ -125,7 +127,7 @@ class Questions:
             )
             elsewhere: set[str] = set()
             for answer in answers:
-                assert isinstance(answer, PresenceAnswer)
+                answer = _expected(answer, PresenceAnswer)
                 self._table.learn(answer.known)
                 found.update((item.name, item) for item in answer.items)
                 elsewhere.update(answer.elsewhere)
@@ -134,3 +136,10 @@ class Questions:
                 names = dict.fromkeys(self._names.get(text)[0] for text in texts)
                 return PresenceReply([found[name] for name in names if name in found])
         raise Unavailable("not all owners could be found; try again")
+
+
+def _expected(answer: object, kind: type[T]) -> T:
+    """Return an owner's answer if it is of the kind asked for; raises Unavailable."""
+    if not isinstance(answer, kind):
+        raise Unavailable(f"the owner answered with {type(answer).__name__}; try again")
+    return answer

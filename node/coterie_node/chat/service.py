@@ -101,8 +101,8 @@ class Chat:
 
     def start(self) -> None:
         """Begin to renew sessions and to forget those that are not renewed."""
-        self._tasks.start(self._sessions.run(), "renew sessions")
-        self._tasks.start(self._presence.run(), "forget sessions")
+        self._tasks.keep(self._sessions.run, "renew sessions")
+        self._tasks.keep(self._presence.run, "forget sessions")
 
     @property
     def sessions(self) -> int:

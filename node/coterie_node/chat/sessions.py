@@ -15,12 +15,14 @@ import structlog
 
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.ports import Clock, Handlers, Peers, Tasks
+from coterie_node.telling import tell
 from coterie_protocol.chat import (
     Attach,
     Attached,
     AttachItem,
     Deliver,
     Detach,
+    Push,
     SessionEnd,
     SessionsOver,
     Unsubscribe,
@@ -275,7 +277,12 @@ class Sessions:
         except CoterieError as error:
             log.debug("sessions not attached", owner=owner, code=error.wire_code.name)
             return sessions
-        assert isinstance(answer, Attached)
+        except Exception:
+            log.exception("sessions could not be attached", owner=owner, sessions=len(sessions))
+            return sessions
+        if not isinstance(answer, Attached):
+            log.warning("an owner answered Attach with something else", owner=owner, kind=type(answer).__name__)
+            return sessions
         self._table.learn(answer.known)
         self._over(answer.over)
         elsewhere = set(answer.elsewhere)
@@ -332,33 +339,42 @@ class Sessions:
 
     def _deliver(self, _: Uid, message: Deliver) -> None:
         for push in message.pushes:
-            session = self._sessions.get(push.name)
-            client = session.subscriber if session is not None else None
-            if session is None or client is None or session.subscription != push.subscription:
-                continue  # An older wish; the newer one begins anew.
-            if push.items and not client.push_mail(Mail(push.items)):
-                continue
-            if push.drained:
-                client.push_mail(Drained(push.certain))
+            try:
+                self._pushed(push)
+            except Exception:
+                log.exception("mail could not be handed to a client", name=push.name)
+
+    def _pushed(self, push: Push) -> None:
+        session = self._sessions.get(push.name)
+        client = session.subscriber if session is not None else None
+        if session is None or client is None or session.subscription != push.subscription:
+            return  # An older wish; the newer one begins anew.
+        if push.items and not client.push_mail(Mail(push.items)):
+            return
+        if push.drained:
+            client.push_mail(Drained(push.certain))
 
     def _over(self, items: Iterable[SessionEnd]) -> None:
         for item in items:
             session = self._sessions.get(item.name)
             if session is None or session.epoch > item.current:
                 continue
-            if session.epoch < item.current:
-                self._end(session, Superseded(item.at), superseded_at(item.at))
-            elif item.ended:
-                self._end(session, None, ended())
+            try:
+                if session.epoch < item.current:
+                    self._end(session, Superseded(item.at), superseded_at(item.at))
+                elif item.ended:
+                    self._end(session, None, ended())
+            except Exception:
+                log.exception("a session could not be ended", name=item.name)
 
     def _unsubscribe(self, _: Uid, message: Unsubscribe) -> None:
         for name, number in message.items:
             session = self._sessions.get(name)
             if session is not None and session.subscription == number and session.subscriber is not None:
-                session.subscriber.push(Unsubscribed())
-                session.subscriber = None
+                subscriber, session.subscriber = session.subscriber, None
                 session.subscription = session.order = 0
                 self._touch(session)
+                tell((subscriber.push,), Unsubscribed())
 
     def receipts(self, items: Sequence[ReceiptItem]) -> None:
         """Push receipts to all connections of their senders' sessions."""
@@ -367,5 +383,4 @@ class Sessions:
             by_sender.setdefault(sender, []).append((to, mid, state, at))
         for sender, some in by_sender.items():
             session = self._sessions.get(sender)
-            for client in session.clients if session is not None else ():
-                client.push(Receipt(some))
+            tell((client.push for client in (session.clients if session is not None else ())), Receipt(some))

@@ -103,7 +103,7 @@ class DnsDiscovery:
                     return [str(one.to_text()) for one in beside]
         try:
             return list((await resolver.resolve_name(record.target)).addresses())
-        except dns.exception.DNSException as error:
+        except (dns.exception.DNSException, OSError) as error:
             log.debug("a node's name has no address", name=str(record.target), reason=_explain(error))
             return []
 

@@ -114,7 +114,10 @@ class MulticastDiscovery:
     async def _announce(self) -> None:
         while True:
             await asyncio.sleep(ANNOUNCE * self._random.uniform(0.8, 1.2))
-            self._send(asks=False)
+            try:
+                self._send(asks=False)
+            except Exception:
+                log.exception("an announcement failed; the next goes out all the same")
 
     def _ask(self) -> None:
         self._asked = time.monotonic()
@@ -201,7 +204,11 @@ class MulticastDiscovery:
                 data, source = self._socket.recvfrom(MAX_BYTES + 1)
             except OSError:
                 return  # nothing more, or an error that an interface left behind
-            heard = self._hearing.hear(time.monotonic(), time.time_ns() // 1_000_000, source[0], data)
+            try:
+                heard = self._hearing.hear(time.monotonic(), time.time_ns() // 1_000_000, source[0], data)
+            except Exception:
+                log.exception("a datagram was not understood", source=source[0])
+                continue
             if heard.answer:
                 self._answer_soon()
             if heard.warning:

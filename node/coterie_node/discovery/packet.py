@@ -84,7 +84,7 @@ def unseal(secret: bytes, data: bytes, wall_ms: int) -> Announcement:
         raise OtherSecret
     try:
         announcement = msgspec.msgpack.decode(body, type=Announcement)
-    except msgspec.DecodeError:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise NotOurs from None
     texts = (announcement.uid, announcement.boot, announcement.ring_uid, announcement.host, announcement.name)
     if not 0 < announcement.port < 65536 or any(len(text) > _MAX_TEXT for text in texts):

@@ -10,6 +10,7 @@ from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
 
 from ..config_values import ANY_HOST
+from ..telling import tell
 
 MOST = 16_384
 """References that are kept; the one that was learnt longest ago goes first. A node that loses its disk returns as
@@ -86,5 +87,4 @@ class Book:
         if self._changed:
             self._changed = False
             refs = self.all()
-            for callback in self._watchers:
-                callback(refs)
+            tell(self._watchers, refs)

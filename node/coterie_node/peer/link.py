@@ -188,7 +188,7 @@ class Link:
     def _take(self, data: bytes) -> None:
         self.messages_in += 1
         event = self._dispatcher.event
-        for frame in decode_peer(data):
+        for frame in decode_peer(data, self._unreadable):
             number, body = frame.id, frame.body
             if number == 0:
                 if type(body) is not Heartbeat:
@@ -202,6 +202,15 @@ class Link:
                 self._tasks.start(self._answer(number, body), "answer a peer")
             else:
                 self._put(packing.pack(-number, BUSY))
+
+    def _unreadable(self, number: int, why: str) -> None:
+        """Deal with a frame that is not understood: its neighbours in the message are, and the link stays."""
+        log.warning("a frame of a peer is not understood", peer=self._who, why=why)
+        if number > 0:
+            refusal = CoterieError(f"not understood: {why}", code=ErrorCode.BAD_REQUEST)
+            self._put(packing.pack(-number, peer_error_of(refusal)))
+        elif number < 0 and (future := self._pending.get(-number)) is not None and not future.done():
+            future.set_exception(Unavailable(f"{self._who} answered what this node does not understand ({why})"))
 
     async def _answer(self, number: int, body: Any) -> None:
         try:

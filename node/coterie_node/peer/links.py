@@ -21,6 +21,7 @@ from coterie_protocol.nodes import NodeRef, PeerHello
 
 from ..replication.dispatch import Dispatcher, TaskGroup
 from ..replication.ports import Clock, Tasks
+from ..telling import tell
 from . import handshake
 from .book import MOST, Book, seen_at
 from .dialler import Dialler, Met, seen_from
@@ -84,7 +85,7 @@ class Links:
         """Listen for peers; return the port, which the system chose when it was 0. Raises ListenError."""
         port = await self._listener.start(host, port)
         self._started = self._clock.now()
-        self._own.start(self._pulse.run(), "peer heartbeats")
+        self._own.keep(self._pulse.run, "peer heartbeats")
         return port
 
     async def close(self) -> None:
@@ -156,9 +157,18 @@ class Links:
                 self._redial.want(uid)
 
     def send(self, uid: Uid, message: Any, *, bulk: bool = False) -> bool:
-        """Queue an event; False when there is no link. Raises CoterieError TOO_LARGE."""
+        """Queue an event; False when there is no link, or no frame can carry it: that is said in the log.
+
+        It raises nothing, for its callers tell many peers one after the other.
+        """
         link = self._links.get(uid)
-        return link is not None and link.send(message, bulk=bulk)
+        if link is None:
+            return False
+        try:
+            return link.send(message, bulk=bulk)
+        except CoterieError as error:
+            log.error("an event cannot be sent", kind=type(message).__name__, to=self._name(uid), reason=error.detail)
+            return False
 
     async def request(self, uid: Uid, message: Any, timeout: float, *, bulk: bool = False) -> Any:
         """Ask, and return the answer; opens a link when there is none, for at most the same time.
@@ -409,15 +419,10 @@ class Links:
         self._tell(uid, False)
 
     def _tell(self, uid: Uid, alive: bool) -> None:
-        for callback in self._watchers:
-            try:
-                callback(uid, alive)
-            except Exception:
-                log.exception("a watcher of links failed", peer=uid)
+        tell(self._watchers, uid, alive)
 
     def _met_foreign(self, hello: PeerHello) -> None:
-        for callback in self._foreign:
-            callback(hello)
+        tell(self._foreign, hello)
 
     def _check_open(self) -> None:
         if self._closing:

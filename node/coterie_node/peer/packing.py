@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.frames import PeerFrame, encode_frame
@@ -19,8 +21,11 @@ MAX_FRAME = MAX_PEER_FRAME_BYTES - MAX_HEADER
 
 
 def pack(number: int, body: Any) -> bytes:
-    """Encode one frame. Raises CoterieError TOO_LARGE when no message could carry it."""
-    data = encode_frame(PeerFrame(number, body))
+    """Encode one frame. Raises CoterieError: TOO_LARGE when no message could carry it, INTERNAL when it has no form."""
+    try:
+        data = encode_frame(PeerFrame(number, body))
+    except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as error:  # UnicodeError is a ValueError.
+        raise CoterieError(f"{type(body).__name__} cannot be encoded: {error}") from error
     if len(data) > MAX_FRAME:
         raise CoterieError(
             f"{type(body).__name__} of {len(data)} bytes; nodes send each other at most {MAX_FRAME}",

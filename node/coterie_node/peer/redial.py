@@ -89,6 +89,9 @@ class Redial:
                     delay = min(max(2 * delay, self._settings.redial_first), most)
                 except CoterieError:
                     delay = self._settings.redial_most  # refused: the other must be changed first
+                except Exception:
+                    log.exception("a dial failed in a way that was not foreseen", peer=uid)
+                    delay = self._settings.redial_most
         finally:
             del self._hurry[uid]
         # A link that stood and fell while we were leaving found us still there, and began nothing.

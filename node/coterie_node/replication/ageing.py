@@ -79,6 +79,8 @@ class Ageing:
                 await self._forget(slot)
             except (CoterieError, StoreError) as error:
                 log.info("not cleared of what is too old yet", slot=slot, reason=str(error))
+            except Exception:
+                log.exception("not cleared of what is too old yet", slot=slot)
         if self.expired > expired:
             log.info("messages expired", messages=self.expired - expired)
         if self.forgotten > forgotten:

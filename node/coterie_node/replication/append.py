@@ -16,15 +16,16 @@ import structlog
 
 from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.records import Record, State
+from coterie_protocol.records import Record, State, fault_of
 from coterie_protocol.replication import Replicated
 
 from .arrivals import Arrivals
-from .batches import Batch, Done, gather
+from .batches import Batch, Done, call, gather
 from .configuration import SlotTable
 from .hold import Holder
 from .ports import Clock, Handlers, Peers, Store, StoreError, Suggestions, Tasks, Tx
 from .settings import ReplicationSettings
+from .sifting import sift
 
 log = structlog.get_logger()
 
@@ -83,17 +84,26 @@ class Appender:
         Records in state 0 are inserted: a key that is held with another body in state 0 is DUPLICATE_ID (and on a
         majority of disks all the same), with the same body or in a further state success. Other states are merged.
         Unavailable means *unknown*: the records may be on some disks, and may be sent again. BUSY: too many are on
-        their way already, and these were not taken.
+        their way already, and these were not taken. BAD_REQUEST: a record that cannot be stored; the others are.
         """
+        if any(map(fault_of, records)):
+            records = self._sound(records, done)
         if not records:
             return
         if self._records >= self._settings.append_records or self._bytes >= self._settings.append_bytes:
-            _call(done, records, 0, CoterieError("the node is busy; try again", code=ErrorCode.BUSY, value=BUSY_MS))
+            call(done, records, 0, CoterieError("the node is busy; try again", code=ErrorCode.BUSY, value=BUSY_MS))
             return
         if not self._calls:
             # It runs in the loop's next turn, and finds everything that this turn brings.
             self._tasks.start(self._turn(), "append")
         self._calls.append((records, done))
+
+    def _sound(self, records: Sequence[Record], done: Done) -> Sequence[Record]:
+        """Refuse the records that cannot be stored, and return the others."""
+        for record in records:
+            if fault := fault_of(record):
+                call(done, (record,), 0, CoterieError(f"it cannot be stored: {fault}", code=ErrorCode.BAD_REQUEST))
+        return sift(records, self._me)
 
     async def append_one(self, record: Record) -> int:
         """Store one record; return on how many disks it is. Raises Unavailable or CoterieError DUPLICATE_ID."""
@@ -128,11 +138,30 @@ class Appender:
                 batch.local = True
                 self._lost(batch, self._me)
             return
+        except Exception:
+            log.exception("records could not be stored together; each batch is tried alone")
+            await self._apart(batches)
+            return
+        self._stored(batches, changed, refused)
+
+    def _stored(self, batches: Sequence[Batch], changed: Sequence[Record], refused: Sequence[set[int]]) -> None:
         for batch, duplicates in zip(batches, refused, strict=True):
             batch.local = True
             batch.duplicates = duplicates
             self._acked(batch, self._me)
         self._arrivals.publish(changed)
+
+    async def _apart(self, batches: Sequence[Batch]) -> None:
+        """Commit the batches of a turn one by one: one of them has something that nobody foresaw."""
+        for batch in batches:
+            try:
+                changed, refused = await self._store.transact(lambda tx, batch=batch: _commit(tx, [batch]))  # type: ignore[misc]
+            except Exception as error:
+                log.error("records could not be stored here", records=len(batch.records), reason=repr(error))
+                batch.local = True
+                self._lost(batch, self._me)
+            else:
+                self._stored([batch], changed, refused)
 
     def _new_batch(self, members: tuple[Uid, ...]) -> Batch:
         self._number += 1
@@ -207,7 +236,7 @@ class Appender:
             self._tell_apart(batch, copies)
             return
         for records, done in batch.parts:
-            _call(done, records, copies, None)
+            call(done, records, copies, None)
 
     def _settle(self, batch: Batch) -> None:
         del self._outstanding[batch.number]
@@ -222,10 +251,10 @@ class Appender:
             index += len(records)
             stored = [record for record, no in zip(records, refused, strict=True) if not no]
             if stored:
-                _call(done, stored, copies, None)
+                call(done, stored, copies, None)
             if any(refused):
                 others = [record for record, no in zip(records, refused, strict=True) if no]
-                _call(done, others, copies, CoterieError(DUPLICATE, code=ErrorCode.DUPLICATE_ID))
+                call(done, others, copies, CoterieError(DUPLICATE, code=ErrorCode.DUPLICATE_ID))
 
     def _give_up(self, batch: Batch, reason: str) -> None:
         self._settle(batch)
@@ -235,7 +264,7 @@ class Appender:
             "and may be sent again"
         )
         for records, done in batch.parts:
-            _call(done, records, len(batch.acked), error)
+            call(done, records, len(batch.acked), error)
 
     # --- time and peers ---
 
@@ -305,11 +334,3 @@ def _commit(tx: Tx, batches: Sequence[Batch]) -> tuple[list[Record], list[set[in
 def _another(record: Record, held: Record | None) -> bool:
     """Say whether a record's id is held by another pending message; a further state of it is no contradiction."""
     return held is not None and held.state == State.PENDING and held.body != record.body
-
-
-def _call(done: Done, records: Sequence[Record], copies: int, error: CoterieError | None) -> None:
-    """Tell a caller; its failure is not that of the others in the batch."""
-    try:
-        done(records, copies, error)
-    except Exception:
-        log.exception("the caller of an append failed")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from coterie_protocol.records import Record
 
+from ..telling import tell
+
 Watcher = Callable[[Sequence[Record]], None]
 
 
@@ -22,5 +24,4 @@ class Arrivals:
     def publish(self, records: Sequence[Record]) -> None:
         """Announce records that are on disk."""
         if records:
-            for watcher in self._watchers:
-                watcher(records)
+            tell(self._watchers, records)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from coterie_protocol.errors import CoterieError, Unavailable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record
 from coterie_protocol.replication import Replicate
 from coterie_protocol.weight import weight_of_record
+
+log = structlog.get_logger()
 
 Done = Callable[[Sequence[Record], int, CoterieError | None], None]
 """(part of the records, copies on disk, error): called once for each disjoint part as it is decided."""
@@ -92,7 +96,7 @@ def gather(
         if members is None:
             members = members_by_slot[slot] = members_of(slot)
         if not members:
-            done(records, 0, Unavailable("no member of the slot is known here; try again"))
+            call(done, records, 0, Unavailable("no member of the slot is known here; try again"))
             return
         batch = open_batches.get(members)
         if batch is None:
@@ -122,6 +126,14 @@ def _parts(records: Sequence[Record]) -> list[tuple[int, list[Record]]]:
         part.append(record)
         last[record.slot] = (part, size + weight_of_record(record))
     return parts
+
+
+def call(done: Done, records: Sequence[Record], copies: int, error: CoterieError | None) -> None:
+    """Tell a caller; its failure is not that of the others in the batch."""
+    try:
+        done(records, copies, error)
+    except Exception:
+        log.exception("the caller of an append failed")
 
 
 async def append_all(append: Callable[[Sequence[Record], Done], None], records: Sequence[Record]) -> None:

@@ -30,6 +30,7 @@ from .arrivals import Arrivals
 from .bulk import FETCH, PAGE, REQUEST_TIMEOUT, cursor_of, fill, from_store, settled_before
 from .offers import Offers
 from .ports import FIRST, NO_LIMIT_MS, Clock, Handlers, Peers, Store, Tx
+from .sifting import sift
 
 T = TypeVar("T")
 Send = Callable[[int, Uid, Sequence[Version]], Awaitable[Any]]
@@ -174,7 +175,7 @@ class Comparison:
             part: Sequence[Version] = wanted[start : start + FETCH]
             while part:
                 reply = await self._ask(uid, FetchRecords(list(part)), RecordsPage)
-                await self._merge([record for record in reply.records if record.slot == slot])
+                await self._merge(sift([record for record in reply.records if record.slot == slot], uid))
                 part = _rest(part, reply.records[-1].key) if reply.more and reply.records else ()
 
     async def _merge(self, records: Sequence[Record]) -> None:

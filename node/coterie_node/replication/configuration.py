@@ -12,6 +12,7 @@ from coterie_protocol.identifiers import Uid
 from coterie_protocol.registers import KnownConfig, SlotRegister
 from coterie_protocol.words import counted
 
+from ..telling import tell
 from .ports import Peers
 
 
@@ -58,8 +59,7 @@ class SlotTable:
                 self._known[known.slot] = known
                 news.append(known)
         for known in news:
-            for callback in self._watchers:
-                callback(known.slot, known)
+            tell(self._watchers, known.slot, known)
         return news
 
     def choose(self, known: KnownConfig) -> None:

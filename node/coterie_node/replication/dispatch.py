@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -14,6 +14,9 @@ from coterie_protocol.identifiers import Uid
 from .ports import EventHandler, RequestHandler, StoreError
 
 log = structlog.get_logger()
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds until work without an end that has failed begins anew."""
 
 
 class Dispatcher:
@@ -78,15 +81,30 @@ class TaskGroup:
             self._tasks.add(task)
             task.add_done_callback(self._done)
 
+    def keep(self, work: Callable[[], Awaitable[Any]], name: str) -> None:
+        """Run work that has no end: should it fail, that is logged, and it begins anew after a pause that grows."""
+        self.start(self._keep(work, name), name)
+
+    async def _keep(self, work: Callable[[], Awaitable[Any]], name: str) -> None:
+        pause = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            begun = loop.time()
+            try:
+                await work()
+                return
+            except Exception as error:
+                pause = (
+                    FIRST_PAUSE if loop.time() - begun > LONGEST_PAUSE else min(2 * pause or FIRST_PAUSE, LONGEST_PAUSE)
+                )
+                _complain(name, error, "background work failed; it begins anew")
+            await asyncio.sleep(pause)
+
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if task.cancelled() or (error := task.exception()) is None:
             return
-        if isinstance(error, StoreError):
-            # It is said once what is wrong with the disk; what was to be written is tried again when there is news.
-            log.warning("background work failed", task=task.get_name(), reason=str(error))
-        else:
-            log.error("background work failed", task=task.get_name(), exc_info=error)
+        _complain(task.get_name(), error, "background work failed")
 
     async def close(self) -> None:
         """Cancel everything and wait for it."""
@@ -95,3 +113,11 @@ class TaskGroup:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _complain(task: str, error: BaseException, what: str) -> None:
+    if isinstance(error, StoreError):
+        # It is said once what is wrong with the disk; what was to be written is tried again when there is news.
+        log.warning(what, task=task, reason=str(error))
+    else:
+        log.error(what, task=task, exc_info=error)

@@ -92,7 +92,11 @@ class Handover:
             *(self._carry({slot: wishes[slot] for slot in part}, gate) for part in parts), return_exceptions=True
         )
         for end in ends:
-            if end is not None:
+            if isinstance(end, CoterieError | StoreError):
+                log.info("slots not handed over yet", reason=str(end))
+            elif isinstance(end, Exception):
+                log.error("slots not handed over yet", exc_info=end)
+            elif end is not None:
                 raise end
         unsure = self._unconfirmed()
         for start in range(0, len(unsure), batch):

@@ -91,7 +91,12 @@ class Healing:
             if name is not None:
                 by_slot.setdefault(slot, []).append(name)
         for slot, names in by_slot.items():
-            await self._heal_accounts(slot, names)
+            try:
+                await self._heal_accounts(slot, names)
+            except (CoterieError, StoreError) as error:
+                log.info("accounts not healed yet", slot=slot, reason=str(error))
+            except Exception:
+                log.exception("accounts not healed yet", slot=slot)
         left, _ = await self._find([])
         healed = len(places) - len(left)
         if healed > 0:

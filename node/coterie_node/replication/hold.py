@@ -20,8 +20,9 @@ from coterie_protocol.weight import weight_of_record
 from .arrivals import Arrivals
 from .configuration import SlotTable
 from .own_slots import OwnSlots
-from .ports import Handlers, Peers, Store, StoreError, Tasks
+from .ports import Handlers, Peers, Store, StoreError, Tasks, Unstorable
 from .settings import ReplicationSettings
+from .sifting import sift
 
 log = structlog.get_logger()
 
@@ -82,12 +83,30 @@ class Holder:
             self._failing = True
             self._answer(taken, ok=False)
             return
+        except Exception as error:
+            if not isinstance(error, Unstorable):
+                log.exception("records could not be held together; each frame is tried alone")
+            await self._commit_apart(taken)
+            return
         finally:
             self._records -= len(records)
             self._bytes -= size
         self._failing = False
         self._answer(taken, ok=True)
         self._arrivals.publish(changed)
+
+    async def _commit_apart(self, taken: Sequence[tuple[Uid, Replicate]]) -> None:
+        """Commit frames one by one, without the records that cannot be stored: whoever sent such a one hears no yes."""
+        for sender, message in taken:
+            sound = sift(message.records, sender)
+            try:
+                changed = await self._store.transact(lambda tx, sound=sound: tx.merge(sound))  # type: ignore[misc]
+            except Exception as error:
+                log.error("records could not be held", sender=sender, records=len(sound), reason=str(error))
+                self._answer([(sender, message)], ok=False)
+                continue
+            self._answer([(sender, message)], ok=len(sound) == len(message.records))
+            self._arrivals.publish(changed)
 
     def _answer(self, taken: Sequence[tuple[Uid, Replicate]], ok: bool) -> None:
         for sender, message in taken:

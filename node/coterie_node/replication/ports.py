@@ -14,7 +14,7 @@ from coterie_protocol.nodes import NodeRef
 from coterie_protocol.records import Record, RecordKey, Version
 from coterie_protocol.registers import AccountRegister, SlotRegister
 
-from ..store.errors import RegisterDamaged, StoreError
+from ..store.errors import RegisterDamaged, StoreError, Unstorable
 
 __all__ = [
     "FIRST",
@@ -30,6 +30,7 @@ __all__ = [
     "Suggestions",
     "Tasks",
     "Tx",
+    "Unstorable",
 ]
 
 T = TypeVar("T")
@@ -132,11 +133,17 @@ class Tx(Protocol):
         ...
 
     def insert_many(self, records: Sequence[Record]) -> list[Record | None]:
-        """Insert each in order and return for each what `insert` would; many times faster than one by one."""
+        """Insert each in order and return for each what `insert` would; many times faster than one by one.
+
+        Raises Unstorable before anything is written.
+        """
         ...
 
     def merge(self, records: Sequence[Record]) -> list[Record]:
-        """Merge versions (the greater (state, digest) wins) and return those that changed what is held."""
+        """Merge versions (the greater (state, digest) wins) and return those that changed what is held.
+
+        Raises Unstorable before anything is written.
+        """
         ...
 
     def record(self, key: RecordKey) -> Record | None:
@@ -313,6 +320,10 @@ class Tasks(Protocol):
 
     def start(self, work: Awaitable[Any], name: str) -> None:
         """Run it."""
+        ...
+
+    def keep(self, work: Callable[[], Awaitable[Any]], name: str) -> None:
+        """Run work that has no end: should it fail, it begins anew after a pause."""
         ...
 
 

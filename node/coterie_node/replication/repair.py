@@ -335,7 +335,11 @@ class Repair:
                 batch = dict(islice(due.items(), SLOTS_AT_ONCE))
                 for slot in batch:
                     del due[slot]
-                await self._round(uid, batch)
+                try:
+                    await self._round(uid, batch)
+                except Exception:
+                    log.exception("slots not compared", member=uid, slots=len(batch))
+                    self._again.setdefault(uid, {}).update(batch)
         finally:
             self._comparing.discard(uid)
 
@@ -369,6 +373,10 @@ class Repair:
                     equal = True
             except CoterieError as error:
                 log.info("slot not compared", slot=slot, member=uid, reason=error.detail)
+                self._in_sync.get(uid, {}).pop(slot, None)
+                equal = False
+            except Exception:
+                log.exception("slot not compared", slot=slot, member=uid)
                 self._in_sync.get(uid, {}).pop(slot, None)
                 equal = False
         if equal:

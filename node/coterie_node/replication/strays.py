@@ -16,13 +16,13 @@ import structlog
 
 from coterie_protocol.errors import CoterieError
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.records import Record, State, Version
+from coterie_protocol.records import Record, RecordKey, State, Version
 from coterie_protocol.registers import Config, KnownConfig
 
 from .arrivals import Arrivals
 from .bulk import AT_ONCE, cursor_of
 from .configuration import SlotTable
-from .offers import Offers
+from .offers import Offers, Taken
 from .ports import FIRST, NO_LIMIT_MS, Clock, Peers, Store, StoreError, Tx
 from .settings import ReplicationSettings
 
@@ -177,6 +177,9 @@ class Strays:
             except (CoterieError, StoreError) as error:
                 log.info("records not given up yet", slot=slot, reason=str(error))
                 return
+            except Exception:
+                log.exception("records not given up yet", slot=slot)
+                return
             if done and self._strays.get(slot) is stray:
                 del self._strays[slot]
 
@@ -196,12 +199,13 @@ class Strays:
         while more:
             versions = await self._versions(slot, after, page)
             if versions:
-                answers = await self._offer(slot, live, self._offered(slot, versions))
+                answers, refused = await self._offer(slot, live, self._offered(slot, versions))
                 confirmed &= answers.keys()
                 if self._moved(known):
                     self._soon(slot)
                     return False
-                whole = await self._give_up(slot, versions, answers) and whole
+                going = [version for version in versions if version.key not in refused]
+                whole = await self._give_up(slot, going, answers) and whole and not refused
                 after = cursor_of(versions[-1])
             more = len(versions) == page
         stray.told = (known.config.identity, frozenset(confirmed))
@@ -220,10 +224,15 @@ class Strays:
         newest = self._table.known(known.slot)
         return newest is None or newest.config.identity != known.config.identity
 
-    async def _offer(self, slot: int, uids: Sequence[Uid], versions: Sequence[Version]) -> dict[Uid, KnownConfig]:
-        """Offer a page to some nodes; return the configuration of each that has confirmed it, and learn it."""
+    async def _offer(
+        self, slot: int, uids: Sequence[Uid], versions: Sequence[Version]
+    ) -> tuple[dict[Uid, KnownConfig], set[RecordKey]]:
+        """Offer a page to some nodes.
 
-        async def one(uid: Uid) -> KnownConfig | None:
+        Return the configuration of each that has confirmed it, which is learnt, and what one of them does not take.
+        """
+
+        async def one(uid: Uid) -> Taken | None:
             try:
                 return await self._offers.offer(slot, uid, versions)
             except CoterieError as error:
@@ -231,9 +240,10 @@ class Strays:
                 return None
 
         answers = await asyncio.gather(*(one(uid) for uid in uids))
-        confirmed = {uid: known for uid, known in zip(uids, answers, strict=True) if known is not None}
+        taken = {uid: answer for uid, answer in zip(uids, answers, strict=True) if answer is not None}
+        confirmed = {uid: known for uid, answer in taken.items() if (known := answer.known) is not None}
         self._table.learn(confirmed.values())
-        return confirmed
+        return confirmed, {version.key for answer in taken.values() for version in answer.refused}
 
     async def _give_up(self, slot: int, versions: Sequence[Version], answers: dict[Uid, KnownConfig]) -> bool:
         """Delete a page of versions if all K members of one plain configuration have confirmed it under that one.

@@ -74,6 +74,9 @@ class Sync:
                 except CoterieError as error:
                     log.info("slot not synced", slot=joint.slot, reason=error.detail)
                     return False
+                except Exception:
+                    log.exception("slot not synced", slot=joint.slot)
+                    return False
 
         results = await asyncio.gather(*(one(joint) for joint in joints))
         return [joint for joint, done in zip(joints, results, strict=True) if done]

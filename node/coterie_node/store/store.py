@@ -17,6 +17,7 @@ from typing import TypeVar
 import structlog
 
 from ..measure import BATCH_RECORDS, COMMIT_SECONDS, Distribution
+from ..telling import tell
 from .checkpoints import Checkpointer
 from .condemned import verdict
 from .connections import connect, store_error
@@ -178,20 +179,17 @@ class Store:
         if commit.records:
             self.stats.batch_records.observe(commit.records)
         self.stats.sync_seconds += commit.sync_seconds
-        for watcher in self.watchers.committed:
-            watcher(commit)
+        tell(self.watchers.committed, commit)
 
     def _health(self, failure: StoreError | None) -> None:
         self.failure = failure
         if failure is not None:
             self.stats.failures += 1
-        for watcher in self.watchers.health:
-            watcher(failure)
+        tell(self.watchers.health, failure)
 
     def _damage(self, what: str) -> None:
         self.stats.damaged += 1
-        for watcher in self.watchers.damage:
-            watcher(what)
+        tell(self.watchers.damage, what)
 
 
 class _Opened:
