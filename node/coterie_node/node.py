@@ -54,6 +54,7 @@ from .store.errors import StoreDamaged, StoreError
 from .store.store import Store
 from .strangers import Strangers
 from .version import VERSION
+from .watched import WatchedFile
 
 if TYPE_CHECKING:
     from .config import Address, NodeConfig
@@ -142,7 +143,7 @@ class Node:
         self._store.watchers.health.append(self._disk_failed)
         await self._identify()
         view = LateView(self._ref, VERSION, lambda: self._waiting)
-        token = config.admin_token_file.read_text().strip() if config.admin_token_file else None
+        token = WatchedFile(config.admin_token_file) if config.admin_token_file else None
         self._metrics = Sources(self._ref, VERSION, lambda: view.readiness().state, self._store)
         app = admin_app(view, token, Exposition(self._metrics), page=config.page == "on", names=_admin_names(config))
         admin = await self._listen(app, config.listen_admin, "admin", ADMIN_LIMITS)

@@ -7,8 +7,10 @@ Reading is open; what changes anything needs the bearer token of `--admin-token-
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable, Iterable
+=======
+from collections.abc import Awaitable, Callable
+>>>>>>> 99469b7 (node: read the admin token and the ring's secret anew when their files change)
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -19,9 +21,11 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 
 from ..doors import Hosts, known_hosts_only, same_site_only
 from ..listening import Guarded
+from ..watched import WatchedFile
 from .health import HEALTH_PATHS, add_health, json_response
 from .metrics.exposition import METRICS_PATH, Exposition, add_metrics
 from .ring_page import EVENTS_PATH, PageSource, RingPage
+from .token import authorise
 
 if TYPE_CHECKING:
     from coterie_protocol.admin import Operation, RecoveryReport, SlotReport
@@ -89,6 +93,7 @@ class _Recover(msgspec.Struct):
 
 
 def admin_app(
+<<<<<<< HEAD
     view: NodeView,
     token: str | None,
     exposition: Exposition | None = None,
@@ -144,22 +149,22 @@ def _add_reports(app: web.Application, view: NodeView, page: RingPage) -> None:
     app.router.add_get("/api/v1/operations", operations)
 
 
-def _add_changes(app: web.Application, view: NodeView, token: str | None) -> None:
+def _add_changes(app: web.Application, view: NodeView, token: str | WatchedFile | None) -> None:
     def accepted() -> web.Response:
         return json_response({"state": view.readiness().state}, 202)
 
     async def leave(request: web.Request) -> web.Response:
-        _authorise(request, token)
+        authorise(request, token)
         await view.leave()
         return accepted()
 
     async def cancel_leave(request: web.Request) -> web.Response:
-        _authorise(request, token)
+        authorise(request, token)
         await view.cancel_leave()
         return accepted()
 
     async def move(request: web.Request) -> web.Response:
-        _authorise(request, token)
+        authorise(request, token)
         try:
             wanted = msgspec.json.decode(await request.read(), type=_Move)
         except (msgspec.MsgspecError, UnicodeError) as error:
@@ -168,7 +173,7 @@ def _add_changes(app: web.Application, view: NodeView, token: str | None) -> Non
         return accepted()
 
     async def recover(request: web.Request) -> web.Response:
-        _authorise(request, token)
+        authorise(request, token)
         try:
             wanted = msgspec.json.decode(await request.read() or b"{}", type=_Recover)
         except (msgspec.MsgspecError, UnicodeError) as error:
@@ -182,20 +187,6 @@ def _add_changes(app: web.Application, view: NodeView, token: str | None) -> Non
     app.router.add_post("/api/v1/recover", recover)
     app.router.add_post("/api/v1/cancel-leave", cancel_leave)
     app.router.add_post("/api/v1/move", move)
-
-
-def _authorise(request: web.Request, token: str | None) -> None:
-    """Raise an HTTP error unless the request bears the token, compared in constant time."""
-    if token is None:
-        raise web.HTTPForbidden(
-            text="this node has no admin token: start it with --admin-token-file FILE to allow changes"
-        )
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-        raise web.HTTPUnauthorized(
-            text="send the admin token as 'Authorization: Bearer TOKEN'",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
 
 
 def _bounded() -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from coterie_protocol.nodes import PeerHello
 
 from ..config import ConfigError, NodeConfig
+from ..watched import WatchedFile
 from .base import Discovery
 from .dns import DnsDiscovery
 from .multicast import MulticastDiscovery
@@ -23,7 +24,7 @@ def choose(config: NodeConfig, hello: Callable[[], PeerHello]) -> Discovery:
         return DnsDiscovery(config.peers_service)
     if config.discovery == "multicast":
         assert config.secret_file is not None
-        secret = read_secret(config.secret_file)
+        secret = watched_secret(config.secret_file)
         return MulticastDiscovery(config.multicast_group, config.multicast_interface, secret, config.ring_uid, hello)
     return StaticDiscovery(config.seed)
 
@@ -40,3 +41,12 @@ def read_secret(path: Path) -> bytes:
             "such as what `openssl rand -hex 32` prints, the same for all nodes"
         )
     return secret
+
+
+def watched_secret(path: Path) -> Callable[[], bytes]:
+    """Return what tells the secret as the file has it now, should it be made anew. Raises ConfigError."""
+    read_secret(path)
+    try:
+        return WatchedFile(path, good=lambda secret: len(secret) >= MIN_SECRET).current
+    except OSError as error:
+        raise ConfigError(f"cannot read the ring's secret {path}: {error.strerror}; check --secret-file") from None

@@ -57,7 +57,9 @@ class Hearing:
     when `only_this`, addresses of other rings are not offered.
     """
 
-    def __init__(self, secret: bytes, uid: str, boot: str, ring: Callable[[], str], *, only_this: bool) -> None:
+    def __init__(
+        self, secret: Callable[[], bytes], uid: str, boot: str, ring: Callable[[], str], *, only_this: bool
+    ) -> None:
         self._secret = secret
         self._own = (uid, boot)
         self._ring = ring
@@ -69,7 +71,7 @@ class Hearing:
     def hear(self, now: float, wall_ms: int, source: str, data: bytes) -> Heard:
         """Take a datagram from an address. `now` is monotonic, `wall_ms` the Unix time."""
         try:
-            said = unseal(self._secret, data, wall_ms)
+            said = unseal(self._secret(), data, wall_ms)
         except NotOurs:
             return Heard()
         except OtherSecret:

@@ -48,7 +48,7 @@ class MulticastDiscovery:
     """
 
     def __init__(
-        self, group: Address, interface: str, secret: bytes, expected: str, hello: Callable[[], PeerHello]
+        self, group: Address, interface: str, secret: Callable[[], bytes], expected: str, hello: Callable[[], PeerHello]
     ) -> None:
         self._group = group
         self._interface = interface
@@ -175,7 +175,7 @@ class MulticastDiscovery:
     def _datagram(self, asks: bool) -> bytes:
         hello = self._hello()
         return seal(
-            self._secret,
+            self._secret(),
             Announcement(
                 asks,
                 time.time_ns() // 1_000_000,

@@ -27,7 +27,7 @@ def said(uid: str = "n1", **changes: object) -> Announcement:
 
 
 def listener(ring: str = "", *, only_this: bool = False) -> Hearing:
-    return Hearing(SECRET, "me", "boot", lambda: ring, only_this=only_this)
+    return Hearing(lambda: SECRET, "me", "boot", lambda: ring, only_this=only_this)
 
 
 def hear(by: Hearing, what: Announcement, at: float = 0.0, source: str = "10.0.0.1", secret: bytes = SECRET) -> Heard:

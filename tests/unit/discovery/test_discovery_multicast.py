@@ -53,7 +53,7 @@ async def begin(group: Address) -> AsyncIterator[Begin]:
     made: list[MulticastDiscovery] = []
 
     async def start(node: Node, secret: bytes = SECRET, interface: str = LOOPBACK) -> MulticastDiscovery:
-        one = MulticastDiscovery(group, interface, secret, "", node.hello)
+        one = MulticastDiscovery(group, interface, lambda: secret, "", node.hello)
         made.append(one)
         await one.start()
         return one
@@ -148,13 +148,13 @@ async def test_a_port_that_is_taken_is_said(group: Address) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind((group.host, group.port))
         with pytest.raises(ListenError, match="choose another with --multicast-group"):
-            await MulticastDiscovery(group, LOOPBACK, SECRET, "", Node(1, RING).hello).start()
+            await MulticastDiscovery(group, LOOPBACK, lambda: SECRET, "", Node(1, RING).hello).start()
 
 
 async def test_an_address_that_others_cannot_reach_is_said(group: Address) -> None:
     node = Node(1, RING)
     node.ref = NodeRef(node.ref.uid, "n1", 0, LOOPBACK, 7401, 7400, 7402, 1)
-    one = MulticastDiscovery(group, LOOPBACK, SECRET, "", node.hello)
+    one = MulticastDiscovery(group, LOOPBACK, lambda: SECRET, "", node.hello)
     with structlog.testing.capture_logs() as logs:
         await one.start()
         await one.close()
@@ -162,7 +162,7 @@ async def test_an_address_that_others_cannot_reach_is_said(group: Address) -> No
 
 
 async def test_one_that_was_never_started_can_be_closed_and_described(group: Address) -> None:
-    one = MulticastDiscovery(group, "", SECRET, "", Node(1, RING).hello)
+    one = MulticastDiscovery(group, "", lambda: SECRET, "", Node(1, RING).hello)
     assert one.describe() == f"the multicast group {group}"
     await one.close()
 
