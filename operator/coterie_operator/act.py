@@ -85,8 +85,14 @@ class NameTaken(Exception):
     """Something that is not the ring's has a name that the ring needs."""
 
 
-def problem(error: KubeError | NameTaken) -> Problem:
+class SecretDamaged(Exception):
+    """The ring's Secret lacks what the operator and the nodes need from it."""
+
+
+def problem(error: KubeError | NameTaken | SecretDamaged) -> Problem:
     """Say in a condition's terms why something could not be put in place."""
+    if isinstance(error, SecretDamaged):
+        return Problem("SecretDamaged", str(error))
     if isinstance(error, NameTaken):
         return Problem("NameTaken", str(error))
     return Problem("OperatorForbidden" if isinstance(error, Forbidden) else "ApplyFailed", str(error))
@@ -108,15 +114,27 @@ class Hands:
             return ring
         return await self._kube.apply_status(ring, status)
 
-    async def put_secret(self, manifest: Callable[[], Object], sight: Sight) -> None:
-        """Make the ring's Secret if there is none. It is never written again: nodes hold on to what is in it."""
+    async def put_secret(self, manifest: Callable[[], Object], sight: Sight) -> bool:
+        """Make the ring's Secret if there is none, and say whether it was made. It is never written again.
+
+        Raises NameTaken and SecretDamaged.
+        """
         if sight.secret is None:
             try:
                 await self._kube.create(SECRET, manifest())
             except Conflict:
                 log.debug("the secret exists already")
-        elif sight.secret["metadata"].get("labels", {}).get(names.RING_LABEL) is None:
-            raise NameTaken(_taken(SECRET, sight.secret["metadata"]["namespace"], sight.secret["metadata"]["name"]))
+                return False
+            return True
+        metadata = sight.secret["metadata"]
+        if metadata.get("labels", {}).get(names.RING_LABEL) is None:
+            raise NameTaken(_taken(SECRET, metadata["namespace"], metadata["name"]))
+        if missing := [key for key in (names.ADMIN_TOKEN_KEY, names.SECRET_KEY) if not _secret(sight.secret, key)]:
+            raise SecretDamaged(
+                f"Secret {metadata['name']} has no {' and no '.join(missing)}: delete it, and it is made anew"
+                f" (kubectl -n {metadata['namespace']} delete secret {metadata['name']})"
+            )
+        return False
 
     async def put(self, ring: Object, manifests: Sequence[Object], sight: Sight) -> Outcome:
         """Apply what differs and delete what the spec does without. What the API refuses does not stop the rest.
@@ -268,4 +286,9 @@ def _version(ring: Object) -> tuple[str, int, bool]:
 
 
 def _token(secret: Object) -> str:
-    return base64.b64decode((secret.get("data") or {}).get(names.ADMIN_TOKEN_KEY, "")).decode().strip()
+    return _secret(secret, names.ADMIN_TOKEN_KEY)
+
+
+def _secret(secret: Object, key: str) -> str:
+    """Return a text in a Secret; empty if there is none, or bytes that are no text."""
+    return base64.b64decode((secret.get("data") or {}).get(key, "")).decode(errors="ignore").strip()

@@ -148,6 +148,8 @@ class Refusal:
     """The step's class: Leave, CancelLeave or Move."""
     message: str
     """What the node said."""
+    token: bool = False
+    """Whether it did not know the token: then it is asked in vain until it does, and no other pod can change that."""
 
 
 @dataclass(frozen=True)

@@ -232,6 +232,8 @@ def _at_least(survey: Survey) -> int:
 
 def _size(survey: Survey) -> _Next | None:
     """Bring the ring nearer to its size; None when it has it, or when growing has to wait until the ring is whole."""
+    if survey.leaver is not None and survey.stale and survey.stranger(survey.leaver):
+        return None  # restarted with the new template it knows the token, and can be told to leave
     if survey.leaver is not None:
         going = shrink(survey)
         return _Next(going.replicas, going.doing, going.operation, going.step, going.blocked, wake=going.wake)

@@ -18,7 +18,8 @@ from typing import Any
 
 import structlog
 
-from .act import Hands, NameTaken, Outcome, Problem, problem
+from . import names
+from .act import Hands, NameTaken, Outcome, Problem, SecretDamaged, problem
 from .admin import Admin, NodeRefused
 from .events import Events
 from .health import Health
@@ -258,7 +259,10 @@ class RingLoop:
                 self._refused.pop(step.pod, None)
         except NodeRefused as error:
             uid = next(pod.uid for pod in sight.pods if pod.name == step.pod)
-            refusal = Refusal(uid, type(step).__name__, str(error))
+            said = str(error)
+            if unknown := error.status in (401, 403):
+                said = unknown_token(self._name, step.pod)
+            refusal = Refusal(uid, type(step).__name__, said, unknown)
             if self._refused.get(step.pod) != refusal:
                 log.warning("a node refused", ring=self._where, pod=step.pod, step=refusal.step, error=refusal.message)
             self._refused[step.pod] = refusal
@@ -290,10 +294,16 @@ class RingLoop:
 
     async def _put(self, ring: Object, observed: Observed, decided: Plan, sight: Sight) -> Outcome:
         try:
-            await self._hands.put_secret(lambda: secret(ring, secrets.token_hex(32), secrets.token_hex(32)), sight)
+            made = await self._hands.put_secret(
+                lambda: secret(ring, secrets.token_hex(32), secrets.token_hex(32)), sight
+            )
+            if made and observed.ring_uid:
+                name = names.ring_secret(self._name)
+                said = f"Secret {name} was gone and is made anew, with another token; nodes read it within two minutes"
+                await self._tools.events.say(ring, "Warning", "SecretMadeAnew", said)
         except (Unreachable, Conflict):
             raise
-        except (KubeError, NameTaken) as error:
+        except (KubeError, NameTaken, SecretDamaged) as error:
             return Outcome([problem(error)], essential=False)
         return await self._hands.put(ring, build(observed, decided), sight)
 
@@ -372,6 +382,14 @@ def degraded(
     conditions["Degraded"] = condition
     state = wanted.get("state", "Ready")
     return {**wanted, "state": "Degraded" if state == "Ready" else state, "conditions": list(conditions.values())}
+
+
+def unknown_token(ring: str, pod: str) -> str:
+    """Say why a node takes no changes from the operator, and what to do."""
+    return (
+        f"it does not know the token in Secret {names.ring_secret(ring)} (was that made anew?); it reads it within two"
+        f" minutes; if it is of a release that does not, restart it (kubectl delete pod {pod})"
+    )
 
 
 def said(current: Mapping[str, Any], found: Problem) -> bool:

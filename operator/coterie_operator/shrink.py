@@ -98,7 +98,7 @@ class _Leaver:
             said = self._survey.refusal(self._ordinal, "Leave") or self._refused_before()
             if said and self._asked:
                 return self._blocked(
-                    "LeaveRefused",
+                    "TokenUnknown" if self._survey.stranger(self._ordinal) else "LeaveRefused",
                     f"{name} refuses to leave: {said}; its pod is kept and it is asked again:"
                     " mend what it says, or raise replicas again",
                     step,

@@ -150,6 +150,11 @@ class Survey:
         pod, found = self.pods.get(ordinal), self.seen.refused.get(self.name(ordinal))
         return found.message if pod and found and (found.pod_uid, found.step) == (pod.uid, step) else ""
 
+    def stranger(self, ordinal: int) -> bool:
+        """Return whether the node did not know the operator's token when it was asked last."""
+        pod, found = self.pods.get(ordinal), self.seen.refused.get(self.name(ordinal))
+        return pod is not None and found is not None and found.pod_uid == pod.uid and found.token
+
     # --- Templates ---
 
     @property

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-=======
-from collections.abc import Awaitable, Callable
->>>>>>> 99469b7 (node: read the admin token and the ring's secret anew when their files change)
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -93,9 +90,8 @@ class _Recover(msgspec.Struct):
 
 
 def admin_app(
-<<<<<<< HEAD
     view: NodeView,
-    token: str | None,
+    token: str | WatchedFile | None,
     exposition: Exposition | None = None,
     *,
     page: bool = True,

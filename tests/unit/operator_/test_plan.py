@@ -32,9 +32,13 @@ from tests.unit.operator_.views import (
 
 from coterie_operator.model import CancelLeave, Leave, Observed, Refusal, RingSpec
 from coterie_operator.plan import plan
+from coterie_operator.reconcile import unknown_token
 from coterie_protocol.admin import SlotCounts
 
 PULL: dict[str, Any] = {"ready": False, "reason": "ImagePullBackOff", "trouble": "there is no such image"}
+STRANGER = {
+    "main-3": Refusal(whole(4).pods[3].uid, "Leave", unknown_token("main", "main-3"), token=True),
+}
 REFUSED = {"main-3": Refusal(whole(4).pods[3].uid, "Leave", "not now")}
 LEAVING = spec(replicas=3), operation("ScaleDown", "main-3")
 
@@ -182,6 +186,22 @@ SHRINKING: dict[str, tuple[Observed, dict[str, Any]]] = {
     "blocked when the rest cannot hold all copies": (
         seen(3, spec(replicas=2)),
         {"replicas": 3, "step": None, "blocked": "TooFewNodes"},
+    ),
+    "a node that does not know the token says so": (
+        seen(4, *LEAVING, other(refused=STRANGER)),
+        {"replicas": 4, "step": Leave("main-3"), "blocked": "TokenUnknown", "doing": "it does not know the token"},
+    ),
+    "it does not hold up the update that would restart it": (
+        seen(4, *LEAVING, other(refused=STRANGER), rolled("b", partition=4)),
+        {"replicas": 4, "partition": 3, "blocked": None, "operation": ("Update", "main-3"), "step": None},
+    ),
+    "other refusals do hold it up": (
+        seen(4, *LEAVING, other(refused=REFUSED), rolled("b", partition=4)),
+        {"partition": 4, "blocked": "LeaveRefused"},
+    ),
+    "once it was restarted it is asked again": (
+        seen(4, *LEAVING, other(refused=STRANGER), rolled("b", partition=3), pod(3, uid="new", revision="b")),
+        {"replicas": 4, "step": Leave("main-3"), "blocked": None},
     ),
     "the ring's own factor counts, not the spec's": (
         seen(3, spec(replicas=2, replication_factor=1)),
