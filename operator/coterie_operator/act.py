@@ -50,6 +50,8 @@ SOON = 0.5
 """Seconds after which to look again at what the API is about to finish."""
 OPTIONAL = {"PodDisruptionBudget": BUDGET, "NetworkPolicy": NETWORK_POLICY}
 """Parts that a Ring can be told to do without."""
+NEWER = frozenset({"storageSize"})
+"""Fields of the status that the definition of 0.1.0 does not have."""
 ESSENTIAL = ("StatefulSet", "ConfigMap", "Secret")
 """Parts without which no step is taken."""
 
@@ -112,7 +114,14 @@ class Hands:
         """Write the status if it differs; return the Ring as it is then. Raises Conflict if the Ring has changed."""
         if _unordered(ring.get("status", {})) == _unordered(status):
             return ring
-        return await self._kube.apply_status(ring, status)
+        try:
+            return await self._kube.apply_status(ring, status)
+        except Invalid as error:
+            if not (newer := NEWER & status.keys()):
+                raise
+            # The definition is an older chart's: it is put there by others (crd.upgrade=false), and later than this.
+            log.warning("the definition of Ring is older than this operator", lacks=sorted(newer), error=str(error))
+            return await self._kube.apply_status(ring, {key: one for key, one in status.items() if key not in newer})
 
     async def put_secret(self, manifest: Callable[[], Object], sight: Sight) -> bool:
         """Make the ring's Secret if there is none, and say whether it was made. It is never written again.
@@ -146,6 +155,7 @@ class Hands:
             kind = str(manifest["kind"])
             try:
                 if kind == "StatefulSet":
+                    await self._label_claims(ring, manifest, sight)
                     await self._grow_claims(ring, manifest, sight, outcome)
                     await self._put_statefulset(ring, manifest, sight, outcome)
                 else:
@@ -235,7 +245,7 @@ class Hands:
             return
         if live is None:
             self._applied.pop(("StatefulSet", manifest["metadata"]["name"]), None)
-        elif quantity(storage_size(manifest)) > quantity(storage_size(live)):
+        elif quantity(storage_size(manifest)) != quantity(storage_size(live)):
             # The API takes no change of a claim template: the StatefulSet goes without its pods, and the next pass
             # makes it anew; it adopts them without a restart.
             await self._check_name(ring, STATEFUL_SET, manifest["metadata"]["name"])
@@ -246,8 +256,21 @@ class Hands:
             return
         await self._put(ring, manifest, live)
 
+    async def _label_claims(self, ring: Object, manifest: Object, sight: Sight) -> None:
+        """Give claims that were found by their names the labels that the others have: they are watched by these."""
+        wanted = manifest["spec"]["volumeClaimTemplates"][0]["metadata"]["labels"]
+        for claim in sight.claims:
+            if not claim.labelled and not claim.deleting:
+                log.info("a claim of the ring had lost its labels", claim=claim.name)
+                await self._kube.merge(
+                    CLAIM, ring["metadata"]["namespace"], claim.name, {"metadata": {"labels": wanted}}
+                )
+
     async def _grow_claims(self, ring: Object, manifest: Object, sight: Sight, outcome: Outcome) -> None:
-        """Make the claims of wanted nodes as large as the template says. A refusal is told, and stops nothing."""
+        """Make the claims of wanted nodes as large as the template says. A refusal is told, and stops nothing.
+
+        One that is larger stays so: claims cannot shrink.
+        """
         size = storage_size(manifest)
         patch = {"spec": {"resources": {"requests": {"storage": size}}}}
         for claim in sight.claims:
@@ -255,8 +278,12 @@ class Hands:
             if due and quantity(claim.size) < quantity(size):
                 try:
                     await self._kube.merge(CLAIM, ring["metadata"]["namespace"], claim.name, patch)
-                except (Denied, Invalid, Forbidden) as error:
+                except Forbidden as error:
                     outcome.problems.append(problem(error))
+                except (Denied, Invalid) as error:
+                    outcome.problems.append(
+                        Problem("ClaimCannotGrow", _cannot_grow(claim.name, claim.size, size, error))
+                    )
 
     async def _delete_optional(self, ring: Object, manifests: Sequence[Object]) -> None:
         wanted = {str(manifest["kind"]) for manifest in manifests}
@@ -274,6 +301,13 @@ class Hands:
 def _unordered(status: Mapping[str, Any]) -> dict[str, Any]:
     """Return a status whose conditions have no order: the API keeps its own."""
     return {**status, "conditions": {one["type"]: one for one in status.get("conditions", ())}}
+
+
+def _cannot_grow(claim: str, has: str, wanted: str, error: KubeError) -> str:
+    return (
+        f"the claim {claim} has {has} and does not get {wanted}: {error}; set storage.size back to {has},"
+        " or let its storage class grow claims (allowVolumeExpansion: true)"
+    )
 
 
 def _taken(kind: Kind, namespace: str, name: str) -> str:

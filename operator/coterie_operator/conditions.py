@@ -63,7 +63,7 @@ def trouble(survey: Survey, plan: Plan) -> list[Gap]:
         return []
     gaps = [gap for gap in survey.gaps() if gap.reason not in ("Starting", "Forming")]
     hard = [gap for gap in gaps if gap.hard]
-    return hard or [gap for gap in gaps if not _expected(survey, plan, gap)]
+    return hard or [*survey.warnings(), *(gap for gap in gaps if not _expected(survey, plan, gap))]
 
 
 def _expected(survey: Survey, plan: Plan, gap: Gap) -> bool:

@@ -14,7 +14,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 PASS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds. A pass is a dozen API calls and one round of the nodes (2 s at most); the tail is a slow API server."""
 RING = ("namespace", "ring")
-REASONS = ("ApplyFailed", "InternalError", "InvalidSpec", "NameTaken", "OperatorForbidden", "Unreachable")
+REASONS = (
+    "ApplyFailed",
+    "ClaimCannotGrow",
+    "InternalError",
+    "InvalidSpec",
+    "NameTaken",
+    "OperatorForbidden",
+    "SecretDamaged",
+    "Unreachable",
+)
 """Why passes fail. Each is counted from 0 on: in a series that begins with an error Prometheus sees no increase."""
 
 

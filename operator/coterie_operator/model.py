@@ -78,6 +78,8 @@ class StatefulSetView:
     """Whether its controller has seen the newest generation: until then the revisions are those of the one before."""
     storage_size: str = ""
     """What its claim template asks for."""
+    trouble: str = ""
+    """Why its controller makes no pods or claims, as far as its newest Warning event says."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,12 @@ class PodView:
     """Why it does not run, for people: a waiting container's reason and message, or why it is not scheduled."""
     reason: str = ""
     """The same as one word, such as ImagePullBackOff, CrashLoopBackOff or Unschedulable."""
+    machine: str = ""
+    """The name of the machine that it runs on."""
+    machine_silent: bool = False
+    """Whether Kubernetes took its readiness away although its containers are: that is for a kubelet that is silent."""
+    overdue: float = 0.0
+    """Seconds since it should have ended, for one that is being deleted."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,10 @@ class ClaimView:
     """Why it is not bound, as far as its newest Warning event says."""
     size: str = ""
     """What it asks for."""
+    capacity: str = ""
+    """What it has got; empty for one that is not bound."""
+    labelled: bool = True
+    """Whether it bears the ring's label. One without was found by its name: the StatefulSet uses it all the same."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Whatever the Kubernetes API refuses ends the pass (KubeError); a node that does 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from . import names
 from .admin import Admin, NodeError
 from .kube import CLAIM, CONFIG_MAP, POD, SECRET, STATEFUL_SET, Forbidden, Kind, Kube, Object
 from .model import Answer, ClaimView, PodView
-from .sight import Sight, claim_view, newest, pod_view, recorded_uid
+from .sight import Sight, claim_view, newest, pod_view, recorded_uid, refused
 
 log = structlog.get_logger()
 
@@ -31,6 +31,7 @@ PATIENCE = 5.0
 async def look(kube: Kube, admin: Admin, namespace: str, name: str) -> Sight:
     """Gather it. Raises KubeError."""
     labels = f"{names.RING_LABEL}={name}"
+    now = datetime.now(UTC)
     statefulset, config, secret, pods, claims = await asyncio.gather(
         kube.find(STATEFUL_SET, namespace, names.statefulset(name)),
         kube.find(CONFIG_MAP, namespace, names.ring_config(name)),
@@ -38,12 +39,14 @@ async def look(kube: Kube, admin: Admin, namespace: str, name: str) -> Sight:
         kube.list(POD, namespace, labels=labels),
         kube.list(CLAIM, namespace, labels=labels),
     )
-    now = datetime.now(UTC)
-    seen = _by_ordinal(pod_view(name, pod) for pod in pods)
-    nodes, ring = await _ask(admin, seen, uid := recorded_uid(config))
+    uid = recorded_uid(config)
+    claims = [*claims, *await _unlabelled(kube, namespace, name, statefulset if uid else None, claims)]
+    seen = _by_ordinal(pod_view(name, pod, now) for pod in pods)
+    nodes, ring = await _ask(admin, seen, uid)
     return Sight(
         now=now,
         statefulset=statefulset,
+        refused=await _refused(kube, statefulset, len(seen), now),
         secret=secret,
         recorded_uid=uid,
         pods=seen,
@@ -91,6 +94,38 @@ async def _ring(admin: Admin, pod: PodView) -> RingReport | None:
     except NodeError as error:
         log.debug("no ring report", pod=pod.name, error=str(error))
         return None
+
+
+async def _unlabelled(
+    kube: Kube, namespace: str, name: str, statefulset: Object | None, labelled: Sequence[Object]
+) -> list[Object]:
+    """Return the claims that are the ring's by their names only: a StatefulSet uses them, whatever labels they bear.
+
+    They are what a ring that is made anew comes from. So without a StatefulSet of a ring that is known, all are looked
+    through; with one, those of its pods.
+    """
+    known = {str(claim["metadata"]["name"]) for claim in labelled}
+    if statefulset is None:
+        found: Sequence[Object | None] = await kube.list(CLAIM, namespace)
+    else:
+        wanted = (names.claim(name, ordinal) for ordinal in range(int(statefulset["spec"].get("replicas", 1))))
+        missing = [claim for claim in wanted if claim not in known]
+        found = await asyncio.gather(*(kube.find(CLAIM, namespace, claim) for claim in missing))
+    return [claim for claim in found if claim is not None and claim["metadata"]["name"] not in known]
+
+
+async def _refused(kube: Kube, statefulset: Object | None, pods: int, now: datetime) -> str:
+    """Say why the StatefulSet has fewer pods than it should, as far as its controller says so."""
+    if statefulset is None or pods >= int(statefulset["spec"].get("replicas", 1)):
+        return ""
+    metadata = statefulset["metadata"]
+    fields = f"involvedObject.kind=StatefulSet,involvedObject.uid={metadata['uid']}"
+    try:
+        events = await kube.list(CORE_EVENT, metadata["namespace"], fields=fields)
+    except Forbidden as error:
+        log.warning("cannot say why pods are missing", statefulset=metadata["name"], error=str(error))
+        return ""
+    return refused(events, now)
 
 
 async def _claim(kube: Kube, ring: str, claim: Object, now: datetime) -> ClaimView | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from . import names
 from .model import Blocked, CancelLeave, Move, Observed, Operation, Plan, Replace, Step
+from .quantity import quantity
 from .rebalance import shift
 from .shrink import shrink
 from .survey import GOING, Survey
@@ -162,6 +163,8 @@ def _stay(survey: Survey) -> _Next | None:
 
 def _replace(survey: Survey) -> _Next | None:
     """Give a pod whose volume is lost a new one, once the others can spare it."""
+    if (too_large := _too_large(survey)) is not None:
+        return too_large
     for ordinal, claim in survey.claims.items():
         if claim.phase != "Lost" or claim.deleting or ordinal >= survey.replicas or ordinal == survey.leaver:
             continue
@@ -180,6 +183,26 @@ def _replace(survey: Survey) -> _Next | None:
         doing = f"{name} is replaced: the volume of {claim.name} is lost"
         step = Replace(name, pod.uid if pod else "", claim.name)
         return _Next(survey.replicas, doing, operation, step, wake=SOON)
+    return None
+
+
+def _too_large(survey: Survey) -> _Next | None:
+    """Give a pod a claim of the size that is wanted now in place of a larger one that was never bound: it is empty."""
+    live = survey.seen.statefulset
+    wanted = quantity(survey.spec.storage_size)
+    if live is None or quantity(live.storage_size) != wanted:
+        return None
+    for ordinal, claim in survey.claims.items():
+        pod = survey.pods.get(ordinal)
+        waits = claim.phase == "Pending" and not claim.deleting and ordinal < survey.replicas
+        if waits and quantity(claim.size) > wanted and (pod is None or (not pod.ip and not pod.deleting)):
+            name = survey.name(ordinal)
+            operation = survey.operation("Replace", name) or Operation(
+                "Replace", name, _uid(survey, ordinal), survey.now
+            )
+            doing = f"{name} gets a claim of {survey.spec.storage_size}: the one of {claim.size} was never bound"
+            step = Replace(name, pod.uid if pod else "", claim.name)
+            return _Next(survey.replicas, doing, operation, step, wake=SOON)
     return None
 
 

@@ -282,7 +282,7 @@ class RingLoop:
             status=current,
             template_hash=template_hash(self._name, spec),
             ring_uid=sight.recorded_uid or str(current.get("ringUid", "")),
-            statefulset=None if sight.statefulset is None else statefulset_view(sight.statefulset),
+            statefulset=None if sight.statefulset is None else statefulset_view(sight.statefulset, sight.refused),
             pods=sight.pods,
             claims=sight.claims,
             nodes=sight.nodes,

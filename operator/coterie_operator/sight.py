@@ -15,6 +15,8 @@ from .model import Answer, ClaimView, Operation, PodView, StatefulSetView
 
 STARTING = ("ContainerCreating", "PodInitializing")
 """Reasons of a waiting container that are no trouble."""
+REFUSED_SECONDS = 1200.0
+"""How long the controller's word counts that it could not make something: it tries again after at most 17 minutes."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Sight:
 
     now: datetime
     statefulset: Object | None
+    refused: str
+    """Why the StatefulSet's controller makes no pods or claims; empty when it does, or nobody can say."""
     secret: Object | None
     recorded_uid: str
     """The ring uid in the ConfigMap."""
@@ -32,8 +36,8 @@ class Sight:
     ring: RingReport | None
 
 
-def statefulset_view(live: Object) -> StatefulSetView:
-    """Read a StatefulSet."""
+def statefulset_view(live: Object, trouble: str = "") -> StatefulSetView:
+    """Read a StatefulSet; `trouble` is what its events say."""
     metadata, spec, status = live["metadata"], live["spec"], live.get("status", {})
     rolling = spec.get("updateStrategy", {}).get("rollingUpdate") or {}
     return StatefulSetView(
@@ -44,6 +48,7 @@ def statefulset_view(live: Object) -> StatefulSetView:
         update_revision=status.get("updateRevision", ""),
         observed=int(status.get("observedGeneration", 0)) >= int(metadata["generation"]),
         storage_size=storage_size(live),
+        trouble=trouble,
     )
 
 
@@ -53,24 +58,30 @@ def storage_size(statefulset: Mapping[str, Any]) -> str:
     return _requested(templates[0]) if templates else ""
 
 
-def pod_view(ring: str, pod: Object) -> PodView | None:
+def pod_view(ring: str, pod: Object, now: datetime) -> PodView | None:
     """Read a pod; None if it is not one of the ring's StatefulSet."""
     metadata, status = pod["metadata"], pod.get("status", {})
     ordinal = names.ordinal(ring, metadata["name"])
     if ordinal is None:
         return None
     reason, trouble = _pod_trouble(status)
+    ready, running = _condition(status, "Ready"), _condition(status, "ContainersReady")
+    ends = metadata.get("deletionTimestamp")
     return PodView(
         name=metadata["name"],
         ordinal=ordinal,
         uid=metadata["uid"],
         ip=status.get("podIP", ""),
-        ready=_condition(status, "Ready").get("status") == "True",
+        ready=ready.get("status") == "True",
         phase=status.get("phase", "Pending"),
         revision=metadata.get("labels", {}).get("controller-revision-hash", ""),
-        deleting="deletionTimestamp" in metadata,
+        deleting=ends is not None,
         trouble=trouble,
         reason=reason,
+        machine=pod.get("spec", {}).get("nodeName", ""),
+        # The kubelet writes both at once; who writes the one alone is Kubernetes, for a machine that does not report.
+        machine_silent=ready.get("status") == "False" and running.get("status") == "True",
+        overdue=max(0.0, (now - _time(ends)).total_seconds()) if ends else 0.0,
     )
 
 
@@ -88,6 +99,8 @@ def claim_view(ring: str, claim: Object, now: datetime, trouble: str = "") -> Cl
         age=(now - _time(metadata["creationTimestamp"])).total_seconds(),
         trouble=trouble,
         size=_requested(claim),
+        capacity=str((claim.get("status", {}).get("capacity") or {}).get("storage", "")),
+        labelled=metadata.get("labels", {}).get(names.RING_LABEL) == ring,
     )
 
 
@@ -114,13 +127,34 @@ def recorded_uid(config: Object | None) -> str:
     return str(((config or {}).get("data") or {}).get(names.RING_UID_KEY, ""))
 
 
+def refused(events: Iterable[Object], now: datetime) -> str:
+    """Return why a StatefulSet's controller could not make a pod or claim; empty unless it said so lately.
+
+    An event that repeats is counted up with pauses that grow to several minutes, and stays for an hour: what succeeded
+    since makes it void.
+    """
+    found = sorted(events, key=_when)
+    if not found or found[-1].get("type") != "Warning" or found[-1].get("reason") != "FailedCreate":
+        return ""
+    when = _when(found[-1])
+    try:
+        lately = not when or (now - _time(when)).total_seconds() < REFUSED_SECONDS
+    except ValueError:
+        lately = True
+    return str(found[-1].get("message", "")) if lately else ""
+
+
+def _when(event: Object) -> str:
+    """Return when an event was seen last."""
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
 def newest(events: Iterable[Object]) -> str:
     """Return the text of the newest Warning or, without one, of the newest event."""
 
     def rank(event: Object) -> tuple[bool, str]:
-        series = event.get("series") or {}
-        when = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or ""
-        return event.get("type") == "Warning", str(when)
+        return event.get("type") == "Warning", _when(event)
 
     found = max(events, key=rank, default=None)
     return str(found.get("message", "")) if found else ""

@@ -12,6 +12,7 @@ from typing import Any
 from . import names
 from .conditions import available, conditions, moment, previous, selector, trouble
 from .model import Note, Observed, Operation, Plan
+from .quantity import quantity
 from .rebalance import skew
 from .survey import Survey
 
@@ -37,6 +38,7 @@ def status(observed: Observed, plan: Plan) -> dict[str, Any]:
         "selector": selector(observed.name),
         "members": _members(survey),
         "skew": _skew(survey),
+        "storageSize": _storage_size(survey),
         "slotsUnderReplicated": _under_replicated(survey),
         "conditions": conditions(survey, plan),
     }
@@ -109,6 +111,13 @@ def _under_replicated(survey: Survey) -> int:
     return survey.spec.slots if survey.ring_uid else 0
 
 
+def _storage_size(survey: Survey) -> str:
+    """Return what every claim has: the size that the Ring may go back to."""
+    claims = [claim for claim in survey.seen.claims if not claim.deleting]
+    found = [min((claim.size, claim.capacity or "0"), key=quantity) for claim in claims if claim.phase == "Bound"]
+    return min(found, key=quantity, default="0")
+
+
 def _operation(operation: Operation) -> dict[str, Any]:
     return {
         "type": operation.type,
@@ -130,7 +139,11 @@ WARNINGS = {
     "ClaimPending",
     "ClaimLost",
     "ForeignNode",
+    "ClaimDeleted",
+    "MachineNotReady",
     "PodMissing",
+    "PodRefused",
+    "QuotaExceeded",
     "PodStopping",
     "PodNotReady",
     "NodeNotReady",

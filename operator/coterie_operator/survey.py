@@ -19,6 +19,8 @@ PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImag
 """Kubelet's words for an image that it cannot get; it changes between them from one moment to the next."""
 CLAIM_PATIENCE = 30.0
 """Seconds within which a claim should be bound: making a volume takes a while."""
+OVERDUE_SECONDS = 30.0
+"""How long after its time a pod may still be stopping."""
 GOING = ("leaving", "left")
 """States of a node that wants to leave."""
 
@@ -211,14 +213,18 @@ class Survey:
         if claim is not None and (gap := self._claim_gap(claim)) is not None:
             return gap
         if pod is None:
-            return Gap("PodMissing", f"{name} is being made", ordinal=ordinal)
+            return self._missing(ordinal)
         if pod.deleting:
-            return Gap("PodStopping", f"{name} is being stopped", ordinal=ordinal)
+            return self._stopping(pod)
         if pod.reason == "Unschedulable" and (claim is None or claim.age < CLAIM_PATIENCE):
             # The scheduler says so of every new pod whose volume is still being made.
             return Gap("PodNotReady", f"{name} waits for its claim's volume", ordinal=ordinal)
         if pod.reason:
             return self._trouble(pod)
+        if pod.machine_silent:
+            advice = f"; Kubernetes sends it nobody until it does (kubectl describe node {pod.machine})"
+            about = f"the machine of {name} ({pod.machine}) does not report to Kubernetes"
+            return Gap("MachineNotReady", about, advice, ordinal)
         report, answer = self.node(ordinal), self.seen.nodes.get(name)
         if report is not None and report.state != "ready":
             said = f": {'; '.join(report.reasons)}" if report.reasons else ""
@@ -231,6 +237,27 @@ class Survey:
             said = f" ({answer.error})" if answer and answer.error else ""
             return Gap("NodeSilent", f"the node in {name} does not answer", said, ordinal)
         return Gap("PodNotReady", f"{name} is about to be ready", ordinal=ordinal)
+
+    def _missing(self, ordinal: int) -> Gap:
+        live, name = self.seen.statefulset, self.name(ordinal)
+        if live is None or name not in live.trouble:
+            return Gap("PodMissing", f"{name} is being made", ordinal=ordinal)
+        quota = " quota" in live.trouble
+        advice = "raise the quota, or ask for less" if quota else "mend what it says"
+        said = f": {live.trouble}; {advice} (kubectl describe sts {names.statefulset(self.seen.name)})"
+        about = f"Kubernetes does not make {name}"
+        return Gap("QuotaExceeded" if quota else "PodRefused", about, said, ordinal, hard=True)
+
+    def _stopping(self, pod: PodView) -> Gap:
+        if pod.overdue < OVERDUE_SECONDS:
+            return Gap("PodStopping", f"{pod.name} is being stopped", ordinal=pod.ordinal)
+        where = f"its machine {pod.machine}" if pod.machine else "its machine"
+        advice = (
+            f"; bring the machine back, or if it is gone for good: kubectl delete node {pod.machine or 'NAME'}"
+            f" (or kubectl delete pod {pod.name} --force)"
+        )
+        about = f"{pod.name} should have stopped, and {where} does not say that it has"
+        return Gap("MachineNotReady", about, advice, pod.ordinal, hard=True)
 
     def _foreign(self, ordinal: int) -> Gap | None:
         report = self.node(ordinal)
@@ -273,6 +300,23 @@ class Survey:
             return Gap("NodeCrashing", f"{pod.name} ends again and again", said + advice, pod.ordinal, hard=True)
         advice = f"; see kubectl describe pod {pod.name}"
         return Gap("PodFailing", f"{pod.name} does not run ({pod.reason})", said + advice, pod.ordinal, hard=True)
+
+    def warnings(self) -> list[Gap]:
+        """Return what is not missing yet but will be: nothing that the operator does waits for it."""
+        return [
+            self._doomed(claim.name, claim.ordinal)
+            for claim in self.seen.claims
+            if claim.deleting and claim.phase == "Bound" and claim.ordinal < self.replicas
+        ]
+
+    def _doomed(self, claim: str, ordinal: int) -> Gap:
+        name = self.name(ordinal)
+        about = f"the claim {claim} is being deleted, and goes with its data when {name} stops"
+        advice = (
+            f"; while no slot is under-replicated, kubectl delete pod {name} brings the node back empty, and the others"
+            " give it its copies"
+        )
+        return Gap("ClaimDeleted", about, advice, ordinal)
 
     def _ring_gaps(self) -> Iterator[Gap]:
         ring = self.seen.ring

@@ -9,7 +9,7 @@ import pytest
 
 from coterie_operator.model import Operation, StatefulSetView
 from coterie_operator.observe import widest
-from coterie_operator.sight import claim_view, newest, operation, pod_view, recorded_uid, statefulset_view
+from coterie_operator.sight import claim_view, newest, operation, pod_view, recorded_uid, refused, statefulset_view
 from coterie_protocol.admin import Member, RecordCounts, RingReport, SlotCounts
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -22,21 +22,21 @@ def pod(name: str = "main-1", **status: Any) -> dict[str, Any]:
 
 def test_a_pod_that_runs() -> None:
     ready = [{"type": "Ready", "status": "True"}]
-    view = pod_view("main", pod(podIP="10.0.0.1", conditions=ready))
+    view = pod_view("main", pod(podIP="10.0.0.1", conditions=ready), NOW)
     assert view is not None
     assert (view.ordinal, view.ip, view.ready, view.revision, view.deleting) == (1, "10.0.0.1", True, "main-abc", False)
     assert (view.reason, view.trouble) == ("", "")
 
 
 def test_a_pod_of_something_else_is_none_of_ours() -> None:
-    assert pod_view("main", pod("main-people")) is None
-    assert pod_view("main", pod("mainly-0")) is None
+    assert pod_view("main", pod("main-people"), NOW) is None
+    assert pod_view("main", pod("mainly-0"), NOW) is None
 
 
 def test_a_pod_that_is_going() -> None:
     going = pod()
     going["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
-    view = pod_view("main", going)
+    view = pod_view("main", going, NOW)
     assert view is not None
     assert view.deleting
 
@@ -90,9 +90,40 @@ def test_a_pod_that_is_going() -> None:
     ],
 )
 def test_why_a_pod_does_not_run(status: dict[str, Any], reason: str, trouble: str) -> None:
-    view = pod_view("main", pod(**status))
+    view = pod_view("main", pod(**status), NOW)
     assert view is not None
     assert (view.reason, view.trouble) == (reason, trouble)
+
+
+def test_a_pod_whose_machine_does_not_report() -> None:
+    """Kubernetes takes its readiness away after a while; what the kubelet wrote of its containers stays."""
+    conditions = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]
+    lost = pod(conditions=conditions)
+    lost["spec"] = {"nodeName": "m2"}
+    lost["metadata"]["deletionTimestamp"] = "2026-11-24T11:58:00Z"
+    view = pod_view("main", lost, NOW)
+    assert view is not None
+    assert (view.machine, view.machine_silent, view.overdue) == ("m2", True, 120.0)
+    conditions[1]["status"] = "False"
+    view = pod_view("main", pod(conditions=conditions), NOW)
+    assert view is not None
+    assert not view.machine_silent
+
+
+def failed(message: str, at: str) -> dict[str, Any]:
+    return {"type": "Warning", "reason": "FailedCreate", "message": message, "lastTimestamp": at}
+
+
+def test_why_a_controller_makes_no_pods() -> None:
+    said = "create Pod main-1 in StatefulSet main failed error: exceeded quota: small"
+    old = failed(said, "2026-11-24T11:30:00Z")
+    new = failed(said, "2026-11-24T11:59:00Z")
+    made = {"type": "Normal", "reason": "SuccessfulCreate", "message": "x", "lastTimestamp": "2026-11-24T11:59:30Z"}
+    assert refused([new], NOW) == said
+    assert refused([old], NOW) == ""
+    assert refused([new, made], NOW) == ""
+    assert refused([{**made, "lastTimestamp": "2026-11-24T11:50:00Z"}, new], NOW) == said
+    assert refused([], NOW) == ""
 
 
 def claim(name: str, phase: str = "Pending") -> dict[str, Any]:
@@ -107,6 +138,13 @@ def test_a_claim() -> None:
     view = claim_view("main", claim("data-main-2"), NOW, "no volume")
     assert view is not None
     assert (view.ordinal, view.phase, view.age, view.trouble, view.size) == (2, "Pending", 60.0, "no volume", "1Gi")
+    assert (view.capacity, view.labelled) == ("", False)
+    bound = claim("data-main-2", "Bound")
+    bound["metadata"]["labels"] = {"coterie.chat/ring": "main"}
+    bound["status"]["capacity"] = {"storage": "2Gi"}
+    view = claim_view("main", bound, NOW)
+    assert view is not None
+    assert (view.capacity, view.labelled) == ("2Gi", True)
     assert claim_view("main", claim("logs-main-2"), NOW) is None
     assert claim_view("main", claim("main-2"), NOW) is None
     assert claim_view("main", claim("data-main-x"), NOW) is None

@@ -171,7 +171,26 @@ LOST: dict[str, tuple[Observed, dict[str, Any]]] = {
     ),
 }
 
-TABLE = titled({"rolling": ROLLING, "balancing": BALANCING, "lost volumes": LOST})
+TOO_LARGE: dict[str, tuple[Observed, dict[str, Any]]] = {
+    "an empty claim of a size that was taken back makes room": (
+        seen(3, silent(2), pod(2, ip=""), claim(2, phase="Pending", size="9Ti"), statefulset(storage_size="1Gi")),
+        {"step": Replace("main-2", whole(3).pods[2].uid, "data-main-2"), "doing": "the one of 9Ti was never bound"},
+    ),
+    "not before the StatefulSet asks for less": (
+        seen(3, silent(2), pod(2, ip=""), claim(2, phase="Pending", size="9Ti"), statefulset(storage_size="9Ti")),
+        {"step": None},
+    ),
+    "never one that was bound": (
+        seen(3, silent(2), pod(2, ip=""), claim(2, size="9Ti"), statefulset(storage_size="1Gi")),
+        {"step": None},
+    ),
+    "never one that is as wanted": (
+        seen(3, silent(2), pod(2, ip=""), claim(2, phase="Pending", size="1024Mi"), statefulset(storage_size="1Gi")),
+        {"step": None},
+    ),
+}
+
+TABLE = titled({"rolling": ROLLING, "balancing": BALANCING, "lost volumes": LOST, "too large": TOO_LARGE})
 
 
 @pytest.mark.parametrize("case", TABLE.values(), ids=TABLE.keys())

@@ -24,6 +24,7 @@ from tests.unit.operator_.views import (
     seen,
     silent,
     spec,
+    statefulset,
     whole,
     without_pod,
 )
@@ -69,6 +70,7 @@ def test_the_status_of_a_ring_at_rest() -> None:
         "readyReplicas": 3,
         "selector": "coterie.chat/ring=main,app.kubernetes.io/component=node",
         "skew": found["skew"],
+        "storageSize": "1Gi",
         "slotsUnderReplicated": 0,
     }
     assert [(one["name"], one["state"]) for one in found["members"]] == [(f"main-{o}", "ready") for o in range(3)]
@@ -190,6 +192,31 @@ DEGRADED: dict[str, tuple[Observed, str, list[str]]] = {
         "ForeignNode",
         ["main-2", "another", "data-main-2"],
     ),
+    "a claim that is being deleted under a node that works": (
+        seen(3, claim(1, deleting=True)),
+        "ClaimDeleted",
+        ["data-main-1", "goes with its data when main-1 stops", "kubectl delete pod main-1"],
+    ),
+    "a quota that keeps a pod from being made": (
+        seen(3, without_pod(2), statefulset(trouble="create Pod main-2 failed error: exceeded quota: small")),
+        "QuotaExceeded",
+        ["does not make main-2", "exceeded quota: small", "raise the quota"],
+    ),
+    "a policy that keeps a pod from being made": (
+        seen(3, without_pod(2), statefulset(trouble="create Pod main-2 failed error: violates PodSecurity")),
+        "PodRefused",
+        ["violates PodSecurity"],
+    ),
+    "a machine that does not report": (
+        seen(3, pod(2, ready=False, machine="m2", machine_silent=True), condition("Progressing", "True", ago=20)),
+        "MachineNotReady",
+        ["the machine of main-2 (m2) does not report", "kubectl describe node m2"],
+    ),
+    "a pod that cannot end on a machine that is gone": (
+        seen(3, silent(2), pod(2, deleting=True, machine="m2", overdue=60.0)),
+        "MachineNotReady",
+        ["main-2 should have stopped", "its machine m2", "kubectl delete node m2"],
+    ),
     "a silent node after a while": (
         seen(3, silent(1), condition("Progressing", "True", ago=20)),
         "NodeSilent",
@@ -249,6 +276,28 @@ NOT_DEGRADED: dict[str, Observed] = {
         claims=seen(3, claim(0, phase="Pending", age=5.0)).claims[:1],
     ),
 }
+
+
+def test_a_warning_does_not_say_that_work_stands_still() -> None:
+    found = told(seen(3, spec(replicas=4), claim(1, deleting=True)))
+    assert of(found, "Degraded")[1] == "ClaimDeleted"
+    assert of(found, "Progressing")[:2] == ("True", "ScaleUp")
+
+
+SIZES: dict[str, tuple[Observed, str]] = {
+    "no claim yet": (fresh(), "0"),
+    "a claim that was not bound": (fresh(claims=seen(3, claim(0, phase="Pending", capacity="")).claims[:1]), "0"),
+    "what every claim has": (seen(3, claim(1, size="2Gi", capacity="2Gi")), "1Gi"),
+    "all have grown": (seen(3, *(claim(one, size="2Gi", capacity="2Gi") for one in range(3))), "2Gi"),
+    "asked for and not given": (seen(3, *(claim(one, size="2Gi") for one in range(3))), "1Gi"),
+    "given more than asked for": (seen(3, *(claim(one, capacity="4Gi") for one in range(3))), "1Gi"),
+}
+
+
+@pytest.mark.parametrize("case", SIZES.values(), ids=SIZES.keys())
+def test_the_size_that_a_ring_may_go_back_to(case: tuple[Observed, str]) -> None:
+    observed, expected = case
+    assert told(observed)["storageSize"] == expected
 
 
 @pytest.mark.parametrize("observed", NOT_DEGRADED.values(), ids=NOT_DEGRADED.keys())

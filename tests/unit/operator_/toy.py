@@ -261,7 +261,15 @@ class Toy:
             for ordinal, pod in sorted(self.pods.items())
         )
         claims = tuple(
-            ClaimView(names.claim("main", o), o, "Lost" if o in self.lost else "Bound", False, 100.0)
+            ClaimView(
+                names.claim("main", o),
+                o,
+                "Lost" if o in self.lost else "Bound",
+                False,
+                100.0,
+                size="1Gi",
+                capacity="1Gi",
+            )
             for o in sorted(self.nodes)
         )
         return Observed(

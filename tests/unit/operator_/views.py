@@ -201,7 +201,9 @@ def fresh(**values: Any) -> Observed:
 
 
 def claims(*ordinals: int) -> tuple[ClaimView, ...]:
-    return tuple(ClaimView(names.claim("main", one), one, "Bound", False, 100.0) for one in ordinals)
+    return tuple(
+        ClaimView(names.claim("main", one), one, "Bound", False, 100.0, size="1Gi", capacity="1Gi") for one in ordinals
+    )
 
 
 def one_pod(**values: Any) -> tuple[PodView, ...]:
