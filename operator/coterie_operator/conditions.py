@@ -103,6 +103,8 @@ def _available(survey: Survey) -> tuple[str, str, str]:
     if lost:
         have = f"{counted(lost, 'slot has', 'slots have')} no majority of the nodes that hold them, of {survey.slots}"
         return "False", "NoMajority", f"{have}: nobody can log in there; {_bring_back(survey)}"
+    if not any(pod.ready and not pod.deleting for pod in survey.seen.pods):
+        return "False", "NoPodReady", f"no pod is ready: the service {survey.seen.name} leads clients nowhere"
     return "True", "EverySlotServed", "every slot has its quorum"
 
 

@@ -160,6 +160,8 @@ class Refusal:
     """The step's class: Leave, CancelLeave or Move."""
     message: str
     """What the node said."""
+    busy: bool = False
+    """Whether it said: not now."""
     token: bool = False
     """Whether it did not know the token: then it is asked in vain until it does, and no other pod can change that."""
 

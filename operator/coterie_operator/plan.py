@@ -146,7 +146,7 @@ def _decide(survey: Survey) -> _Next:
         return _Next(survey.replicas, doing, wake=SOON if survey.forming else WAITING)
     if not survey.applied:
         return _Next(survey.replicas, "the pods get a new template", wake=SOON)
-    return _balance(survey)
+    return _settle(survey) or _balance(survey)
 
 
 def _stay(survey: Survey) -> _Next | None:
@@ -246,6 +246,18 @@ def _unfinished(survey: Survey, running: Operation, ordinal: int) -> str:
             if member.slots.users != round(member.arc_share * ring.slots):
                 return f"the slots follow {running.target} to slot {member.position}"
     return ""
+
+
+def _settle(survey: Survey) -> _Next | None:
+    """Let the slots follow the nodes after an operation: what comes of that would else look like something new."""
+    running, ring = survey.seen.operation, survey.seen.ring
+    if running is None or ring is None or (survey.now - running.since).total_seconds() >= FOLLOW_SECONDS:
+        return None
+    late = [member.name for member in ring.members if member.slots.users != round(member.arc_share * ring.slots)]
+    if not late:
+        return None
+    doing = f"the slots follow the nodes: {late[0]} has not yet those of its arc"
+    return _Next(survey.replicas, doing, running, wake=SOON)
 
 
 def _at_least(survey: Survey) -> int:

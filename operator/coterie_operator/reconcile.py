@@ -262,7 +262,7 @@ class RingLoop:
             said = str(error)
             if unknown := error.status in (401, 403):
                 said = unknown_token(self._name, step.pod)
-            refusal = Refusal(uid, type(step).__name__, said, unknown)
+            refusal = Refusal(uid, type(step).__name__, said, error.code == "busy", unknown)
             if self._refused.get(step.pod) != refusal:
                 log.warning("a node refused", ring=self._where, pod=step.pod, step=refusal.step, error=refusal.message)
             self._refused[step.pod] = refusal

@@ -10,6 +10,8 @@ from .survey import Survey
 SOON = 1.0
 GRACE_SECONDS = 60.0
 """How long a pod may take to become a member of the ring before it goes as one that never was one."""
+BUSY_SECONDS = 15.0
+"""How long a node may say `not now` before that counts as blocked."""
 SILENT_SECONDS = 120.0
 """How long a node that should leave may be silent before that counts as blocked. A restart takes less, and so do the
 others to replace a dead node (they begin after a minute), where they are enough."""
@@ -96,7 +98,7 @@ class _Leaver:
         step = Leave(name)
         if not self._rest and self._state in ("ready", "syncing"):
             said = self._survey.refusal(self._ordinal, "Leave") or self._refused_before()
-            if said and self._asked:
+            if said and self._asked and not self._busy():
                 return self._blocked(
                     "TokenUnknown" if self._survey.stranger(self._ordinal) else "LeaveRefused",
                     f"{name} refuses to leave: {said}; its pod is kept and it is asked again:"
@@ -111,6 +113,12 @@ class _Leaver:
             return self._wait(f"{name} leaves when the ring is whole; {why}")
         reason = "SlotsUnderReplicated" if first is not None and first.reason == "UnderReplicated" else "RingNotWhole"
         return self._blocked(reason, f"{name} cannot leave yet: {why}; it leaves when that is over")
+
+    def _busy(self) -> bool:
+        """Whether the node said `not now`, and a moment ago: between two leaves it may not know yet how the ring is."""
+        found = self._survey.seen.refused.get(self._pod.name)
+        young = (self._survey.now - self._operation.since).total_seconds() < BUSY_SECONDS
+        return found is not None and found.busy and young
 
     def _silent(self) -> Going:
         gap = self._survey.pod_gap(self._ordinal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,6 +195,19 @@ SHRINKING: dict[str, tuple[Observed, dict[str, Any]]] = {
     "it does not hold up the update that would restart it": (
         seen(4, *LEAVING, other(refused=STRANGER), rolled("b", partition=4)),
         {"replicas": 4, "partition": 3, "blocked": None, "operation": ("Update", "main-3"), "step": None},
+    ),
+    "a node that says not now is asked again before that counts": (
+        seen(4, *LEAVING, other(refused={"main-3": replace(REFUSED["main-3"], busy=True)})),
+        {"replicas": 4, "step": Leave("main-3"), "blocked": None},
+    ),
+    "one that goes on saying so is blocked": (
+        seen(
+            4,
+            spec(replicas=3),
+            operation("ScaleDown", "main-3", ago=20),
+            other(refused={"main-3": replace(REFUSED["main-3"], busy=True)}),
+        ),
+        {"replicas": 4, "step": Leave("main-3"), "blocked": "LeaveRefused"},
     ),
     "other refusals do hold it up": (
         seen(4, *LEAVING, other(refused=REFUSED), rolled("b", partition=4)),

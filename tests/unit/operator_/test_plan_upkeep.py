@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.operator_.views import (
     check,
@@ -171,6 +172,23 @@ LOST: dict[str, tuple[Observed, dict[str, Any]]] = {
     ),
 }
 
+
+def late(seen: Observed) -> Observed:
+    """The last node's slots have still to follow it."""
+    assert seen.ring is not None
+    *others, last = seen.ring.members
+    moved = msgspec.structs.replace(last, slots=msgspec.structs.replace(last.slots, users=last.slots.users + 1))
+    return ring(members=[*others, moved])(seen)
+
+
+SETTLING: dict[str, tuple[Observed, dict[str, Any]]] = {
+    "slots that have still to follow are part of what moved them": (
+        seen(4, late, operation("ScaleUp", "main-3")),
+        {"operation": ("ScaleUp", "main-3"), "doing": "the slots follow the nodes"},
+    ),
+    "not for ever": (seen(4, late, operation("ScaleUp", "main-3", ago=90)), {"operation": None, "doing": ""}),
+}
+
 TOO_LARGE: dict[str, tuple[Observed, dict[str, Any]]] = {
     "an empty claim of a size that was taken back makes room": (
         seen(3, silent(2), pod(2, ip=""), claim(2, phase="Pending", size="9Ti"), statefulset(storage_size="1Gi")),
@@ -190,7 +208,8 @@ TOO_LARGE: dict[str, tuple[Observed, dict[str, Any]]] = {
     ),
 }
 
-TABLE = titled({"rolling": ROLLING, "balancing": BALANCING, "lost volumes": LOST, "too large": TOO_LARGE})
+GROUPS = {"rolling": ROLLING, "balancing": BALANCING, "lost": LOST, "too large": TOO_LARGE, "settling": SETTLING}
+TABLE = titled(GROUPS)
 
 
 @pytest.mark.parametrize("case", TABLE.values(), ids=TABLE.keys())

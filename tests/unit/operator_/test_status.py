@@ -158,6 +158,13 @@ def test_an_operator_that_reaches_no_node_does_not_call_the_ring_down() -> None:
     assert found["slotsUnderReplicated"] == 0
 
 
+def test_a_ring_without_a_pod_that_is_ready_is_not_available() -> None:
+    """Nodes are ready a moment before Kubernetes knows: until then the service has no endpoint."""
+    unready = [pod(one, ready=False) for one in range(3)]
+    assert of(told(seen(3, *unready)), "Available")[:2] == ("False", "NoPodReady")
+    assert of(told(seen(3, *unready[:2])), "Available")[0] == "True"
+
+
 # --- Conditions -------------------------------------------------------------------------------------------------------
 
 DEGRADED: dict[str, tuple[Observed, str, list[str]]] = {
