@@ -144,6 +144,31 @@ def test_a_storage_class_stays_unnamed(control_plane: Kube, space: str, main: st
     assert "className cannot be changed" in done.stderr
 
 
+def test_a_size_that_no_claim_has_reached_may_be_taken_back(control_plane: Kube, space: str, main: str) -> None:
+    """Raised on a class that cannot grow it left the ring degraded for ever."""
+
+    def resize(size: str) -> str:
+        patch = json.dumps({"spec": {"storage": {"size": size}}})
+        return control_plane.kubectl(
+            "patch", "ring", main, "-n", space, "--type=merge", "-p", patch, check=False
+        ).stderr
+
+    def claims_have(size: str) -> None:
+        patch = json.dumps({"status": {"storageSize": size}})
+        control_plane.kubectl("patch", "ring", main, "-n", space, "--subresource=status", "--type=merge", "-p", patch)
+
+    assert resize("2Gi") == ""
+    # While the operator has not said what claims have, nothing shrinks.
+    assert "storage.size must not shrink" in resize("1Gi")
+    claims_have("1Gi")
+    assert resize("1Gi") == ""
+    assert "storage.size must not shrink below what every claim has" in resize("512Mi")
+    # The status may be written whatever claims have got.
+    claims_have("4Gi")
+    assert resize("2Gi") == ""
+    assert "spec.storage.size" in resize("1.5Gi")
+
+
 def test_a_ring_is_scaled_by_its_scale(control_plane: Kube, space: str, main: str) -> None:
     control_plane.kubectl("scale", f"ring/{main}", "--replicas=7", "-n", space)
     assert control_plane.get("ring", main, "-n", space)["spec"]["replicas"] == 7
