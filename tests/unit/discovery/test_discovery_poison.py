@@ -67,8 +67,8 @@ class _Socket:
 
 def test_a_datagram_that_fails_unforeseen_hides_no_other() -> None:
     hello: Any = None
-    discovery = MulticastDiscovery(Address("239.1.1.1", 7403), "", SECRET, RING, lambda: hello)
-    discovery._hearing = hearing = Hearing(SECRET, "0" * 32, "own", lambda: RING, only_this=True)
+    discovery = MulticastDiscovery(Address("239.1.1.1", 7403), "", lambda: SECRET, RING, lambda: hello)
+    discovery._hearing = hearing = Hearing(lambda: SECRET, "0" * 32, "own", lambda: RING, only_this=True)
     hear = hearing.hear
 
     def odd(now: float, wall_ms: int, source: str, data: bytes) -> Any:
