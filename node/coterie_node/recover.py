@@ -17,6 +17,8 @@ from pathlib import Path
 import msgspec
 
 from coterie_protocol.admin import RecoveredSlot, RecoveryReport
+from coterie_protocol.registers import majority_of
+from coterie_protocol.words import counted
 
 from .cli_args import bare_command
 from .config import ENVIRONMENT
@@ -96,7 +98,8 @@ def recover(arguments: argparse.Namespace) -> int:
     _show(report, arguments.json)
     failed = [one for one in report.slots if one.state == "failed"]
     if failed:
-        print(f"coterie-node: {len(failed)} slots failed; run it again: what is done stays done", file=sys.stderr)
+        what = counted(len(failed), "slot")
+        print(f"coterie-node: {what} failed; run it again: what is done stays done", file=sys.stderr)
     return FAILED if failed else DONE
 
 
@@ -153,7 +156,10 @@ def _ask(url: str, token: str, body: dict[str, object]) -> RecoveryReport:
 def _confirmed(report: RecoveryReport, as_json: bool) -> bool:
     print(_text(report), file=sys.stderr if as_json else sys.stdout, flush=True)
     print(f"type the ring's uid ({report.ring_uid}) to accept this loss: ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip() == report.ring_uid
+    typed = sys.stdin.readline()
+    if not typed.endswith("\n") or not sys.stdin.isatty():
+        print(file=sys.stderr)  # nobody has ended the prompt's line
+    return typed.strip() == report.ring_uid
 
 
 def _show(report: RecoveryReport, as_json: bool) -> None:
@@ -166,31 +172,46 @@ def _text(report: RecoveryReport) -> str:
     telling = [one for one in report.slots if _tells(one)]
     lines = [_line(report, one) for one in telling[:SHOWN]]
     if len(telling) > SHOWN:
-        lines.append(f"and {len(telling) - SHOWN} more slots; --json has them all")
+        lines.append(f"and {counted(len(telling) - SHOWN, 'more slot')}; --json has them all")
     by_keeper: dict[str, list[int]] = {}
     for one in report.slots:
         if not _tells(one):
             by_keeper.setdefault(one.keeper, []).append(one.slot)
     for keeper, slots in sorted(by_keeper.items()):
-        lines.append(f"slots {_ranges(slots)}: {_verb(report.accepted)} {_named(report, keeper)}: empty there")
+        which = f"{'slot' if len(slots) == 1 else 'slots'} {_ranges(slots)}"
+        lines.append(f"{which}: {_verb(report.accepted)} {_named(report, keeper)}: empty there")
     if any(one.state != "failed" for one in report.slots):
         lines.append("may be lost of all these: what only the lost had confirmed, changes of accounts and messages")
     lost = sorted({uid for one in report.slots for uid in one.lost})
     kept = [one for one in report.slots if one.state != "failed"]
-    lines.append(f"ring {report.ring_uid}: {len(report.slots)} slots without a majority")
+    lines.append(f"ring {report.ring_uid}: {counted(len(report.slots), 'slot')} without a majority")
     lines.append("lost: " + (", ".join(_named(report, uid) for uid in lost) or "nobody that is known"))
     lines.append(
-        f"{'kept' if report.accepted else 'would be kept'}: {sum(one.accounts for one in kept)} accounts and"
-        f" {sum(one.records for one in kept)} mailbox records of {len(kept)} slots"
+        f"{'kept' if report.accepted else 'would be kept'}: {counted(sum(one.accounts for one in kept), 'account')} and"
+        f" {counted(sum(one.records for one in kept), 'mailbox record')} of {counted(len(kept), 'slot')}"
     )
+    lines += _few(report)
     return "\n".join(lines)
+
+
+def _few(report: RecoveryReport) -> list[str]:
+    """Say what can be served afterwards, where fewer nodes are there than should keep each message."""
+    there, factor = report.nodes_there, report.replication_factor
+    if not 0 < there < factor:
+        return []
+    have = f"only {counted(there, 'node is', 'nodes are')} there, for {counted(factor, 'copy', 'copies')} of everything"
+    if there < majority_of(factor):
+        more = counted(majority_of(factor) - there, "more node has", "more nodes have")
+        return [f"{have}: these slots serve nobody until {more} joined; start it now"]
+    return [f"{have}: these slots are served with {counted(there, 'copy', 'copies')} until another node joins"]
 
 
 def _line(report: RecoveryReport, one: RecoveredSlot) -> str:
     if one.state == "failed":
         return f"slot {one.slot}: failed: {one.error}"
     verb = _verb(one.state == "recovered")
-    line = f"slot {one.slot}: {verb} {_named(report, one.keeper)}: {one.accounts} accounts, {one.records} records"
+    has = f"{counted(one.accounts, 'account')}, {counted(one.records, 'record')}"
+    line = f"slot {one.slot}: {verb} {_named(report, one.keeper)}: {has}"
     if one.keeper not in one.members:
         line += f"; lost: {one.may_be_lost}"
     return line + (f"; given up, damaged: {', '.join(one.given_up)}" if one.given_up else "")

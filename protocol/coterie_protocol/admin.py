@@ -183,3 +183,6 @@ class RecoveryReport(msgspec.Struct, frozen=True):
     nodes: dict[str, str]
     """Names of nodes by uid, as far as they are known."""
     slots: list[RecoveredSlot]
+    nodes_there: SlotCount = 0
+    """Nodes that answer and stay; 0 says nothing: a node of an older release is asked."""
+    replication_factor: SlotCount = 0

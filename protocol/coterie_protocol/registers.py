@@ -71,6 +71,11 @@ class Config(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return majority(self.new, granted) and (not self.old or majority(self.old, granted))
 
 
+def majority_of(members: int) -> int:
+    """Return how many are more than half of so many."""
+    return members // 2 + 1
+
+
 def majority(members: tuple[Uid, ...], granted: set[Uid] | frozenset[Uid]) -> bool:
     """Say whether `granted` holds more than half of `members`."""
     return sum(1 for uid in members if uid in granted) * 2 > len(members)

@@ -17,6 +17,7 @@ from tests.cluster.lan import Lan, ip, why_not
 from tests.cluster.people import person
 from tests.cluster.scraping import scrapes, total
 
+from coterie_client.local import admin
 from coterie_protocol.identifiers import DEFAULT_SLOTS
 
 
@@ -100,3 +101,21 @@ async def test_three_nodes_that_cannot_find_each_other_each_say_so(lan: Lan) -> 
                 ip("-n", one.namespace, "route", "delete", "blackhole", f"{other.address}/32")
     await first.ring(whole(3), 40.0)
     await first.readiness(lambda found: found.ready and not found.reasons, 10.0)
+
+
+@pytest.mark.timeout(90)
+async def test_a_dead_node_is_listed_for_as_long_as_slots_name_it(make_ring: MakeRing) -> None:
+    """Also past the time after which another would take its place, when there is no other."""
+    ring: Ring = make_ring(3, COTERIE_NODE_REPLACE_AFTER="1")
+    ring.start()
+    await ring.ready()
+    dead = ring.nodes[2]
+    dead.kill()
+    await ring.until(lambda found: found.slots_under_replicated == found.slots, 20.0)
+    await asyncio.sleep(5.0)  # what is tried is that nothing happens
+    for node in ring.live:
+        report = await asyncio.to_thread(admin.ring_report, node.place.admin_url)
+        assert {one.name: one.state for one in report.members}[dead.name] == "unreachable"
+    ring.nodes[1].kill()
+    await ring.until(lambda found: found.slots_without_quorum == found.slots, 20.0)
+    assert [one.state for one in ring.report().members].count("unreachable") == 2

@@ -123,6 +123,36 @@ async def test_two_of_three_disks_are_lost_for_good(make_ring: MakeRing, tmp_pat
             assert await read_all(one, 1, 30.0) == ["kept"]
 
 
+@pytest.mark.timeout(180)
+async def test_two_nodes_that_are_left_serve_with_two_copies(make_ring: MakeRing, tmp_path: Path) -> None:
+    """K is 3, and nobody else may ever come: a majority of K disks is what an acknowledgement promises."""
+    ring = make_ring(3, COTERIE_NODE_REPLACE_AFTER="3")
+    ring.start()
+    await ring.ready()
+    reader = await person(ring, tmp_path, "alice")
+    survivor, second, third = ring.nodes
+    for node in (second, third):
+        node.kill()
+        node.wipe()
+    ring.nodes = [survivor, second]
+    second.start()  # as another node
+    await ring.until(lambda found: sum(one.state != "unreachable" for one in found.members) == 2, 30.0)
+    looked = await asyncio.to_thread(recover, ring, code=2)
+    assert "these slots are served with 2 copies until another node joins" in looked
+    assert "1 account " in looked
+    await asyncio.to_thread(lambda: recover(ring, "--accept-loss", "--yes"))
+    report = await ring.until(lambda found: not found.slots_without_quorum, 40.0)
+    assert report.slots_under_replicated == report.slots  # two copies are not three
+    await log_in(ring, reader)
+    other = await person(ring, tmp_path, "bob")
+    async with other.online() as client:
+        await client.sender.send(reader.name, "with two")
+    ring.nodes.append(third)
+    third.start()
+    await ring.until(whole(3), 90.0)
+    assert await read_all(reader, 1, 30.0) == ["with two"]
+
+
 @pytest.mark.timeout(240)
 async def test_who_was_given_up_and_comes_back_brings_its_messages_and_no_second_history(
     make_ring: MakeRing, tmp_path: Path

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+AWAY = ("unreachable", "leaving", "left")
+"""States of nodes that keep nothing for a slot that begins anew."""
+
 
 class RecoveryPort(Protocol):
     """What accepts losses (recovery.Recovery)."""
@@ -47,7 +50,8 @@ async def recover(recovery: RecoveryPort, ring: RingReport, ring_uid: str | None
         slots = [_slot(plan, kept) for plan, kept in await recovery.accept_loss(everybody)]
         for one in slots:
             log.warning("loss accepted", slot=one.slot, state=one.state, keeper=one.keeper, lost=one.lost)
-    return RecoveryReport(ring.ring_uid, ring_uid is not None, names, slots)
+    there = sum(member.state not in AWAY for member in ring.members)
+    return RecoveryReport(ring.ring_uid, ring_uid is not None, names, slots, there, ring.replication_factor)
 
 
 def _slot(plan: SlotPlan, kept: Kept | None) -> RecoveredSlot:

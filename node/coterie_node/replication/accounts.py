@@ -25,7 +25,9 @@ from coterie_protocol.registers import (
     AccountRead,
     ConfigLearn,
     KnownConfig,
+    majority_of,
 )
+from coterie_protocol.words import counted
 
 from .configuration import SlotTable
 from .members import Members
@@ -170,8 +172,12 @@ class Accounts:
                 f"the ring is forming: it takes accounts once {self._table.replication_factor} nodes have joined",
                 code=ErrorCode.FORMING,
             )
-        if known.config.generation and len(known.config.new) < self._table.replication_factor:
-            raise Unavailable("the slot begins anew after an accepted loss and has one copy yet; try again")
+        copies, needed = len(known.config.new), majority_of(self._table.replication_factor)
+        if known.config.generation and copies < needed:
+            raise Unavailable(
+                f"this name begins anew after an accepted loss and is on {copies} of the {counted(needed, 'node')} "
+                "that it needs; start another node, or try again while it is copied"
+            )
         return known
 
     def _ballot(self, config: KnownConfig) -> AccountBallot:

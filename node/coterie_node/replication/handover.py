@@ -17,7 +17,7 @@ import structlog
 
 from coterie_protocol.errors import CoterieError
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.registers import ConfigEpochs, KnownConfig, majority
+from coterie_protocol.registers import ConfigEpochs, KnownConfig, majority, majority_of
 
 from .configuration import SlotTable
 from .ports import Clock, Peers, StoreError, Suggestions
@@ -161,9 +161,19 @@ class Handover:
 
     def _acceptable(self, known: KnownConfig, wish: tuple[Uid, ...]) -> bool:
         """Say whether a suggestion may be followed: K live nodes, and no member that may still return."""
-        if len(set(wish)) != self._table.replication_factor or not all(self._table.live(uid) for uid in wish):
+        enough = len(set(wish)) == self._table.replication_factor or self._regrows(known, wish)
+        if not enough or not all(self._table.live(uid) for uid in wish):
             return False
         return not any(self._may_return(uid) for uid in known.config.new if uid not in wish)
+
+    def _regrows(self, known: KnownConfig, wish: tuple[Uid, ...]) -> bool:
+        """Say whether a slot that began anew after an accepted loss gets a majority of K copies, where K are not there.
+
+        So many disks are what an acknowledgement promises; the rest comes with the nodes that come.
+        """
+        config, needed = known.config, majority_of(self._table.replication_factor)
+        grows = set(config.new) < set(wish)
+        return bool(config.generation) and grows and len(set(wish)) >= needed > len(config.new)
 
     def _may_return(self, uid: Uid) -> bool:
         if self._table.live(uid):

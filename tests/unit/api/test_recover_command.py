@@ -100,3 +100,21 @@ def test_slots_are_told_in_ranges_unless_there_is_something_to_tell() -> None:
         "may be lost of all these: what only the lost had confirmed, changes of accounts and messages",
     ]
     assert lines[-1] == "kept: 2 accounts and 0 mailbox records of 6 slots"
+    one = recover._text(RecoveryReport("ring", False, {}, [slot(7, accounts=1, records=1)])).splitlines()
+    assert one[0] == "slot 7: kept at aa: 1 account, 1 record"
+    assert one[-3] == "ring ring: 1 slot without a majority"
+    assert one[-1] == "would be kept: 1 account and 1 mailbox record of 1 slot"
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (1, "only 1 node is there, for 3 copies of everything: these slots serve nobody until 1 more node has joined"),
+        (2, "only 2 nodes are there, for 3 copies of everything: these slots are served with 2 copies until another"),
+        (3, "would be kept: "),
+        (0, "would be kept: "),
+    ],
+)
+def test_what_too_few_nodes_can_serve_is_said_before_it_is_asked(there: int, said: str) -> None:
+    slots = [RecoveredSlot(1, "stuck", 3, ["aa", "bb", "cc"], ["bb", "cc"], "aa", 1, 1, "all", [], "")]
+    assert recover._text(RecoveryReport("ring", False, {}, slots, there, 3)).splitlines()[-1].startswith(said)
