@@ -24,6 +24,7 @@ from enum import StrEnum
 
 import msgspec
 
+from coterie_protocol.bounds import Count, IdOrNone, Name, Text, UnixMs
 from coterie_protocol.client_api import MAX_TEXT_BYTES
 
 from .errors import UsageError
@@ -37,12 +38,12 @@ WITHDRAWN = bytes([ARCHIVE_VERSION])
 class Content(msgspec.Struct, array_like=True, frozen=True):
     """What a body of version 0 says; the module's docstring names the fields' meaning."""
 
-    epoch: int
-    counter: int
-    prev: bytes
-    sent_at: int
-    text: str
-    to: str
+    epoch: Count
+    counter: Count
+    prev: IdOrNone
+    sent_at: UnixMs
+    text: Text
+    to: Name
 
 
 class Problem(StrEnum):

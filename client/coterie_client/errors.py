@@ -16,11 +16,12 @@ ClientError (1)          anything that this program tells its user about
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from coterie_protocol.errors import CoterieError, ErrorCode
+
+from .times import local
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +104,7 @@ class SessionTaken(ClientError):
     exit_code = ExitCode.SESSION_TAKEN
 
     def __init__(self, name: str, at: int) -> None:
-        when = datetime.fromtimestamp(at / 1000).astimezone().strftime(" at %Y-%m-%d %H:%M:%S") if at else ""
+        when = local(at, " at %Y-%m-%d %H:%M:%S") if at else ""
         super().__init__(
             f"this session was taken over by a login on another device{when}; "
             f"to go on here, run: coterie login {name or 'NAME'}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
@@ -13,14 +12,12 @@ import msgspec
 from . import terminal
 from .streams import Screen
 from .terminal import Shown
+from .times import local, rfc3339
 
 if TYPE_CHECKING:
     from .history import Message
 
 MARKS = {"sending": "…", "stored": "✓", "delivered": "✓✓", "read": "✓✓", "expired": "✗"}
-
-_FIRST_MS, _LAST_MS = -62_135_000_000_000, 253_402_000_000_000
-"""Within the years 1 and 9999 in every time zone, Unix ms."""
 
 
 def screen(stream: TextIO) -> Screen:
@@ -77,18 +74,11 @@ def dim(text: Shown, stream: TextIO) -> Shown:
     return terminal.faint(text) if has_color(stream) else text
 
 
-def rfc3339(unix_ms: int) -> str:
-    """Write a time as RFC 3339 in UTC, to the millisecond."""
-    return _time(unix_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _time(unix_ms: int) -> datetime:
-    """Return a time in UTC; what no calendar has (a server may say anything) becomes the nearest that it has."""
-    return datetime.fromtimestamp(min(max(unix_ms, _FIRST_MS), _LAST_MS) / 1000, UTC)
-
-
 def message_json(message: Message, me: str) -> dict[str, Any]:
-    """Return a message with the stable field names; `problem` is there only when there is no text."""
+    """Return a message with the stable field names; `problem` is there only when there is no text.
+
+    `time` is null where the database holds a number that is no time.
+    """
     value: dict[str, Any] = {
         "id": message.id_text,
         "from": me if message.outgoing else message.peer,
@@ -105,7 +95,7 @@ def message_json(message: Message, me: str) -> dict[str, Any]:
 
 def clock(unix_ms: int, *, date: bool = False) -> str:
     """Write a time as people here read it, to the minute."""
-    return _time(unix_ms).astimezone().strftime("%Y-%m-%d %H:%M" if date else "%H:%M")
+    return local(unix_ms, "%Y-%m-%d %H:%M" if date else "%H:%M")
 
 
 def message_line(message: Message, aliases: Mapping[str, str], *, date: bool = True) -> Shown:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from coterie_protocol.bounds import Count, Name, RingUid, TokenText
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 from . import kdf
@@ -30,10 +31,10 @@ LOGIN_PATIENCE = 30.0
 class Session(msgspec.Struct, frozen=True):
     """A session as session.json holds it. The token lets its holder act as the account: it is a secret."""
 
-    name: str
-    ring_uid: str
-    epoch: int
-    token_base64: str
+    name: Name
+    ring_uid: RingUid
+    epoch: Count
+    token_base64: TokenText
 
     @property
     def token(self) -> bytes:
@@ -50,7 +51,7 @@ def load_session(path: Path) -> Session:
         return msgspec.json.decode(path.read_bytes(), type=Session)
     except FileNotFoundError:
         raise NotLoggedIn("you are not logged in; run: coterie login NAME (or coterie register NAME)") from None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ClientError(f"cannot read {path}: {error}; run: coterie login NAME") from None
 
 

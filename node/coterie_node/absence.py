@@ -40,7 +40,10 @@ def long_away(tx: Meta, wall_ms: int, safe_seconds: float) -> str:
     last = tx.meta(_KEY)
     if last is None:
         return ""
-    away_ms = wall_ms - int(last)
+    try:
+        away_ms = wall_ms - int(last)
+    except ValueError:
+        return "for an unknown time (its note of it cannot be read)"
     if away_ms < -BACK_MS:
         return "for an unknown time (its clock was set back)"
     return f"for {away_ms / 86_400_000:.1f} days" if away_ms > safe_seconds * 1000 else ""

@@ -16,7 +16,7 @@ import msgspec
 
 from .cli_args import bare_command
 from .config import ENVIRONMENT
-from .identity import Membership
+from .identity import Membership, read_membership
 from .replication.acceptor import ASIDE
 from .store.directory import DirectoryLock
 from .store.errors import DirectoryLocked, StoreError
@@ -124,12 +124,11 @@ def _mend(found: Inspection, ticker: _Ticker) -> Repaired:
     ring = found.meta.get("ring")
     if ring is not None:
         try:
-            membership = msgspec.msgpack.decode(ring, type=Membership)
-        except msgspec.MsgspecError:
-            ring = None
-        else:
-            # The new node joins that ring; it did not found it.
-            ring = msgspec.msgpack.encode(replace(membership, founded=False))
+            membership = read_membership(ring)
+        except ValueError:
+            membership = None
+        # The new node joins that ring; it did not found it.
+        ring = None if membership is None else msgspec.msgpack.encode(replace(membership, founded=False))
     return begin_anew(found, ring, ticker)
 
 
@@ -143,8 +142,8 @@ def _refuse(why: str) -> int:
 
 def _membership(found: Inspection) -> Membership | None:
     try:
-        return msgspec.msgpack.decode(found.meta["ring"], type=Membership)
-    except (KeyError, msgspec.MsgspecError):
+        return read_membership(found.meta.get("ring"))
+    except ValueError:
         return None
 
 

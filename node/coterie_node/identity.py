@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
+from coterie_protocol.bounds import Copies, Count, Nodes, NodeUid, RingUid, SlotCount, SlotOrNone
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, PeerHello
 from coterie_protocol.registers import SlotRegister
@@ -55,9 +56,9 @@ class Holdings(Protocol):
 class Membership:
     """The ring that a node belongs to."""
 
-    ring_uid: str
-    replication_factor: int
-    slots: int
+    ring_uid: RingUid
+    replication_factor: Copies
+    slots: SlotCount
     founded: bool
     """This node founded it."""
 
@@ -74,29 +75,51 @@ class Identity:
 
 # --- What is kept -------------------------------------------------------------------------------------------------
 
+_memberships = msgspec.msgpack.Decoder(Membership)
+_peers = msgspec.msgpack.Decoder(Annotated[list[NodeRef], Nodes])
+
+
+def read_membership(value: bytes | None) -> Membership | None:
+    """Read the ring that a store names, None for none; raises ValueError when that cannot be."""
+    try:
+        return None if value is None else _memberships.decode(value)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ValueError(f"the ring that it names cannot be: {error}") from None
+
 
 def load(tx: Meta, make_uid: Callable[[], Uid]) -> Identity:
-    """Read the identity, making a uid for a store without one.
+    """Read the identity, making a uid for a store without one. Raises WrongRing when it cannot be read.
 
     Such a one is empty, or `check --repair` has made it: then it has a ring, and the node returns there as a new one.
     """
+    try:
+        return _load(tx, make_uid)
+    except ValueError as error:
+        raise WrongRing(
+            f"the data directory does not say any more who this node is ({error}); see coterie-node check"
+        ) from None
+
+
+def _load(tx: Meta, make_uid: Callable[[], Uid]) -> Identity:
     uid = tx.meta("uid")
     if uid is None:
         uid = make_uid().encode()
         tx.put_meta("uid", uid)
-    ring = tx.meta("ring")
     position = tx.meta("position")
     return Identity(
-        Uid(uid.decode()),
-        None if ring is None else msgspec.msgpack.decode(ring, type=Membership),
-        -1 if position is None else int(position),
+        msgspec.convert(uid.decode(), NodeUid),
+        read_membership(tx.meta("ring")),
+        -1 if position is None else msgspec.convert(int(position), SlotOrNone),
     )
 
 
 def next_incarnation(tx: Meta, wall_ms: int) -> int:
     """Return an incarnation above every one this node ever had, even when the machine's clock was set back."""
     last = tx.meta("incarnation")
-    incarnation = max(wall_ms, 0 if last is None else int(last) + 1)
+    try:
+        incarnation = max(wall_ms, 0 if last is None else msgspec.convert(int(last), Count) + 1)
+    except ValueError:
+        incarnation = wall_ms  # The note is damaged; the clock is almost always ahead of it.
     tx.put_meta("incarnation", str(incarnation).encode())
     return incarnation
 
@@ -110,9 +133,8 @@ def put_membership(tx: Meta, membership: Membership | None) -> None:
 
 def become_new(tx: Meta) -> None:
     """Give up uid and position, and keep the ring and where its nodes are: the next start makes a new node of it."""
-    ring = tx.meta("ring")
-    if ring is not None:
-        membership = msgspec.msgpack.decode(ring, type=Membership)
+    membership = read_membership(tx.meta("ring"))
+    if membership is not None:
         put_membership(tx, replace(membership, founded=False))
     for key in ("uid", "position", "alive"):
         tx.put_meta(key, None)
@@ -124,9 +146,12 @@ def put_position(tx: Meta, position: int) -> None:
 
 
 def remembered(tx: Meta) -> list[NodeRef]:
-    """Return the peers that were known at last."""
+    """Return the peers that were known at last; none when the note cannot be read, for others will be met."""
     value = tx.meta("peers")
-    return [] if value is None else msgspec.msgpack.decode(value, type=list[NodeRef])
+    try:
+        return [] if value is None else _peers.decode(value)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return []
 
 
 def remember(tx: Meta, refs: Sequence[NodeRef]) -> None:

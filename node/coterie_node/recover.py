@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from coterie_protocol.admin import RecoveredSlot, RecoveryReport
+from coterie_protocol.admin import RecoveredSlot, RecoveryReport, Refusal
 from coterie_protocol.registers import majority_of
 from coterie_protocol.words import counted
 
@@ -142,14 +142,14 @@ def _ask(url: str, token: str, body: dict[str, object]) -> RecoveryReport:
         with error:
             answer = error.read()
         try:
-            detail = str(json.loads(answer)["detail"])
-        except (ValueError, KeyError, TypeError):
+            detail = msgspec.json.decode(answer, type=Refusal).detail or f"HTTP {error.code}"
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
             detail = f"HTTP {error.code}"
         raise _Failed(f"the node at {url} refuses: {detail}") from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise _Failed(f"no node answers at {url}: {reason}; start it, or name another with --admin") from None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise _Failed(f"what answers at {url} is no node's admin port (7402 by default); check --admin") from None
 
 

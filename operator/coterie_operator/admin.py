@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import aiohttp
 import msgspec
 
-from coterie_protocol.admin import NodeReport, RingReport
+from coterie_protocol.admin import NodeReport, Refusal, RingReport
 
 from .kube import plain
 from .names import ADMIN_PORT
@@ -83,7 +83,7 @@ class Admin:
         data = await self._call("GET", host, what, READ_SECONDS)
         try:
             return msgspec.json.decode(data, type=kind)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise NodeError(f"gives an answer that this operator cannot read ({error}): of another version?") from None
 
     async def _call(
@@ -111,10 +111,10 @@ class Admin:
 
 def _refusal(data: bytes, status: int) -> NodeRefused:
     try:
-        said = msgspec.json.decode(data, type=dict[str, str])
-    except msgspec.MsgspecError:
-        said = {}
-    return NodeRefused(said.get("error", "unknown"), said.get("detail", f"HTTP status {status}"), status)
+        said = msgspec.json.decode(data, type=Refusal)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        said = Refusal()
+    return NodeRefused(said.error, said.detail or f"HTTP status {status}", status)
 
 
 def _is_v6(host: str) -> bool:

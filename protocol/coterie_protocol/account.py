@@ -6,8 +6,11 @@ issued again.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from .bounds import AuthHash, Count, Few, Name, Opaque, OpOrNone, TokenOrNone, UnixMs, WireVersion
 from .client_api import Kdf
 from .errors import CoterieError
 
@@ -19,44 +22,44 @@ TOKEN_BYTES = 32
 class AccountSession(msgspec.Struct, array_like=True, frozen=True):
     """The newest session. `token_hash` is the SHA-256 of its resume token; `op` the request that took it."""
 
-    epoch: int
-    token_hash: bytes
-    op: bytes
-    started_at: int
+    epoch: Count
+    token_hash: TokenOrNone
+    op: OpOrNone
+    started_at: UnixMs
     """Unix ms of the acting owner that took it."""
-    ended_at: int = 0
+    ended_at: UnixMs = 0
     """Unix ms of the logout; 0 while the session stands."""
 
 
 class PastSession(msgspec.Struct, array_like=True, frozen=True):
     """A session that a later login has taken over: its token and its request are recognised, and refused."""
 
-    epoch: int
-    token_hash: bytes
-    op: bytes
+    epoch: Count
+    token_hash: TokenOrNone
+    op: OpOrNone
 
 
 class Account(msgspec.Struct, array_like=True, frozen=True):
     """A user's account."""
 
-    version: int
-    name: str
-    created_at: int
+    version: WireVersion
+    name: Name
+    created_at: UnixMs
     """Unix ms."""
-    create_op: bytes
+    create_op: OpOrNone
     kdf: Kdf
-    auth_hash: bytes
+    auth_hash: AuthHash
     """bcrypt(base64(auth key)); never sent to clients."""
-    keys: bytes
+    keys: Opaque
     """The public key bundle, opaque."""
-    vault: bytes
+    vault: Opaque
     """Opaque."""
     session: AccountSession
-    past: tuple[PastSession, ...]
+    past: Annotated[tuple[PastSession, ...], Few]
     """The sessions before, newest first; only the last few."""
     hidden: bool = False
     """The user does not want to be seen online."""
-    deleted_at: int = 0
+    deleted_at: UnixMs = 0
     """Unix ms; 0 while the account exists."""
 
 

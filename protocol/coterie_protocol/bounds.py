@@ -40,6 +40,8 @@ MAX_MS = 253_370_764_800_000
 """The year 9999 begins: every time before it can be written in every time zone."""
 MAX_COUNT = 1 << 53
 """What every language's numbers hold exactly; a million a second for 285 years."""
+MAX_INT = (1 << 63) - 1
+"""What SQLite holds."""
 MAX_SENTENCE = 4096
 """Characters of a sentence for people. Who writes one that may become longer cuts it (`sentence`)."""
 MAX_ITEMS = 65_536
@@ -49,8 +51,8 @@ MAX_COPIES = 255
 """Members of a slot's configuration; replication factors are single digits."""
 MAX_LISTED = 4096
 """Nodes in one node's view: successors, fingers, servers, uids that did not answer."""
-MAX_HANDOVERS = 64
-"""Hand-overs that a node's line of the ring's table names, the largest first."""
+MAX_FRAMES = 1 << 20
+"""Frames in one message between nodes: the smallest takes four bytes of its 4 MiB."""
 
 # --- Numbers -------------------------------------------------------------------------------------------------------
 
@@ -59,8 +61,12 @@ UnixMs = Annotated[int, Meta(ge=0, lt=MAX_MS)]
 can make a message id stands before 1970."""
 Count = Annotated[int, Meta(ge=0, lt=MAX_COUNT)]
 """How many, how long or how often: counters, epochs, incarnations, milliseconds that pass, bytes."""
-Number = Annotated[int, Meta(ge=0, lt=1 << 62)]
+Number = Annotated[int, Meta(ge=0, le=MAX_INT)]
 """What a process numbers its batches by: its start in milliseconds, shifted by 20 bits, and so above 2**53."""
+RequestNumber = Annotated[int, Meta(ge=1, lt=MAX_COUNT)]
+"""A client's own number of a request."""
+ReplyNumber = Annotated[int, Meta(ge=0, lt=MAX_COUNT)]
+"""The number of the request that is answered; 0 for an event."""
 FrameNumber = Annotated[int, Meta(gt=-MAX_COUNT, lt=MAX_COUNT)]
 """A frame's number between nodes: above 0 a request, below 0 the answer to it, 0 an event."""
 Digest64 = Annotated[int, Meta(ge=0, extra={"bound": "64 bits unsigned: MessagePack has no greater integers"})]
@@ -75,7 +81,7 @@ BucketOrNone = Annotated[int, Meta(ge=-1, lt=256)]
 """A digest bucket, or -1 before the first."""
 Part = Annotated[int, Meta(ge=0, lt=MAX_PARTS)]
 """A part's number, as a client may name it: 0 for the message itself, 1 and up for its attachments."""
-StoredPart = Annotated[int, Meta(ge=0, lt=1 << 63)]
+StoredPart = Annotated[int, Meta(ge=0, le=MAX_INT)]
 """A part's number in a record that is held: releases before this bound took from clients whatever SQLite holds, and
 such a record must still be found, repaired, handed over and given up."""
 RecordState = Annotated[int, Meta(ge=0, le=3)]
@@ -86,12 +92,15 @@ Copies = Annotated[int, Meta(ge=0, le=MAX_COPIES)]
 """Disks or nodes: a replication factor, or how many have something."""
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 """A TCP port; 0 where there is none."""
+OpenPort = Annotated[int, Meta(ge=1, le=65_535)]
+LocalNodes = Annotated[int, Meta(ge=1, le=1000)]
+"""Nodes of a ring on one machine: each takes ten ports."""
 WireVersion = Annotated[int, Meta(ge=0, le=65_535)]
 """A version of a protocol or a format."""
 Code = Annotated[int, Meta(ge=0, le=65_535)]
 """An errors.ErrorCode; one that the reader does not know is taken for INTERNAL."""
-Place = Annotated[int, Meta(ge=0, lt=MAX_ITEMS)]
-"""An index into a list of the request that is answered."""
+Index = Annotated[int, Meta(ge=0, lt=MAX_ITEMS)]
+"""A place in a list of the request that is answered."""
 Sign = Annotated[int, Meta(ge=-1, le=1)]
 KdfMemory = Annotated[int, Meta(ge=0, lt=1 << 32)]
 """KiB. These three are RFC 9106's own; what a client is willing to spend on a server's word is far less."""
@@ -108,6 +117,9 @@ Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 """A message's id."""
 IdOrNone = Annotated[bytes, Meta(max_length=16)]
 """A message's id, empty for none. What is neither names no message."""
+RelayedId = Annotated[bytes, Meta(max_length=MAX_CLIENT_FRAME_BYTES)]
+"""The same where a node relays it among others' messages: releases before this bound passed on whatever a client
+named, and one of them must not take the whole batch with it."""
 Op = Annotated[bytes, Meta(min_length=16, max_length=16)]
 """What makes repeating a request harmless."""
 OpOrNone = Annotated[bytes, Meta(max_length=16)]
@@ -144,8 +156,11 @@ Name = Annotated[str, Meta(max_length=MAX_NAME_BYTES)]
 """A user name as PRECIS has normalised it; empty where records.OUTGOING may stand, or before the first in a list."""
 RawName = Annotated[str, Meta(max_length=256)]
 """A user name as a person wrote it: normalising may shorten it to the 64 bytes that a name has at most."""
-NodeUid = Annotated[Uid, Meta(max_length=32, pattern=r"^[0-9a-z]*\Z")]
+_UID = Meta(max_length=32, pattern=r"^[0-9a-z]*\Z")
+NodeUid = Annotated[Uid, _UID]
 """A node's uid, empty for a node that is known by its address alone. Nothing in it deceives a terminal or a path."""
+UidText = Annotated[str, _UID]
+"""The same where it is only shown or compared."""
 RingUid = Annotated[str, Meta(max_length=32, pattern=r"^(?:[0-9a-f]{32})?\Z")]
 """A ring's uid: 32 hexadecimal digits, which make a directory's name; empty for none."""
 Boot = Annotated[str, Meta(max_length=128)]
@@ -162,6 +177,8 @@ Word = Annotated[str, Meta(max_length=64)]
 """A state, a kind, a version or a time, as other programs read it."""
 Base64 = Annotated[str, Meta(max_length=64)]
 """32 bytes as base64, which are 44 characters."""
+TokenText = Annotated[str, Meta(max_length=44, pattern=r"^[0-9A-Za-z+/]{43}=\Z")]
+"""A token of 32 bytes as base64."""
 Hex = Annotated[str, Meta(max_length=40, pattern=r"^[0-9a-f]*\Z")]
 """An identifier of the ring: up to 40 hexadecimal digits."""
 Sentence = Annotated[str, Meta(max_length=MAX_SENTENCE)]
@@ -171,6 +188,7 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT_BYTES)]
 
 # --- How many ------------------------------------------------------------------------------------------------------
 
+Frames = Meta(max_length=MAX_FRAMES)
 Asked = Meta(max_length=MAX_CLIENT_FRAMES)
 """Items of one request of a client. Lower limits of a kind are answered with TOO_LARGE."""
 Items = Meta(max_length=MAX_ITEMS)

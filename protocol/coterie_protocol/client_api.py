@@ -6,6 +6,8 @@ Bodies are opaque and begin with a version byte that only clients understand; ve
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from .bounds import MAX_CLIENT_FRAME_BYTES as MAX_CLIENT_FRAME_BYTES
@@ -13,6 +15,46 @@ from .bounds import MAX_CLIENT_FRAMES as MAX_CLIENT_FRAMES
 from .bounds import MAX_MESSAGE_BODY_BYTES as MAX_MESSAGE_BODY_BYTES
 from .bounds import MAX_PEER_FRAME_BYTES as MAX_PEER_FRAME_BYTES
 from .bounds import MAX_TEXT_BYTES as MAX_TEXT_BYTES
+from .bounds import (
+    Address,
+    Asked,
+    Base64,
+    Body,
+    Code,
+    Copies,
+    Count,
+    Cursor,
+    Handed,
+    Id,
+    IdOrNone,
+    Items,
+    KdfLanes,
+    KdfMemory,
+    KdfPasses,
+    Label,
+    Listed,
+    Name,
+    Op,
+    Opaque,
+    Part,
+    Prekey,
+    RawName,
+    RecordState,
+    ReplyNumber,
+    RequestNumber,
+    RingUid,
+    Sentence,
+    SlotCount,
+    StateOrNone,
+    StoredPart,
+    StoredPrekey,
+    Token,
+    TokenOrNone,
+    UidText,
+    UnixMs,
+    WireVersion,
+    Word,
+)
 
 PROTOCOL_LOW = 1
 PROTOCOL_HIGH = 1
@@ -23,9 +65,9 @@ PEER_PATH = "/v1/peer"
 class Kdf(msgspec.Struct, array_like=True, frozen=True):
     """Argon2id parameters (RFC 9106): memory in KiB, passes, lanes. The salt is SHA-256(ring uid, name)[:16]."""
 
-    memory: int
-    passes: int
-    lanes: int
+    memory: KdfMemory
+    passes: KdfPasses
+    lanes: KdfLanes
 
 
 # --- Requests ---------------------------------------------------------------------------------------------------
@@ -34,44 +76,44 @@ class Kdf(msgspec.Struct, array_like=True, frozen=True):
 class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """The client's first frame. Answered by Welcome."""
 
-    version_low: int
-    version_high: int
-    program: str
+    version_low: WireVersion
+    version_high: WireVersion
+    program: Label
 
 
 class Register(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """Create an account and its first session. `op` (16 random bytes) makes repeating it harmless -> SessionGranted."""
 
-    name: str
+    name: RawName
     kdf: Kdf
-    auth: str
+    auth: Base64
     """base64 of the 32-byte auth key that the client derived from the password."""
-    keys: bytes
+    keys: Handed
     """The public key bundle; opaque, empty until end-to-end encryption fills it."""
-    vault: bytes
+    vault: Handed
     """Opaque, empty until end-to-end encryption fills it."""
-    op: bytes
+    op: Op
 
 
 class LoginParams(msgspec.Struct, array_like=True, frozen=True, tag=3):
     """Ask how this account derives its auth key. -> LoginParamsReply or NO_SUCH_USER."""
 
-    name: str
+    name: RawName
 
 
 class Login(msgspec.Struct, array_like=True, frozen=True, tag=4):
     """Take the account's next session. -> SessionGranted, REFUSED, RATE_LIMITED."""
 
-    name: str
-    auth: str
-    op: bytes
+    name: RawName
+    auth: Base64
+    op: Op
 
 
 class Resume(msgspec.Struct, array_like=True, frozen=True, tag=5):
     """Go on with a session by its resume token (32 bytes). -> SessionGranted, SUPERSEDED, REFUSED."""
 
-    name: str
-    token: bytes
+    name: RawName
+    token: Token
 
 
 class Logout(msgspec.Struct, array_like=True, frozen=True, tag=6):
@@ -91,19 +133,19 @@ class Send(msgspec.Struct, array_like=True, frozen=True, tag=8):
     -> Stored, NO_SUCH_USER, TOO_LARGE, DUPLICATE_ID, MAILBOX_FULL, RATE_LIMITED, PREDECESSOR_MISSING.
     """
 
-    to: str
-    id: bytes
-    body: bytes
-    prekey: bytes = b""
-    after: bytes = b""
+    to: RawName
+    id: Id
+    body: Handed
+    prekey: Prekey = b""
+    after: IdOrNone = b""
     """The id of a message to `to` that must be held where this one is stored; empty: of none."""
 
 
 class Keep(msgspec.Struct, array_like=True, frozen=True, tag=9):
     """Store the owner's own copy of what it is sending, pending: the session's next holder resends it. -> Stored."""
 
-    id: bytes
-    body: bytes
+    id: Id
+    body: Handed
 
 
 class Archive(msgspec.Struct, array_like=True, frozen=True, tag=10):
@@ -113,33 +155,33 @@ class Archive(msgspec.Struct, array_like=True, frozen=True, tag=10):
     A record that was never pending may be archived too. The sender of own copies is "" (records.OUTGOING).
     """
 
-    items: list[tuple[str, bytes, int, bytes]]
+    items: Annotated[list[tuple[RawName, Id, Part, Handed]], Asked]
 
 
 class Page(msgspec.Struct, array_like=True, frozen=True, tag=11):
     """Page through the archive, newest first; `before` is the cursor of the last page (b"" to begin). -> PageReply."""
 
-    before: bytes
-    limit: int
+    before: Cursor
+    limit: Count
 
 
 class States(msgspec.Struct, array_like=True, frozen=True, tag=12):
     """Ask for the states of messages that this user sent to `to`. -> StatesReply."""
 
-    to: str
-    ids: list[bytes]
+    to: RawName
+    ids: Annotated[list[Id], Asked]
 
 
 class PresenceQuery(msgspec.Struct, array_like=True, frozen=True, tag=13):
     """Ask who is there. -> PresenceReply."""
 
-    names: list[str]
+    names: Annotated[list[RawName], Asked]
 
 
 class Lookup(msgspec.Struct, array_like=True, frozen=True, tag=14):
     """Ask for a user's public account. -> LookupReply or NO_SUCH_USER."""
 
-    name: str
+    name: RawName
 
 
 class Discard(msgspec.Struct, array_like=True, frozen=True, tag=15):
@@ -148,7 +190,7 @@ class Discard(msgspec.Struct, array_like=True, frozen=True, tag=15):
     Their senders see them as delivered all the same. -> Done once on a majority.
     """
 
-    items: list[tuple[str, bytes, int]]
+    items: Annotated[list[tuple[RawName, Id, Part]], Asked]
 
 
 # --- Replies ----------------------------------------------------------------------------------------------------
@@ -157,27 +199,27 @@ class Discard(msgspec.Struct, array_like=True, frozen=True, tag=15):
 class Limits(msgspec.Struct, array_like=True, frozen=True):
     """What this server takes at most: bytes, and sends a second."""
 
-    text_bytes: int
-    body_bytes: int
-    frame_bytes: int
-    sends_per_second: int
+    text_bytes: Count
+    body_bytes: Count
+    frame_bytes: Count
+    sends_per_second: Count
 
 
 class Welcome(msgspec.Struct, array_like=True, frozen=True, tag=30):
     """The answer to Hello."""
 
-    version: int
-    ring_uid: str
-    node_uid: str
-    node_name: str
-    state: str
+    version: WireVersion
+    ring_uid: RingUid
+    node_uid: UidText
+    node_name: Label
+    state: Word
     """The node's state: forming, joining, syncing, ready, leaving, left."""
-    replication_factor: int
-    slots: int
+    replication_factor: Copies
+    slots: SlotCount
     limits: Limits
-    servers: list[str]
+    servers: Annotated[list[Address], Listed]
     """URLs of other nodes' client ports; a hint."""
-    time_ms: int
+    time_ms: UnixMs
 
 
 class LoginParamsReply(msgspec.Struct, array_like=True, frozen=True, tag=31):
@@ -189,11 +231,11 @@ class LoginParamsReply(msgspec.Struct, array_like=True, frozen=True, tag=31):
 class SessionGranted(msgspec.Struct, array_like=True, frozen=True, tag=32):
     """A session: its epoch, its resume token (empty on Resume: the client has it), the account's opaque parts."""
 
-    name: str
-    epoch: int
-    token: bytes
-    keys: bytes
-    vault: bytes
+    name: Name
+    epoch: Count
+    token: TokenOrNone
+    keys: Opaque
+    vault: Opaque
 
 
 class Done(msgspec.Struct, array_like=True, frozen=True, tag=33):
@@ -203,51 +245,51 @@ class Done(msgspec.Struct, array_like=True, frozen=True, tag=33):
 class Stored(msgspec.Struct, array_like=True, frozen=True, tag=34):
     """The message is on `copies` disks, a majority of the replication factor at least; `stored_at` in Unix ms."""
 
-    stored_at: int
-    copies: int
+    stored_at: UnixMs
+    copies: Copies
 
 
 class PageReply(msgspec.Struct, array_like=True, frozen=True, tag=35):
     """Archived records, newest first, and the cursor to go on with (b"": no more)."""
 
-    items: list[MailItem]
-    next: bytes
+    items: Annotated[list[MailItem], Items]
+    next: Cursor
 
 
 class StatesReply(msgspec.Struct, array_like=True, frozen=True, tag=36):
     """For each id asked for: the record's state (records.State), -1 where nothing is held; and changed_at (Unix ms)."""
 
-    items: list[tuple[bytes, int, int]]
+    items: Annotated[list[tuple[Id, StateOrNone, UnixMs]], Items]
 
 
 class PresenceItem(msgspec.Struct, array_like=True, frozen=True):
     """One user's presence. `last_seen` in Unix ms, 0 when unknown."""
 
-    name: str
+    name: Name
     online: bool
-    last_seen: int
+    last_seen: UnixMs
 
 
 class PresenceReply(msgspec.Struct, array_like=True, frozen=True, tag=37):
     """The answer to PresenceQuery; names that nobody has are missing."""
 
-    items: list[PresenceItem]
+    items: Annotated[list[PresenceItem], Items]
 
 
 class LookupReply(msgspec.Struct, array_like=True, frozen=True, tag=38):
     """A user's public account."""
 
-    name: str
-    keys: bytes
-    created_at: int
+    name: Name
+    keys: Opaque
+    created_at: UnixMs
 
 
 class Error(msgspec.Struct, array_like=True, frozen=True, tag=39):
     """A request failed: errors.ErrorCode, a sentence for people, and the code's number (see CoterieError)."""
 
-    code: int
-    detail: str
-    value: int = 0
+    code: Code
+    detail: Sentence
+    value: Count = 0
 
 
 # --- Events of the server ---------------------------------------------------------------------------------------
@@ -256,20 +298,20 @@ class Error(msgspec.Struct, array_like=True, frozen=True, tag=39):
 class MailItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A record of the user's mailbox as its client sees it."""
 
-    sender: str
-    id: bytes
-    part: int
-    state: int
-    body: bytes
-    prekey: bytes
-    epoch: int
-    stored_at: int
+    sender: Name
+    id: Id
+    part: StoredPart
+    state: RecordState
+    body: Body
+    prekey: StoredPrekey
+    epoch: Count
+    stored_at: UnixMs
 
 
 class Mail(msgspec.Struct, array_like=True, frozen=True, tag=50):
     """Pending records. Each stays pending until the client archives it; a record may come more than once."""
 
-    items: list[MailItem]
+    items: Annotated[list[MailItem], Items]
 
 
 class Drained(msgspec.Struct, array_like=True, frozen=True, tag=51):
@@ -284,13 +326,13 @@ class Drained(msgspec.Struct, array_like=True, frozen=True, tag=51):
 class Receipt(msgspec.Struct, array_like=True, frozen=True, tag=52):
     """The recipient's client has saved these messages (state ARCHIVED) or they expired: (to, id, state, Unix ms)."""
 
-    items: list[tuple[str, bytes, int, int]]
+    items: Annotated[list[tuple[Name, Id, RecordState, UnixMs]], Items]
 
 
 class Superseded(msgspec.Struct, array_like=True, frozen=True, tag=53):
     """A later login took the session over at `at` (Unix ms). The server closes the connection after this."""
 
-    at: int
+    at: UnixMs
 
 
 class Unsubscribed(msgspec.Struct, array_like=True, frozen=True, tag=54):
@@ -315,12 +357,12 @@ Event = Mail | Drained | Receipt | Superseded | Unsubscribed | Closing
 class ClientFrame(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A request of a client; `id` is the client's own number, above 0."""
 
-    id: int
+    id: RequestNumber
     body: Request
 
 
 class ServerFrame(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A reply (with the request's number) or an event (number 0)."""
 
-    id: int
+    id: ReplyNumber
     body: Reply | Event

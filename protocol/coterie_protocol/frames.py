@@ -1,18 +1,29 @@
 """Frames: one binary WebSocket message is a msgpack array of frames, so that what is ready together travels together.
 
 A decoder refuses what is too large, what does not decode and what is of no known kind with a FrameError; it never
-raises anything else. The WebSocket layer bounds the size before a message is assembled.
+raises anything else. Where only values are wrong (bounds.py) that is a BadValues, which carries the other frames: one
+bad item must not take others with it. The WebSocket layer bounds the size before a message is assembled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated, get_args
 
 import msgspec
 
 from .admin_messages import AdminMessage
+from .bounds import Asked, Code, Count, FrameNumber, Frames, Items, PerSlot, Sentence, sentence
 from .chat import ChatMessage
-from .client_api import MAX_CLIENT_FRAME_BYTES, MAX_CLIENT_FRAMES, MAX_PEER_FRAME_BYTES, ClientFrame, Error, ServerFrame
+from .client_api import (
+    MAX_CLIENT_FRAME_BYTES,
+    MAX_CLIENT_FRAMES,
+    MAX_PEER_FRAME_BYTES,
+    ClientFrame,
+    Error,
+    Request,
+    ServerFrame,
+)
 from .errors import CoterieError, ErrorCode, FrameError, StaleEpoch, Unavailable
 from .nodes import Heartbeat, PeerHello, Ping, Pong, Refs, WhoIs
 from .recovery import RecoveryMessage
@@ -55,15 +66,17 @@ from .ring import RingMessage
 
 PEER_VERSION_LOW = 1
 PEER_VERSION_HIGH = 1
+Unreadable = Callable[[int, str], None]
+"""Takes the number of a frame that is not understood, and why."""
 
 
 class PeerError(msgspec.Struct, array_like=True, frozen=True, tag=9):
     """A request between nodes failed. `known` belongs to STALE_EPOCH."""
 
-    code: int
-    detail: str
-    value: int = 0
-    known: tuple[KnownConfig, ...] = ()
+    code: Code
+    detail: Sentence
+    value: Count = 0
+    known: Annotated[tuple[KnownConfig, ...], PerSlot] = ()
 
 
 PeerMessage = (
@@ -81,23 +94,33 @@ PeerMessage = (
 class PeerFrame(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A frame between nodes: `id` > 0 is a request, `id` < 0 the answer to request -id, 0 an event."""
 
-    id: int
+    id: FrameNumber
     body: PeerMessage
 
 
 class _Envelope(msgspec.Struct, array_like=True, frozen=True):
-    """A frame between nodes whose body is not looked at yet."""
+    """A frame whose body is not looked at yet."""
 
-    id: int
-    body: msgspec.Raw
+    id: FrameNumber
+    body: Annotated[msgspec.Raw, msgspec.Meta(extra={"bound": "a part of a message that is bounded"})]
+
+
+class _Tagged(msgspec.Struct, array_like=True, frozen=True):
+    """The first element of every body."""
+
+    tag: Code
 
 
 _encoder = msgspec.msgpack.Encoder()
-_peer = msgspec.msgpack.Decoder(list[PeerFrame])
-_envelopes = msgspec.msgpack.Decoder(list[_Envelope])
+_peer = msgspec.msgpack.Decoder(Annotated[list[PeerFrame], Frames])
+_client = msgspec.msgpack.Decoder(Annotated[list[ClientFrame], Asked])
+_server = msgspec.msgpack.Decoder(Annotated[list[ServerFrame], Items])
+_envelopes = msgspec.msgpack.Decoder(Annotated[list[_Envelope], Frames])
 _peer_body: msgspec.msgpack.Decoder[PeerMessage] = msgspec.msgpack.Decoder(PeerMessage)
-_client = msgspec.msgpack.Decoder(list[ClientFrame])
-_server = msgspec.msgpack.Decoder(list[ServerFrame])
+_client_body: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_tagged = msgspec.msgpack.Decoder(_Tagged)
+_REQUEST_TAGS = frozenset(kind.__struct_config__.tag for kind in get_args(Request))
+_BROKEN = (msgspec.MsgspecError, RecursionError, UnicodeError)
 
 
 def encode(frames: Sequence[PeerFrame] | Sequence[ClientFrame] | Sequence[ServerFrame]) -> bytes:
@@ -122,7 +145,7 @@ def join(frames: Sequence[bytes]) -> bytes:
     return header + b"".join(frames)
 
 
-def decode_peer(data: bytes, unreadable: Callable[[int, str], None] | None = None) -> list[PeerFrame]:
+def decode_peer(data: bytes, unreadable: Unreadable | None = None) -> list[PeerFrame]:
     """Read frames that another node sent; raises FrameError.
 
     With `unreadable` a frame whose body is not understood does not spoil the others of its message: it is left out, and
@@ -131,30 +154,49 @@ def decode_peer(data: bytes, unreadable: Callable[[int, str], None] | None = Non
     _check(data, MAX_PEER_FRAME_BYTES)
     try:
         return _peer.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+    except _BROKEN as error:
         if unreadable is None:
             raise FrameError(f"not a frame of this protocol: {error}") from None
     frames = []
-    try:
-        envelopes = _envelopes.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        raise FrameError(f"not a frame of this protocol: {error}") from None
-    for envelope in envelopes:
+    for envelope in _read_envelopes(data):
         try:
             frames.append(PeerFrame(envelope.id, _peer_body.decode(envelope.body)))
-        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        except _BROKEN as error:
             unreadable(envelope.id, str(error))
     return frames
 
 
-def decode_client(data: bytes) -> list[ClientFrame]:
-    """Read frames that a client sent; raises FrameError."""
+def decode_client(data: bytes, unreadable: Unreadable | None = None) -> list[ClientFrame]:
+    """Read frames that a client sent; raises FrameError.
+
+    With `unreadable` a request of a known kind that holds what it must not does not spoil the others of its message: it
+    is left out, and told with its number and the reason.
+    """
     _check(data, MAX_CLIENT_FRAME_BYTES)
     if (count := _count(data)) > MAX_CLIENT_FRAMES:
         raise FrameError(f"{count} frames in one message; the limit is {MAX_CLIENT_FRAMES}")
     try:
         return _client.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+    except _BROKEN as error:
+        if unreadable is None:
+            raise FrameError(f"not a frame of this protocol: {error}") from None
+    frames = []
+    for envelope in _read_envelopes(data):
+        try:
+            if envelope.id < 1 or _tagged.decode(envelope.body).tag not in _REQUEST_TAGS:
+                raise FrameError(f"not a request of this protocol: its number is {envelope.id}, or its kind unknown")
+            frames.append(ClientFrame(envelope.id, _client_body.decode(envelope.body)))
+        except (msgspec.ValidationError, UnicodeError) as error:
+            unreadable(envelope.id, str(error))
+        except _BROKEN as error:
+            raise FrameError(f"not a frame of this protocol: {error}") from None
+    return frames
+
+
+def _read_envelopes(data: bytes) -> list[_Envelope]:
+    try:
+        return _envelopes.decode(data)
+    except _BROKEN as error:
         raise FrameError(f"not a frame of this protocol: {error}") from None
 
 
@@ -162,7 +204,7 @@ def decode_server(data: bytes) -> list[ServerFrame]:
     """Read frames that a gateway sent; raises FrameError."""
     try:
         return _server.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+    except _BROKEN as error:
         raise FrameError(f"not a frame of this protocol: {error}") from None
 
 
@@ -183,13 +225,13 @@ def _count(data: bytes) -> int:
 
 def error_of(error: CoterieError) -> Error:
     """Write an error for a client."""
-    return Error(int(error.wire_code), error.detail, error.value)
+    return Error(int(error.wire_code), sentence(error.detail), error.value)
 
 
 def peer_error_of(error: CoterieError) -> PeerError:
     """Write an error for another node."""
     known = error.known if isinstance(error, StaleEpoch) else ()
-    return PeerError(int(error.wire_code), error.detail, error.value, known)
+    return PeerError(int(error.wire_code), sentence(error.detail), error.value, known)
 
 
 def exception_of(error: Error | PeerError) -> CoterieError:

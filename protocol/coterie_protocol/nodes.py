@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
-from .identifiers import Uid
+from .bounds import (
+    Boot,
+    Copies,
+    Count,
+    Host,
+    Label,
+    Nodes,
+    NodeUid,
+    Port,
+    RingUid,
+    SlotCount,
+    SlotOrNone,
+    UidText,
+    WireVersion,
+)
 
 
 class NodeRef(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -14,15 +30,15 @@ class NodeRef(msgspec.Struct, array_like=True, frozen=True, gc=False):
     `incarnation` is the Unix time in milliseconds at which the node started or last changed anything of this.
     """
 
-    uid: Uid
-    name: str
+    uid: NodeUid
+    name: Label
     """For people: a pod's or a data directory's name."""
-    position: int
-    host: str
-    peer_port: int
-    client_port: int
-    admin_port: int
-    incarnation: int
+    position: SlotOrNone
+    host: Host
+    peer_port: Port
+    client_port: Port
+    admin_port: Port
+    incarnation: Count
     leaving: bool = False
     """The node wants to leave: suggest nothing to it."""
 
@@ -36,14 +52,14 @@ class NodeRef(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class PeerHello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """The first frame of each side on a link between nodes. `probe`: the link only confirms that the node lives."""
 
-    version_low: int
-    version_high: int
-    ring_uid: str
+    version_low: WireVersion
+    version_high: WireVersion
+    ring_uid: RingUid
     """Empty while the node belongs to no ring."""
-    replication_factor: int
-    slots: int
+    replication_factor: Copies
+    slots: SlotCount
     node: NodeRef
-    boot: str
+    boot: Boot
     """Unique per process start."""
     probe: bool = False
 
@@ -65,10 +81,10 @@ class Heartbeat(msgspec.Struct, array_like=True, frozen=True, tag=4):
 class Refs(msgspec.Struct, array_like=True, frozen=True, tag=5):
     """Addresses worth knowing (an event; a hint, never a proof)."""
 
-    nodes: list[NodeRef]
+    nodes: Annotated[list[NodeRef], Nodes]
 
 
 class WhoIs(msgspec.Struct, array_like=True, frozen=True, tag=6):
     """Ask for the newest references that a node has of these uids. Answered by Refs."""
 
-    uids: list[str]
+    uids: Annotated[list[UidText], Nodes]

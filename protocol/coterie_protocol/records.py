@@ -14,7 +14,21 @@ from typing import NamedTuple
 import msgspec
 
 from .bounds import MAX_BODY_BYTES as MAX_BODY_BYTES
-from .bounds import MAX_CLIENT_FRAME_BYTES, MAX_COUNT, MAX_MS
+from .bounds import (
+    MAX_CLIENT_FRAME_BYTES,
+    MAX_COUNT,
+    MAX_MS,
+    Body,
+    Count,
+    Digest,
+    Id,
+    Name,
+    RecordState,
+    SlotNumber,
+    StoredPart,
+    StoredPrekey,
+    UnixMs,
+)
 from .identifiers import MAX_NAME_BYTES, MAX_SLOTS
 
 OUTGOING = ""
@@ -45,22 +59,22 @@ class RecordKey(NamedTuple):
 class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One version of a mailbox record. Times are Unix milliseconds of the node that coordinated the write."""
 
-    slot: int
-    owner: str
-    sender: str
-    id: bytes
-    part: int
-    state: int
-    body: bytes
+    slot: SlotNumber
+    owner: Name
+    sender: Name
+    id: Id
+    part: StoredPart
+    state: RecordState
+    body: Body
     """Opaque: what the client sealed. Empty in the states EXPIRED and DELETED."""
-    size: int
+    size: Count
     """Bytes of the body as it was sent; kept when the body goes."""
-    prekey: bytes
+    prekey: StoredPrekey
     """Which prekey of the owner the message is sealed to; empty while bodies are not sealed."""
-    epoch: int
+    epoch: Count
     """The session epoch of the writer."""
-    stored_at: int
-    changed_at: int
+    stored_at: UnixMs
+    changed_at: UnixMs
 
     @property
     def key(self) -> RecordKey:
@@ -122,14 +136,14 @@ def wins(new: tuple[int, bytes], held: tuple[int, bytes]) -> bool:
 class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A record without its body: what digest comparison and giving up speak of."""
 
-    slot: int
-    owner: str
-    sender: str
-    id: bytes
-    part: int
-    state: int
-    digest: bytes
-    stored_at: int
+    slot: SlotNumber
+    owner: Name
+    sender: Name
+    id: Id
+    part: StoredPart
+    state: RecordState
+    digest: Digest
+    stored_at: UnixMs
 
     @property
     def key(self) -> RecordKey:

@@ -5,9 +5,11 @@ They go past the slots' own consensus on purpose, because that can never be reac
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
-from .identifiers import Uid
+from .bounds import Count, Items, Name, Nodes, NodeUid, PerSlot, Proposer, Sentence, SlotNumber, SlotOrNone
 from .registers import KnownConfig
 
 
@@ -17,20 +19,20 @@ class RecoveryQuery(msgspec.Struct, array_like=True, frozen=True, tag=130):
     Unless `run` is empty (somebody only looks), the node takes part in no other recovery for a while.
     """
 
-    run: str
-    first: int
+    run: Proposer
+    first: SlotNumber
 
 
 class SlotFact(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a node has of one slot."""
 
-    slot: int
+    slot: SlotNumber
     known: KnownConfig | None
     """The newest configuration that it knows."""
     own: bool
     """It holds a sound register of the slot."""
-    accounts: int
-    records: int
+    accounts: Count
+    records: Count
     damaged: bool
     """Its own register fails its checksum: it abstains (rule 15)."""
 
@@ -38,8 +40,8 @@ class SlotFact(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class RecoveryFacts(msgspec.Struct, array_like=True, frozen=True, tag=131):
     """The slots from the first one asked for on; those of which the node knows and holds nothing are missing."""
 
-    items: list[SlotFact]
-    next: int
+    items: Annotated[list[SlotFact], PerSlot]
+    next: SlotOrNone
     """The slot to ask for next; -1 at the end."""
 
 
@@ -50,46 +52,46 @@ class Keep(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The configuration to begin with."""
     newest: KnownConfig | None
     """The newest one that the coordinator knew: whoever has a newer one refuses."""
-    sources: tuple[Uid, ...]
+    sources: Annotated[tuple[NodeUid, ...], Nodes]
     """Who else has accounts of the slot."""
 
 
 class RecoveryKeep(msgspec.Struct, array_like=True, frozen=True, tag=132):
     """Begin slots anew with the asked node alone, and tell these nodes. Answered by RecoveryKept."""
 
-    run: str
-    items: list[Keep]
-    tell: tuple[Uid, ...]
+    run: Proposer
+    items: Annotated[list[Keep], PerSlot]
+    tell: Annotated[tuple[NodeUid, ...], Nodes]
 
 
 class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What came of one slot. `error` is empty where it was done."""
 
-    slot: int
-    accounts: int
-    records: int
-    damaged: list[str]
+    slot: SlotNumber
+    accounts: Count
+    records: Count
+    damaged: Annotated[list[Name], Items]
     """Names whose register failed its checksum here, and of which no other copy was found."""
-    error: str
+    error: Sentence
 
 
 class RecoveryKept(msgspec.Struct, array_like=True, frozen=True, tag=133):
     """What came of each slot."""
 
-    items: list[Kept]
+    items: Annotated[list[Kept], PerSlot]
 
 
 class RecoveryAccounts(msgspec.Struct, array_like=True, frozen=True, tag=134):
     """Ask for the accounts that a node has of a slot, under whatever configuration. Answered by AccountPromises."""
 
-    slot: int
-    after: str
+    slot: SlotNumber
+    after: Name
 
 
 class RecoveryEnd(msgspec.Struct, array_like=True, frozen=True, tag=135):
     """The run has ended, well or not: another one may begin. An event."""
 
-    run: str
+    run: Proposer
 
 
 RecoveryMessage = RecoveryQuery | RecoveryFacts | RecoveryKeep | RecoveryKept | RecoveryAccounts | RecoveryEnd

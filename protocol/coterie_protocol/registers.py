@@ -6,24 +6,27 @@ Registers are never merged, only re-accepted through a proposer.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from .bounds import AccountBytes, Count, Items, Members, Name, NodeUid, PerSlot, Proposer, SlotNumber
 from .identifiers import Uid
 
 
 class Ballot(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
     """A ballot of a slot's configuration register. `proposer` is unique per process start."""
 
-    counter: int
-    proposer: str
+    counter: Count
+    proposer: Proposer
 
 
 class AccountBallot(msgspec.Struct, array_like=True, frozen=True, order=True, gc=False):
     """A ballot of an account register; the configuration's epoch comes first."""
 
-    epoch: int
-    counter: int
-    proposer: str
+    epoch: Count
+    counter: Count
+    proposer: Proposer
 
 
 ZERO = Ballot(0, "")
@@ -39,10 +42,10 @@ class Config(msgspec.Struct, array_like=True, frozen=True, gc=False):
     that first proposed this configuration. Members stand in order, the owner first.
     """
 
-    epoch: int
+    epoch: Count
     cid: Ballot
-    old: tuple[Uid, ...]
-    new: tuple[Uid, ...]
+    old: Annotated[tuple[NodeUid, ...], Members]
+    new: Annotated[tuple[NodeUid, ...], Members]
 
     @property
     def joint(self) -> bool:
@@ -84,7 +87,7 @@ def majority(members: tuple[Uid, ...], granted: set[Uid] | frozenset[Uid]) -> bo
 class KnownConfig(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A configuration of a slot that a node has accepted or learnt, with the ballot it has it at."""
 
-    slot: int
+    slot: SlotNumber
     ballot: Ballot
     config: Config
 
@@ -102,7 +105,7 @@ class AccountRegister(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     promised: AccountBallot
     accepted: AccountBallot
-    value: bytes | None
+    value: AccountBytes | None
 
 
 # --- Slot configurations: batches, one item a slot -------------------------------------------------------------
@@ -111,7 +114,7 @@ class AccountRegister(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class ConfigPrepare(msgspec.Struct, array_like=True, frozen=True, tag=40):
     """Rule 3: promise `ballot` for each slot. Answered by ConfigPromises."""
 
-    items: list[tuple[int, Ballot]]
+    items: Annotated[list[tuple[SlotNumber, Ballot]], PerSlot]
 
 
 class ConfigPromise(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -120,7 +123,7 @@ class ConfigPromise(msgspec.Struct, array_like=True, frozen=True, gc=False):
     A node that never heard of the slot answers `config` None: a promise, never a value.
     """
 
-    slot: int
+    slot: SlotNumber
     promised: Ballot
     accepted: Ballot
     config: Config | None
@@ -129,31 +132,31 @@ class ConfigPromise(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class ConfigPromises(msgspec.Struct, array_like=True, frozen=True, tag=41):
     """The answers to ConfigPrepare and ConfigAccept, in the order of the items."""
 
-    items: list[ConfigPromise]
+    items: Annotated[list[ConfigPromise], PerSlot]
 
 
 class ConfigAccept(msgspec.Struct, array_like=True, frozen=True, tag=42):
     """Rule 4: accept each configuration at its ballot. Accepted where the answer's `accepted` equals the ballot."""
 
-    items: list[KnownConfig]
+    items: Annotated[list[KnownConfig], PerSlot]
 
 
 class ConfigLearn(msgspec.Struct, array_like=True, frozen=True, tag=43):
     """Rule 4: these configurations were chosen at these ballots. An event: no answer."""
 
-    items: list[KnownConfig]
+    items: Annotated[list[KnownConfig], PerSlot]
 
 
 class ConfigQuery(msgspec.Struct, array_like=True, frozen=True, tag=44):
     """Ask what a node knows of some slots (an answer says only where to send: rule 5)."""
 
-    slots: list[int]
+    slots: Annotated[list[SlotNumber], PerSlot]
 
 
 class ConfigKnown(msgspec.Struct, array_like=True, frozen=True, tag=45):
     """The configurations that the node knows; slots that it knows nothing of are missing."""
 
-    items: list[KnownConfig]
+    items: Annotated[list[KnownConfig], PerSlot]
 
 
 class ConfigEpochs(msgspec.Struct, array_like=True, frozen=True, tag=52):
@@ -162,7 +165,7 @@ class ConfigEpochs(msgspec.Struct, array_like=True, frozen=True, tag=52):
     Whoever has a newer configuration answers with ConfigLearn (where it knows it as chosen) or ConfigKnown.
     """
 
-    items: list[tuple[int, int]]
+    items: Annotated[list[tuple[SlotNumber, Count]], PerSlot]
 
 
 # --- Accounts: fenced by (epoch, cid) --------------------------------------------------------------------------
@@ -171,25 +174,25 @@ class ConfigEpochs(msgspec.Struct, array_like=True, frozen=True, tag=52):
 class AccountPrepare(msgspec.Struct, array_like=True, frozen=True, tag=46):
     """Rule 9: promise each account's ballot, under exactly this configuration. Answered by AccountPromises."""
 
-    slot: int
-    epoch: int
+    slot: SlotNumber
+    epoch: Count
     cid: Ballot
-    items: list[tuple[str, AccountBallot]]
+    items: Annotated[list[tuple[Name, AccountBallot]], Items]
 
 
 class AccountPromise(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One account's answer: granted when `promised` equals the ballot asked for."""
 
-    name: str
+    name: Name
     promised: AccountBallot
     accepted: AccountBallot
-    value: bytes | None
+    value: AccountBytes | None
 
 
 class AccountPromises(msgspec.Struct, array_like=True, frozen=True, tag=47):
     """The answers to AccountPrepare, AccountRead and AccountList."""
 
-    items: list[AccountPromise]
+    items: Annotated[list[AccountPromise], Items]
     more: bool = False
     """AccountList only: there are more names after the last one."""
 
@@ -197,31 +200,31 @@ class AccountPromises(msgspec.Struct, array_like=True, frozen=True, tag=47):
 class AccountAccept(msgspec.Struct, array_like=True, frozen=True, tag=48):
     """Rule 9: accept each value at its ballot, under exactly this configuration. Answered by AccountAccepted."""
 
-    slot: int
-    epoch: int
+    slot: SlotNumber
+    epoch: Count
     cid: Ballot
-    items: list[tuple[str, AccountBallot, bytes | None]]
+    items: Annotated[list[tuple[Name, AccountBallot, AccountBytes | None]], Items]
 
 
 class AccountAccepted(msgspec.Struct, array_like=True, frozen=True, tag=49):
     """For each item, the acceptor's promise afterwards: accepted when it equals the item's ballot."""
 
-    items: list[tuple[str, AccountBallot]]
+    items: Annotated[list[tuple[Name, AccountBallot]], Items]
 
 
 class AccountRead(msgspec.Struct, array_like=True, frozen=True, tag=50):
     """Read accepted values without a promise; a quorum that agrees on one accepted ballot has chosen it."""
 
-    slot: int
-    epoch: int
+    slot: SlotNumber
+    epoch: Count
     cid: Ballot
-    names: list[str]
+    names: Annotated[list[Name], Items]
 
 
 class AccountList(msgspec.Struct, array_like=True, frozen=True, tag=51):
     """Rule 12: page through all accounts of a slot, those accepted but not committed included."""
 
-    slot: int
-    epoch: int
+    slot: SlotNumber
+    epoch: Count
     cid: Ballot
-    after: str
+    after: Name

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from .bounds import (
+    Bucket,
+    BucketOrNone,
+    Count,
+    Digest64,
+    DigestOrNone,
+    Digests,
+    Few,
+    Index,
+    Items,
+    Number,
+    PerSlot,
+    SlotNumber,
+    UnixMs,
+)
 from .records import Record, Version
 from .registers import Ballot, KnownConfig
 
@@ -14,8 +31,8 @@ class Replicate(msgspec.Struct, array_like=True, frozen=True, tag=60):
     It needs no epoch: members and stand-ins alike hold what they are given (design: append, `hold`).
     """
 
-    batch: int
-    records: list[Record]
+    batch: Number
+    records: Annotated[list[Record], Items]
 
 
 class Replicated(msgspec.Struct, array_like=True, frozen=True, tag=61):
@@ -25,65 +42,65 @@ class Replicated(msgspec.Struct, array_like=True, frozen=True, tag=61):
     slot has moved on: the coordinator should learn them.
     """
 
-    batch: int
+    batch: Number
     ok: bool
-    newer: list[KnownConfig]
+    newer: Annotated[list[KnownConfig], PerSlot]
 
 
 class SlotDigests(msgspec.Struct, array_like=True, frozen=True, tag=62):
     """Ask for one 8-byte digest a slot, over all settled records. Answered by SlotDigestsReply."""
 
-    slots: list[int]
-    settled_ms: int
+    slots: Annotated[list[SlotNumber], PerSlot]
+    settled_ms: Count
     """Only records older than this many milliseconds count; 0 counts all."""
 
 
 class SlotDigestsReply(msgspec.Struct, array_like=True, frozen=True, tag=63):
     """The digests in the order asked for (0 for an empty slot)."""
 
-    digests: list[int]
+    digests: Annotated[list[Digest64], PerSlot]
 
 
 class BucketDigests(msgspec.Struct, array_like=True, frozen=True, tag=64):
     """Ask for the 256 bucket digests of one slot. Answered by BucketDigestsReply."""
 
-    slot: int
-    settled_ms: int
+    slot: SlotNumber
+    settled_ms: Count
 
 
 class BucketDigestsReply(msgspec.Struct, array_like=True, frozen=True, tag=65):
     """256 digests of 8 bytes each, little-endian, one after the other."""
 
-    digests: bytes
+    digests: Digests
 
 
 class ListVersions(msgspec.Struct, array_like=True, frozen=True, tag=66):
     """Page through the versions of some buckets of a slot, in the order of bucket, then key hash."""
 
-    slot: int
-    buckets: list[int]
-    after: tuple[int, bytes]
+    slot: SlotNumber
+    buckets: Annotated[list[Bucket], Few]
+    after: tuple[BucketOrNone, DigestOrNone]
     """The last (bucket, key hash) seen; (-1, b"") to begin."""
-    settled_ms: int
+    settled_ms: Count
 
 
 class VersionsPage(msgspec.Struct, array_like=True, frozen=True, tag=67):
     """A page of versions; `after` continues it, None at the end."""
 
-    versions: list[Version]
-    after: tuple[int, bytes] | None
+    versions: Annotated[list[Version], Items]
+    after: tuple[BucketOrNone, DigestOrNone] | None
 
 
 class FetchRecords(msgspec.Struct, array_like=True, frozen=True, tag=68):
     """Ask for the records of these versions' keys; a page closes at 64 KiB, ask again for the rest."""
 
-    versions: list[Version]
+    versions: Annotated[list[Version], Items]
 
 
 class RecordsPage(msgspec.Struct, array_like=True, frozen=True, tag=69):
     """The records that are held, in the order asked for; `more` when the page closed before the end."""
 
-    records: list[Record]
+    records: Annotated[list[Record], Items]
     more: bool
 
 
@@ -93,9 +110,9 @@ class Offer(msgspec.Struct, array_like=True, frozen=True, tag=70):
     `claims` are versions that the sender holds: only those that the answer names as lacking need to be sent.
     """
 
-    slot: int
-    records: list[Record]
-    claims: tuple[Version, ...] = ()
+    slot: SlotNumber
+    records: Annotated[list[Record], Items]
+    claims: Annotated[tuple[Version, ...], Items] = ()
 
 
 class Confirmed(msgspec.Struct, array_like=True, frozen=True, tag=71):
@@ -106,7 +123,7 @@ class Confirmed(msgspec.Struct, array_like=True, frozen=True, tag=71):
     """
 
     known: KnownConfig | None
-    lacking: tuple[int, ...] = ()
+    lacking: Annotated[tuple[Index, ...], Items] = ()
     """Indexes of the claims that this node does not hold, or only in an earlier version."""
 
 
@@ -116,28 +133,28 @@ class SyncState(msgspec.Struct, array_like=True, frozen=True, tag=72):
     The cheap first question of hand-over: most slots are empty.
     """
 
-    items: list[tuple[int, int, Ballot]]
+    items: Annotated[list[tuple[SlotNumber, Count, Ballot]], PerSlot]
 
 
 class SyncStateItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """`known` when the member is under another configuration; otherwise its accounts and the digest of its records."""
 
-    slot: int
+    slot: SlotNumber
     known: KnownConfig | None
-    accounts: int
-    digest: int
+    accounts: Count
+    digest: Digest64
 
 
 class SyncStates(msgspec.Struct, array_like=True, frozen=True, tag=73):
     """The answers in the order asked for."""
 
-    items: list[SyncStateItem]
+    items: Annotated[list[SyncStateItem], PerSlot]
 
 
 class ClockTold(msgspec.Struct, array_like=True, frozen=True, tag=74):
     """What the sender's clock says (Unix ms). An event: at each new link, and every 20 s by default."""
 
-    wall_ms: int
+    wall_ms: UnixMs
 
 
 class DropTombstones(msgspec.Struct, array_like=True, frozen=True, tag=75):
@@ -147,14 +164,14 @@ class DropTombstones(msgspec.Struct, array_like=True, frozen=True, tag=75):
     only while its own register holds the plain configuration of this identity.
     """
 
-    slot: int
-    epoch: int
+    slot: SlotNumber
+    epoch: Count
     cid: Ballot
-    versions: list[Version]
+    versions: Annotated[list[Version], Items]
     now: bool
 
 
 class TombstonesAgreed(msgspec.Struct, array_like=True, frozen=True, tag=76):
     """Indexes of the versions to which the member agrees (or which it has dropped)."""
 
-    agreed: list[int]
+    agreed: Annotated[list[Index], Items]

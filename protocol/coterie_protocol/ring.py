@@ -7,8 +7,11 @@ therefore says which circle its sender is in.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from .bounds import Count, Listed, Sign, SlotNumber, SlotOrNone, UidText
 from .nodes import NodeRef
 
 
@@ -24,9 +27,9 @@ class Standing(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """False while the node is outside of every circle (it is still joining)."""
     alone: bool
     """The node is a circle of its own."""
-    circle: str
-    beat: int
-    since: int
+    circle: UidText
+    beat: Count
+    since: Count
     """The incarnation with which the node entered its circle: older references to it are of another life.
 
     A node that restarts, moves or goes over to another circle has left the one before, as if it had failed there.
@@ -36,8 +39,8 @@ class Standing(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class FindOwner(msgspec.Struct, array_like=True, frozen=True, tag=10):
     """One step of an iterative lookup: who owns this slot, or who is nearer to it? Answered by OwnerStep."""
 
-    slot: int
-    avoid: tuple[str, ...] = ()
+    slot: SlotNumber
+    avoid: Annotated[tuple[UidText, ...], Listed] = ()
     """uids that did not answer in this lookup: look past them."""
 
 
@@ -48,11 +51,11 @@ class OwnerStep(msgspec.Struct, array_like=True, frozen=True, tag=11):
     life may speak of another circle.
     """
 
-    since: int
+    since: Count
     owner: NodeRef | None
     predecessor: NodeRef | None
-    successors: tuple[NodeRef, ...]
-    closer: tuple[NodeRef, ...]
+    successors: Annotated[tuple[NodeRef, ...], Listed]
+    closer: Annotated[tuple[NodeRef, ...], Listed]
 
 
 class GetNeighbours(msgspec.Struct, array_like=True, frozen=True, tag=12):
@@ -66,7 +69,7 @@ class Neighbours(msgspec.Struct, array_like=True, frozen=True, tag=13):
 
     standing: Standing
     predecessor: NodeRef | None
-    successors: tuple[NodeRef, ...]
+    successors: Annotated[tuple[NodeRef, ...], Listed]
 
 
 class Notify(msgspec.Struct, array_like=True, frozen=True, tag=14):
@@ -76,7 +79,7 @@ class Notify(msgspec.Struct, array_like=True, frozen=True, tag=14):
     """
 
     standing: Standing
-    incarnation: int
+    incarnation: Count
 
 
 class Nudge(msgspec.Struct, array_like=True, frozen=True, tag=15):
@@ -90,7 +93,7 @@ class Beat(msgspec.Struct, array_like=True, frozen=True, tag=16):
     """
 
     standing: Standing
-    role: int
+    role: Sign
 
 
 class Meet(msgspec.Struct, array_like=True, frozen=True, tag=17):
@@ -112,16 +115,16 @@ class Place(msgspec.Struct, array_like=True, frozen=True, tag=19):
     """
 
     node: NodeRef
-    hops: int
-    wish: int = -1
+    hops: Count
+    wish: SlotOrNone = -1
 
 
 class Placed(msgspec.Struct, array_like=True, frozen=True, tag=20):
     """`position` is granted (at least 0); or ask `elsewhere`, the owner of a wider arc; or wait and ask again."""
 
-    position: int
+    position: SlotOrNone
     elsewhere: NodeRef | None
-    wait_ms: int
+    wait_ms: Count
 
 
 RingMessage = (

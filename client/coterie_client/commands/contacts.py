@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
-from coterie_client.output import json_line, out, out_line, rfc3339
+from coterie_client.output import json_line, out, out_line
+from coterie_client.times import rfc3339
 
 from .common import add_command, settings_of, take_free_text, text_of, user_name_of
 

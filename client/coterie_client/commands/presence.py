@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from coterie_client.output import json_line, note, out, out_line, rfc3339
+from coterie_client.output import json_line, note, out, out_line
+from coterie_client.times import rfc3339
 
 from .common import add_command, settings_of, user_name_of
 

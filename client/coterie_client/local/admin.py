@@ -44,7 +44,7 @@ def _ask(url: str, path: str, kind: type[T], timeout: float) -> T:
         ) from None
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise ClientError(
             f"what answers at {url} is not the admin port of a Coterie node (7402 by default); check the address"
         ) from None

@@ -24,16 +24,18 @@ from pathlib import Path
 
 import msgspec
 
+from coterie_protocol.bounds import Copies, LocalNodes, OpenPort, RingUid
+
 from ..errors import ClientError
 
 
 class RingFile(msgspec.Struct):
     """What ring.json says."""
 
-    nodes: int
-    replication_factor: int
-    port: int
-    ring_uid: str = ""
+    nodes: LocalNodes
+    replication_factor: Copies
+    port: OpenPort
+    ring_uid: RingUid = ""
     """Empty until the first start has founded the ring."""
 
 
@@ -89,7 +91,7 @@ class RingPlace:
             return msgspec.json.decode(self._file.read_bytes(), type=RingFile)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise ClientError(f"cannot read {self._file}: {error}; mend it, or use another --dir") from None
 
     def save(self, ring: RingFile) -> None:

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from coterie_protocol.bounds import RingUid, SlotNumber
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 from ..doors import Hosts, known_hosts_only, same_site_only
@@ -81,12 +82,12 @@ class NodeView(PageSource, Protocol):
 
 
 class _Move(msgspec.Struct):
-    position: int
+    position: SlotNumber
 
 
 class _Recover(msgspec.Struct):
     accept_loss: bool = False
-    ring_uid: str = ""
+    ring_uid: RingUid = ""
 
 
 def admin_app(
@@ -163,7 +164,7 @@ def _add_changes(app: web.Application, view: NodeView, token: str | WatchedFile 
         authorise(request, token)
         try:
             wanted = msgspec.json.decode(await request.read(), type=_Move)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise CoterieError(f'the body must be {{"position": SLOT}}: {error}', code=ErrorCode.BAD_REQUEST) from None
         await view.move(wanted.position)
         return accepted()
@@ -172,7 +173,7 @@ def _add_changes(app: web.Application, view: NodeView, token: str | WatchedFile 
         authorise(request, token)
         try:
             wanted = msgspec.json.decode(await request.read() or b"{}", type=_Recover)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise CoterieError(
                 f'the body must be {{"accept_loss": true, "ring_uid": UID}}, or {{}} to look: {error}',
                 code=ErrorCode.BAD_REQUEST,

@@ -21,7 +21,7 @@ from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from coterie_node.chat.gateway import INTERNAL, Conversation, Gateway
 from coterie_protocol.client_api import Closing, Drained, Event, Mail, Reply, ServerFrame
-from coterie_protocol.errors import CoterieError, FrameError
+from coterie_protocol.errors import CoterieError, ErrorCode, FrameError
 from coterie_protocol.frames import decode_client, encode, encode_frame, error_of, join
 
 from ..listening import Guarded
@@ -130,7 +130,7 @@ class Connection:
                     await self._socket.pong(message.data)
                 if message.type is not WSMsgType.BINARY:
                     continue
-                frames = decode_client(message.data)
+                frames = decode_client(message.data, self._unreadable)
                 size += FRAME_COST * len(frames)
                 if before > PARTLY:
                     self._taking = size
@@ -152,6 +152,10 @@ class Connection:
             self._queue(ServerFrame(0, error_of(error)))
         except Exception:
             log.exception("a client's connection failed", address=self.address)
+
+    def _unreadable(self, number: int, why: str) -> None:
+        """Answer a request that holds what it must not: the others of its message are served."""
+        self._conversation.refuse(number, CoterieError(f"not understood: {why}", code=ErrorCode.BAD_REQUEST))
 
     def _has_room(self) -> bool:
         conversation = self._conversation

@@ -9,6 +9,7 @@ from coterie_node.measure import DELIVERY_SECONDS, Distribution
 from coterie_node.replication.batches import append_all
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.ports import Handlers, Store, Tasks, Tx
+from coterie_protocol.bounds import MAX_MS, MAX_PARTS
 from coterie_protocol.chat import (
     Archived,
     ArchiveWrite,
@@ -79,6 +80,8 @@ class Archive:
             limit = MAX_BODY_BYTES if part else MAX_MESSAGE_BODY_BYTES
             if len(copy) > limit:
                 raise too_large("archive copy", len(copy), limit)
+            if part >= MAX_PARTS:  # A gateway of an earlier release lets it pass.
+                raise CoterieError(f"a message has at most {MAX_PARTS} parts", code=ErrorCode.BAD_REQUEST)
         await self._current.check(name, request.epoch, grace=True)
         await self._settled(slot)
         items = {RecordKey(slot, name, sender, mid, part): copy for sender, mid, part, copy in request.items}
@@ -220,7 +223,10 @@ def read_cursor(cursor: bytes) -> tuple[int, bytes] | None:
         return None
     if len(cursor) != 24:
         raise CoterieError("not a cursor of this node's making", code=ErrorCode.BAD_REQUEST)
-    return int.from_bytes(cursor[:8], "big"), cursor[8:]
+    stored_at = int.from_bytes(cursor[:8], "big")
+    if stored_at >= MAX_MS:
+        raise CoterieError("a cursor of a time that cannot be", code=ErrorCode.BAD_REQUEST)
+    return stored_at, cursor[8:]
 
 
 def _records(tx: Tx, keys: Sequence[RecordKey]) -> list[Record | None] | Exception:

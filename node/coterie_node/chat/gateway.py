@@ -183,6 +183,12 @@ class Conversation:
             self._gateway.serving += 1
             self._gateway.tasks.start(self._serve(frame.id, body), f"serve {type(body).__name__}")
 
+    def refuse(self, number: int, error: CoterieError) -> None:
+        """Answer a request whose values make no sense. Raises FrameError when this cannot be a client of ours."""
+        if not self.greeted:
+            raise FrameError(error.detail)
+        self._client.reply(number, error_of(error))
+
     def left(self) -> None:
         """The connection is gone."""
         self._gone = True

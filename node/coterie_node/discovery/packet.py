@@ -12,6 +12,8 @@ import hmac
 
 import msgspec
 
+from coterie_protocol.bounds import Boot, Host, Label, Nonce, OpenPort, RingUid, UidText, UnixMs
+
 VERSION = 1
 MAX_BYTES = 1200
 """Fits into one packet of any network; what is longer is nobody's of ours."""
@@ -22,7 +24,6 @@ NONCE_BYTES = 12
 _MAGIC = b"coterie"
 _MAC_BYTES = 32
 _HEAD = len(_MAGIC) + 1
-_MAX_TEXT = 255
 
 
 class Announcement(msgspec.Struct, array_like=True, frozen=True):
@@ -30,19 +31,19 @@ class Announcement(msgspec.Struct, array_like=True, frozen=True):
 
     asks: bool
     """Whoever hears this is to announce itself at once."""
-    sent_ms: int
+    sent_ms: UnixMs
     """Unix milliseconds of the sender's clock."""
-    nonce: bytes
+    nonce: Nonce
     """Random, so that no two datagrams are the same."""
-    uid: str
-    boot: str
+    uid: UidText
+    boot: Boot
     """Unique per process start."""
-    ring_uid: str
+    ring_uid: RingUid
     """Empty while the node belongs to no ring."""
-    host: str
+    host: Host
     """Where its peer port is; empty: where the datagram came from."""
-    port: int
-    name: str
+    port: OpenPort
+    name: Label
     """For people."""
 
 
@@ -86,9 +87,6 @@ def unseal(secret: bytes, data: bytes, wall_ms: int) -> Announcement:
         announcement = msgspec.msgpack.decode(body, type=Announcement)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise NotOurs from None
-    texts = (announcement.uid, announcement.boot, announcement.ring_uid, announcement.host, announcement.name)
-    if not 0 < announcement.port < 65536 or any(len(text) > _MAX_TEXT for text in texts):
-        raise NotOurs
     ahead = (announcement.sent_ms - wall_ms) / 1000
     if abs(ahead) > MAX_SKEW:
         raise WrongTime(ahead)

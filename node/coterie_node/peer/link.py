@@ -57,6 +57,8 @@ class Link:
         self.since = since
         """When it stood (Clock.now)."""
         self.messages_in = 0
+        self.unreadable = 0
+        """Frames that came and were not understood."""
         self.messages_out = 0
         self.silent = 0
         """How many looks in a row found nothing new (`heard`)."""
@@ -204,8 +206,13 @@ class Link:
                 self._put(packing.pack(-number, BUSY))
 
     def _unreadable(self, number: int, why: str) -> None:
-        """Deal with a frame that is not understood: its neighbours in the message are, and the link stays."""
-        log.warning("a frame of a peer is not understood", peer=self._who, why=why)
+        """Deal with a frame that is not understood: its neighbours in the message are, and the link stays.
+
+        It would be made anew, and what its peer means to say would cut it again, for everybody.
+        """
+        if not self.unreadable:
+            log.warning("a frame of a peer is not understood", peer=self._who, why=why)
+        self.unreadable += 1
         if number > 0:
             refusal = CoterieError(f"not understood: {why}", code=ErrorCode.BAD_REQUEST)
             self._put(packing.pack(-number, peer_error_of(refusal)))

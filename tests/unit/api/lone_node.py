@@ -53,6 +53,7 @@ from coterie_protocol.registers import Ballot, Config, SlotRegister
 
 R = TypeVar("R")
 ME = Uid("0" * 32)
+RING = "a" * 32
 SLOTS = 4
 
 
@@ -153,7 +154,7 @@ async def lone_node(
         clock=clock,
         tasks=tasks,
         passwords=Passwords(pool.hash, pool.check),
-        facts=NodeFacts("ring", ME, "lone", 1, SLOTS, lambda: "ready", lambda: ["ws://elsewhere:7400"]),
+        facts=NodeFacts(RING, ME, "lone", 1, SLOTS, lambda: "ready", lambda: ["ws://elsewhere:7400"]),
         settings=settings,
     )
     chat.start()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aiohttp.test_utils import BaseTestServer
 
 TOKEN = "a-long-secret"
+RING = "b" * 32
 SLOTS = SlotCounts(users=341, backups=683, held=0)
 RECORDS = RecordCounts(users=7, backups=14, held=1)
 MEMBER = Member(
@@ -187,11 +188,11 @@ async def test_changes_with_the_token_are_accepted(admin: Admin) -> None:
 
 
 async def test_a_recovery_looks_unless_the_loss_is_accepted(admin: Admin) -> None:
-    for body in ({}, {"ring_uid": "bb"}, {"accept_loss": False, "ring_uid": "bb"}):
+    for body in ({}, {"ring_uid": RING}, {"accept_loss": False, "ring_uid": RING}):
         status, report = await admin.ask("POST", "/api/v1/recover", TOKEN, body)
         assert (status, report["accepted"]) == (200, False)
-    assert (await admin.ask("POST", "/api/v1/recover", TOKEN, {"accept_loss": True, "ring_uid": "bb"}))[1]["accepted"]
-    assert admin.view.changes == [("recover", None)] * 3 + [("recover", "bb")]
+    assert (await admin.ask("POST", "/api/v1/recover", TOKEN, {"accept_loss": True, "ring_uid": RING}))[1]["accepted"]
+    assert admin.view.changes == [("recover", None)] * 3 + [("recover", RING)]
     assert (await admin.ask("POST", "/api/v1/recover", TOKEN, {"accept_loss": "perhaps"}))[0] == 400
 
 

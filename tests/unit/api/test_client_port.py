@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 from tests.leaving import LEAVINGS, leave_during_upgrade
-from tests.unit.api.lone_node import CoterieError, LoneNode, connected, lone_node
+from tests.unit.api.lone_node import RING, CoterieError, LoneNode, connected, lone_node
 
 from coterie_node.chat.settings import ChatSettings
 from coterie_protocol.client_api import (
@@ -56,7 +56,7 @@ async def test_it_says_what_it_is(node: LoneNode) -> None:
             assert response.status == 400
     async with connected(node.url) as peer:
         welcome = await peer.hello()
-        assert (welcome.ring_uid, welcome.node_name, welcome.state) == ("ring", "lone", "ready")
+        assert (welcome.ring_uid, welcome.node_name, welcome.state) == (RING, "lone", "ready")
         assert welcome.servers == ["ws://elsewhere:7400"]
         assert welcome.limits.body_bytes == MAX_MESSAGE_BODY_BYTES
 

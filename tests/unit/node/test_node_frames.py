@@ -22,7 +22,7 @@ from coterie_node.peer.outbox import Outbox
 from coterie_node.peer.settings import PeerSettings
 from coterie_node.replication import acceptor, batches, bulk, sync
 from coterie_node.replication.batches import Batch
-from coterie_protocol.bounds import MAX_PREKEY_BYTES
+from coterie_protocol.bounds import MAX_MS, MAX_PREKEY_BYTES
 from coterie_protocol.chat import Deliver, DeliverReceipts, Forward, PageAnswer, Post, Push
 from coterie_protocol.client_api import (
     MAX_CLIENT_FRAME_BYTES,
@@ -59,7 +59,7 @@ BODIES = [(b"x", LANDED), (bytes(MAX_MESSAGE_BODY_BYTES), MAX_PREKEY_BYTES), (by
 """(body, length of the prekey)"""
 KINDS = ["landed", "message", "attachment", "empty"]
 BALLOT = AccountBallot(1 << 52, 1 << 52, "p" * 40)
-WHEN = 253_402_300_799_999
+WHEN = MAX_MS - 1
 heaviest = pytest.mark.parametrize(("body", "prekey"), BODIES, ids=KINDS)
 
 
@@ -82,7 +82,7 @@ def mail(body: bytes, prekey: int) -> list[MailItem]:
 
 def taken_by_a_node(bodies: Iterable[Any], at_least: int = 2) -> list[Any]:
     """Send bodies to a node, one frame each; return what it understood."""
-    frames = [decode_peer(encode([PeerFrame(-(1 << 62), body)])) for body in bodies]
+    frames = [decode_peer(encode([PeerFrame(-(1 << 52), body)])) for body in bodies]
     assert len(frames) >= at_least
     return [frame[0].body for frame in frames]
 
@@ -156,7 +156,7 @@ def test_forwarded_messages(body: bytes, prekey: int) -> None:
 def test_pushed_mail(body: bytes, prekey: int) -> None:
     items = mail(body, prekey)
     parts = delivery._parts(items, ChatSettings().page_bytes)
-    taken_by_a_node(Deliver([Push(NAME, 1 << 62, part, drained=True)]) for part, _ in parts)
+    taken_by_a_node(Deliver([Push(NAME, 1 << 52, part, drained=True)]) for part, _ in parts)
     assert [item for part, _ in parts for item in part] == items
 
 

@@ -13,13 +13,15 @@ import aiohttp
 from coterie_node.peer.links import Links
 from coterie_node.peer.settings import PeerSettings
 from coterie_node.replication.dispatch import Dispatcher, TaskGroup
+from coterie_protocol.chat import AccountValue
 from coterie_protocol.client_api import PEER_PATH
 from coterie_protocol.frames import PeerFrame, decode_peer, encode
 from coterie_protocol.identifiers import Uid
-from coterie_protocol.nodes import Heartbeat, NodeRef, PeerHello, Pong, WhoIs
+from coterie_protocol.nodes import Heartbeat, NodeRef, PeerHello, WhoIs
 
 QUICK = PeerSettings(heartbeat=0.05, silence=0.5, dial_timeout=2.0, redial_first=0.01, redial_most=0.1)
 PATIENT = PeerSettings(heartbeat=0.05, silence=60.0, dial_timeout=2.0)
+RING, ANOTHER = "a" * 32, "b" * 32
 SOON = 5.0
 """Seconds that something may take which should happen at once; the machine may be busy."""
 
@@ -39,16 +41,16 @@ def uid_of(number: int) -> Uid:
     return Uid(f"{number:032x}")
 
 
-def event(text: str) -> Pong:
-    """An event that carries a text (nodes never send a Pong as one)."""
-    return Pong(NodeRef(uid_of(0), text, 0, "h", 1, 1, 1, 1))
+def event(text: str) -> AccountValue:
+    """An event that carries a text (nodes never send an AccountValue as one)."""
+    return AccountValue(text.encode())
 
 
 class Node:
     """A node that has links and nothing else."""
 
     def __init__(
-        self, number: int, settings: PeerSettings = QUICK, *, boot: str = "boot", ring: str = "ring", k: int = 3
+        self, number: int, settings: PeerSettings = QUICK, *, boot: str = "boot", ring: str = RING, k: int = 3
     ) -> None:
         self.uid = uid_of(number)
         self.ring, self.k, self.boot = ring, k, boot
@@ -67,7 +69,7 @@ class Node:
         self.links.watch(lambda uid, alive: self.changes.append((uid, alive)))
         self.links.watch(lambda uid, alive: self._took.set())
         self.links.watch_foreign(lambda hello: self.foreign.append(hello.ring_uid))
-        self.dispatcher.on_event(Pong, self._take)
+        self.dispatcher.on_event(AccountValue, self._take)
 
     def hello(self) -> PeerHello:
         return PeerHello(*self.versions, self.ring, self.k, 1024, self.me, self.boot)
@@ -76,8 +78,8 @@ class Node:
     def me(self) -> NodeRef:
         return NodeRef(self.uid, f"n{int(self.uid, 16)}", 0, self.host, self.port, 1, 2, self.incarnation)
 
-    def _take(self, _: Uid, message: Pong) -> None:
-        self.texts.append(message.node.name)
+    def _take(self, _: Uid, message: AccountValue) -> None:
+        self.texts.append((message.value or b"").decode())
         self._took.set()
 
     async def until(self, condition: Any, seconds: float = SOON) -> None:
@@ -111,7 +113,7 @@ class RawPeer:
     async def hello(self, boot: str = "boot", *, probe: bool = False, **changes: Any) -> list[Any]:
         """Say hello; return the bodies of the answer."""
         node = NodeRef(self.uid, "raw", 0, "127.0.0.1", 1, 1, 1, 1)
-        values = {"ring_uid": "ring", "replication_factor": 3, "slots": 1024, **changes}
+        values = {"ring_uid": RING, "replication_factor": 3, "slots": 1024, **changes}
         await self.send(PeerHello(1, 1, node=node, boot=boot, probe=probe, **values))
         return await self.receive()
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.unit.peer.conftest import MakeNode
-from tests.unit.peer.nodes import PATIENT, SOON, Node, event, question, raw_peer
+from tests.unit.peer.nodes import ANOTHER, PATIENT, RING, SOON, Node, event, question, raw_peer
 
 from coterie_node.peer import handshake
 from coterie_node.peer.errors import Refused
@@ -22,8 +22,8 @@ from coterie_protocol.nodes import Heartbeat, PeerHello, Ping, Pong, WhoIs
         ({"ring": ""}, {}, None),
         ({}, {"ring": ""}, None),
         ({"ring": "", "k": 5}, {"k": 3}, None),
-        ({}, {"ring": "another"}, ErrorCode.WRONG_RING),
-        ({}, {"ring": "another", "k": 5}, ErrorCode.WRONG_RING),
+        ({}, {"ring": ANOTHER}, ErrorCode.WRONG_RING),
+        ({}, {"ring": ANOTHER, "k": 5}, ErrorCode.WRONG_RING),
         ({}, {"k": 5}, ErrorCode.WRONG_SETTINGS),
     ],
 )
@@ -40,7 +40,7 @@ async def test_who_belongs_together(
     assert refused.value.hello.node.uid == two.uid
     assert one.changes == two.changes == []
     if code is ErrorCode.WRONG_RING:
-        assert (one.foreign, two.foreign) == (["another"], ["ring"])
+        assert (one.foreign, two.foreign) == ([ANOTHER], [RING])
 
 
 async def test_versions_without_a_common_one_are_refused_by_either_side(make: MakeNode) -> None:

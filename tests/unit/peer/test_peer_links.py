@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 from tests.unit.peer.conftest import MakeNode
-from tests.unit.peer.nodes import QUICK, SOON, Node, event, question, uid_of
+from tests.unit.peer.nodes import ANOTHER, QUICK, SOON, Node, event, question, uid_of
 
 from coterie_node.listening import ListenError
 from coterie_node.peer.errors import SelfContact
@@ -137,11 +137,11 @@ async def test_bulk_requests_wait_for_space_and_bulk_events_are_refused(make: Ma
     await one.meet(two)
 
     async def measure(_: Uid, message: WhoIs) -> Refs:
-        return Refs([two.me] * (len(message.uids[0]) == 60_000))
+        return Refs([two.me] * (len(message.uids) == 2_000))
 
     two.dispatcher.on_request(WhoIs, measure)
     asking = [
-        asyncio.create_task(one.links.request(two.uid, WhoIs(["x" * 60_000]), SOON, bulk=True)) for _ in range(40)
+        asyncio.create_task(one.links.request(two.uid, WhoIs(["0" * 32] * 2_000), SOON, bulk=True)) for _ in range(40)
     ]
     await asyncio.sleep(0)  # all of them have begun: two fit, the others wait
     assert not one.links.send(two.uid, event("more"), bulk=True)
@@ -209,7 +209,7 @@ async def test_a_node_that_names_no_host_is_probed_where_it_was_seen(make: MakeN
 
 
 async def test_probe(make: MakeNode) -> None:
-    one, two, three = await make(1), await make(2), await make(3, ring="another")
+    one, two, three = await make(1), await make(2), await make(3, ring=ANOTHER)
     await one.meet(two)
     assert await one.links.probe(two.me, SOON)
     assert await three.links.probe(two.me, SOON)  # it lives, whatever it thinks of us

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 import pytest
@@ -27,13 +28,15 @@ BALLOTS = st.builds(AccountBallot, INTS, INTS, TEXTS)
 def of_fields(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Make a struct with anything at all in its fields: what weighs it must know them all."""
     by_type: dict[Any, st.SearchStrategy[Any]] = {
-        int: INTS, str: TEXTS, bytes: BLOBS, AccountBallot: BALLOTS, bytes | None: BLOBS | st.none(),
+        int: INTS, str: TEXTS, bytes: BLOBS, AccountBallot: BALLOTS, NoneType: st.none(),
     }  # fmt: skip
     fields = msgspec.structs.fields(kind)
     return st.builds(kind, **{field.name: _strategy(by_type, field.type) for field in fields})
 
 
 def _strategy(by_type: dict[Any, st.SearchStrategy[Any]], kind: Any) -> st.SearchStrategy[Any]:
+    if get_origin(kind) in (Union, UnionType):
+        return st.one_of([_strategy(by_type, one) for one in get_args(kind)])
     while hasattr(kind, "__metadata__"):  # Annotated: a bound beside the type does not change what it weighs.
         kind = kind.__origin__
     return by_type[getattr(kind, "__supertype__", kind)]

@@ -59,7 +59,7 @@ class Node:
 
     def hello(self) -> PeerHello:
         me = self.first if self.driver is None else self.driver.me
-        return PeerHello(1, 1, "ring", 3, SLOTS, me, "boot")
+        return PeerHello(1, 1, "a" * 32, 3, SLOTS, me, "boot")
 
     async def persist(self, position: int) -> None:
         if self.full:
