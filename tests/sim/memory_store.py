@@ -260,6 +260,10 @@ class _Transaction:
         held = self._owned(slot, owner, State.ARCHIVED)
         return len(held), sum(_row(record) for _, record in held)
 
+    def deleted_size(self, slot: int, owner: str) -> tuple[int, int]:
+        held = self._owned(slot, owner, State.DELETED)
+        return len(held), sum(_row(record) for _, record in held)
+
     def pending_before(self, slot: int, before_ms: int, limit: int) -> list[Record]:
         held = self._state.records.get(slot, {}).values()
         found = [one for one in held if one.state == State.PENDING and one.stored_at < before_ms]

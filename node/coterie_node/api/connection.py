@@ -63,8 +63,6 @@ class Connection:
         self, gateway: Gateway, socket: web.WebSocketResponse, guarded: Guarded, debts: Debts, address: str
     ) -> None:
         self.address = address
-        self._limit = gateway.settings.requests_in_flight
-        self._questions = gateway.settings.questions_in_flight
         self._socket = socket
         self._guarded = guarded
         self._transport = guarded.wire
@@ -138,10 +136,14 @@ class Connection:
                     if not count % TAKEN_AT_ONCE:
                         self._flush()
                         await asyncio.sleep(0)
-                    if conversation.unanswered >= self._limit or conversation.asking >= self._questions or self._slow:
+                    if conversation.crowded or self._slow:
                         self._taking = size
                         await self._until_room()
                     conversation.take(frame)
+                    if conversation.pause:
+                        self._taking = size
+                        self._owe()
+                        await self._pause()
                 if self._taking:
                     self._taking = 0
                     self._owe()
@@ -158,8 +160,7 @@ class Connection:
         self._conversation.refuse(number, CoterieError(f"not understood: {why}", code=ErrorCode.BAD_REQUEST))
 
     def _has_room(self) -> bool:
-        conversation = self._conversation
-        return conversation.unanswered < self._limit and conversation.asking < self._questions and not self._slow
+        return not self._conversation.crowded and not self._slow
 
     async def _until_room(self) -> None:
         """Read no further until the client may ask more."""
@@ -167,6 +168,12 @@ class Connection:
         while not self._has_room():
             self._room.clear()
             await self._room.wait()
+
+    async def _pause(self) -> None:
+        """Read no further for a moment: the client was told how long to wait."""
+        self._flush()
+        seconds, self._conversation.pause = self._conversation.pause, 0.0
+        await asyncio.sleep(seconds)
 
     def _on_room(self) -> None:
         if not self._room.is_set() and self._has_room():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from coterie_node.measure import DELIVERY_SECONDS, Distribution
 from coterie_node.replication.batches import append_all
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.ports import Handlers, Store, Tasks, Tx
+from coterie_node.replication.ports import Clock, Handlers, Store, Tasks, Tx
 from coterie_protocol.bounds import MAX_MS, MAX_PARTS
 from coterie_protocol.chat import (
     Archived,
@@ -24,6 +26,7 @@ from coterie_protocol.identifiers import Uid, slot_of_name
 from coterie_protocol.records import MAX_BODY_BYTES, OUTGOING, Record, RecordKey, State, key_hash
 
 from .current import Current, read_store
+from .limits import Limiter
 from .mailbox import too_large
 from .membership import check
 from .ports import Ages, Appending, CatchingUp
@@ -31,6 +34,8 @@ from .receipts import Receipts
 from .settings import ChatSettings
 
 PAGE_LIMIT = 500
+READ_MOST = 16
+"""Whole records that are read, and stored again, at once."""
 PAGE_BYTES = 384 * 1024
 STATES_LIMIT = 1000
 
@@ -48,6 +53,7 @@ class Archive:
         receipts: Receipts,
         ages: Ages,
         handlers: Handlers,
+        clock: Clock,
         tasks: Tasks,
         settings: ChatSettings,
     ) -> None:
@@ -60,6 +66,11 @@ class Archive:
         self._ages = ages
         self._tasks = tasks
         self._settings = settings
+        self._clock = clock
+        self._unasked = Limiter(
+            settings.unasked_at_once, 1 / settings.unasked_per_second, "copies of messages that do not wait"
+        )
+        self._unheld = Limiter(settings.unheld_discards, settings.unheld_discard_pause, "ids that are not held")
         self._reads: list[tuple[Sequence[RecordKey], asyncio.Future[list[Record | None]]]] = []
         self.delays = Distribution(DELIVERY_SECONDS)
         """Seconds from the storing of a message to its delivery: its recipient's client has saved it and said so."""
@@ -70,8 +81,8 @@ class Archive:
     # --- writing ---
 
     async def _write(self, _: Uid, request: ArchiveWrite) -> Archived:
-        """Raises SUPERSEDED for a session before the last, TOO_LARGE, ARCHIVE_FULL, UNKNOWN_SLOT, StaleEpoch,
-        Unavailable.
+        """Raises SUPERSEDED for a session before the last, TOO_LARGE, ARCHIVE_FULL, RATE_LIMITED, UNKNOWN_SLOT,
+        StaleEpoch, Unavailable.
         """
         name = request.name
         slot = slot_of_name(name, self._table.slots)
@@ -87,32 +98,69 @@ class Archive:
         items = {RecordKey(slot, name, sender, mid, part): copy for sender, mid, part, copy in request.items}
         held = await self._held(list(items))
         final = State.DELETED if request.discard else State.ARCHIVED
-        if not request.discard and any(found is None or found.state < final for found in held):
-            await self._room(slot, name)
+        unasked = sum(found is None or found.state >= final for found in held)
+        if unasked:
+            # What waits was sent, and that is bounded; everything else is this user's own doing.
+            self._unasked.take(name, self._clock.now(), unasked)
+        if any(found is None or found.state < final for found in held):
+            await self._room(slot, name, discard=request.discard)
         at = self._ages.stamp_ms()
         records = []
+        again = []
         delivered = []
         for (key, copy), found in zip(items.items(), held, strict=True):
-            if found is not None and found.state >= final:
-                # Not written anew, which would make another version of it; but it may be on this disk alone.
-                records.append(found)
-                continue
             if found is None:
-                record = Record(*key, final, copy, len(copy), b"", request.epoch, at, at)
-            else:
-                record = Record(*key, final, copy, found.size, found.prekey, request.epoch, found.stored_at, at)
-            records.append(record)
-            if key.sender != OUTGOING and (found is None or found.state < State.ARCHIVED):
+                if not request.discard or self._remembered(key):
+                    records.append(Record(*key, final, copy, len(copy), b"", request.epoch, at, at))
+                continue
+            if found.state >= final:
+                again.append(key)
+                continue
+            records.append(Record(*key, final, copy, found.size, found.prekey, request.epoch, found.stored_at, at))
+            if found.state < State.ARCHIVED and key.sender != OUTGOING and not key.part:
                 delivered.append((key.sender, name, key.id, int(State.ARCHIVED), at))
         await append_all(self._appender.append, records)
+        await self._append_again(again)
         for found in held:
             if found is not None and found.state == State.PENDING and found.sender != OUTGOING and not found.part:
                 self.delays.observe(max(at - found.stored_at, 0) / 1000)
         self._receipts.route(delivered)
         return Archived()
 
-    async def _room(self, slot: int, name: str) -> None:
-        """Raise ARCHIVE_FULL when the archive has reached its quota; the last copies may go a little beyond it."""
+    def _remembered(self, key: RecordKey) -> bool:
+        """Say whether the discarding of what is not held here is remembered (docs/decisions/0021).
+
+        Without that a record that is still on its way here is delivered once more, and discarded then. An own copy
+        would not be: its client is done with it, and it may still come, for it is sent beside the message.
+        """
+        if key.sender != OUTGOING and self._repair.is_complete(key.slot):
+            return False
+        try:
+            self._unheld.take(key.owner, self._clock.now())
+        except CoterieError:
+            return False
+        return True
+
+    async def _append_again(self, keys: Sequence[RecordKey]) -> None:
+        """Store records once more as they are: another version is not wanted, but they may be on this disk alone."""
+        for start in range(0, len(keys), READ_MOST):
+            part = keys[start : start + READ_MOST]
+            found = await read_store(self._store, lambda tx, part=part: tx.records(part))  # type: ignore[misc]
+            await append_all(self._appender.append, [record for record in found if record is not None])
+
+    async def _room(self, slot: int, name: str, *, discard: bool) -> None:
+        """Raise ARCHIVE_FULL when a quota is reached, the archive's or that of what is discarded and remembered.
+
+        The last ones may go a little beyond it.
+        """
+        if discard:
+            records, _ = await read_store(self._store, lambda tx: tx.deleted_size(slot, name))
+            if records >= self._settings.deleted_records:
+                raise CoterieError(
+                    f"{records} deleted messages of {name!r} are remembered; older ones have to be forgotten first",
+                    code=ErrorCode.ARCHIVE_FULL,
+                )
+            return
         records, size = await read_store(self._store, lambda tx: tx.archive_size(slot, name))
         if records >= self._settings.archive_records or size >= self._settings.archive_bytes:
             raise CoterieError(
@@ -121,7 +169,7 @@ class Archive:
             )
 
     async def _held(self, keys: list[RecordKey]) -> list[Record | None]:
-        """Read records; what is asked for in one turn of the loop is one read of the store."""
+        """Read records without their bodies; what is asked for in one turn of the loop is one read of the store."""
         future: asyncio.Future[list[Record | None]] = asyncio.get_running_loop().create_future()
         if not self._reads:
             self._tasks.start(self._read(), "read records")
@@ -230,8 +278,15 @@ def read_cursor(cursor: bytes) -> tuple[int, bytes] | None:
 
 
 def _records(tx: Tx, keys: Sequence[RecordKey]) -> list[Record | None] | Exception:
-    """Read one request's records; what keys of its own make fail is no other request's failure."""
+    """Read one request's records, one by one and without bodies: a thousand of them would weigh 70 MB.
+
+    What keys of its own make fail is no other request's failure.
+    """
     try:
-        return [tx.record(key) for key in keys]
+        return [_without_body(tx.record(key)) for key in keys]
     except (ValueError, TypeError, OverflowError) as error:
         return error
+
+
+def _without_body(record: Record | None) -> Record | None:
+    return msgspec.structs.replace(record, body=b"") if record is not None and record.body else record

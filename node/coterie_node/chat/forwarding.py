@@ -23,6 +23,8 @@ from coterie_protocol.records import OUTGOING
 from coterie_protocol.registers import KnownConfig
 from coterie_protocol.weight import FRAME, weight_of_post
 
+from .allowance import BUSY as SESSION_BUSY
+from .allowance import Share
 from .mailbox import Answer
 from .mailbox import Refused as RefusedPlace
 from .mailbox import Stored as StoredPlace
@@ -61,13 +63,15 @@ Result = Callable[[int, Stored | Error], None]
 class Entry:
     """A message on its way, and whom to tell."""
 
-    __slots__ = ("attempts", "deadline", "last", "number", "post", "result", "weight")
+    __slots__ = ("attempts", "deadline", "last", "number", "post", "result", "share", "weight")
 
-    def __init__(self, post: Post, number: int, result: Result, deadline: float) -> None:
+    def __init__(self, post: Post, number: int, result: Result, deadline: float, share: Share | None = None) -> None:
         self.post = post
         self.weight = weight_of_post(post)
         self.number = number
         self.result = result
+        self.share = share or Share()
+        """What its session has under way, this message included."""
         self.deadline = deadline
         self.attempts = 0
         self.last: RefusedPlace | None = None
@@ -127,14 +131,21 @@ class Forwarder:
         handlers.on_event(Forwarded, self._forwarded)
         peers.watch(self._peer)
 
-    def post(self, post: Post, number: int, result: Result) -> None:
-        """Forward a message; `result(number, reply)` is called once. Raises BUSY when too many are on their way."""
+    def post(self, post: Post, number: int, result: Result, share: Share | None = None) -> None:
+        """Forward a message; `result(number, reply)` is called once.
+
+        Raises BUSY when too many are on their way, of all or of the session whose `share` this is.
+        """
         settings = self._settings
         if self.in_flight >= settings.entries_in_flight or self._bytes > settings.bytes_in_flight:
             raise CoterieError("this node is busy; try again shortly", code=ErrorCode.BUSY, value=200)
+        if share is not None and (share.entries >= settings.session_entries or share.bytes > settings.session_bytes):
+            raise SESSION_BUSY
         self.in_flight += 1
         self.accepted += post.sender != OUTGOING
-        entry = Entry(post, number, result, self._clock.now() + settings.send_timeout)
+        entry = Entry(post, number, result, self._clock.now() + settings.send_timeout, share)
+        entry.share.entries += 1
+        entry.share.bytes += entry.weight
         self._bytes += entry.weight
         if not self._queue:
             self._wake()
@@ -241,8 +252,7 @@ class Forwarder:
             if entry is not None:
                 entries[place] = None
                 batch.left -= 1
-                self.in_flight -= 1
-                self._bytes -= entry.weight
+                self._ended(entry)
                 self.stored += entry.post.sender != OUTGOING
                 self._tell(entry, Stored(stored_at, copies))
         for one in refused:
@@ -288,8 +298,7 @@ class Forwarder:
         self._fail(entry, Error(int(ErrorCode.UNAVAILABLE), detail))
 
     def _fail(self, entry: Entry, error: Error) -> None:
-        self.in_flight -= 1
-        self._bytes -= entry.weight
+        self._ended(entry)
         if not self.in_flight:
             self._idle.set()
         self._tell(entry, error)
@@ -300,6 +309,12 @@ class Forwarder:
             entry.result(entry.number, reply)
         except Exception:
             log.exception("a result could not be told", sender=entry.post.sender, id=entry.post.id.hex())
+
+    def _ended(self, entry: Entry) -> None:
+        self.in_flight -= 1
+        self._bytes -= entry.weight
+        entry.share.entries -= 1
+        entry.share.bytes -= entry.weight
 
     # --- time and peers ---
 

@@ -53,10 +53,13 @@ from coterie_protocol.client_api import Error as ErrorReply
 from coterie_protocol.errors import CoterieError, ErrorCode, FrameError, Unavailable
 from coterie_protocol.frames import error_of
 from coterie_protocol.records import OUTGOING
+from coterie_protocol.weight import FRAME
 
 from .accounts import unforeseen
+from .allowance import BUSY as SESSION_BUSY
+from .allowance import Share, cost_of, weight_of_question
 from .forwarding import Forwarder
-from .limits import rate_limited
+from .limits import Limiter
 from .mailbox import oversize
 from .names import Names
 from .questions import Questions
@@ -71,7 +74,9 @@ ID_BYTES = 16
 STATE_AGE = 0.2
 """Seconds for which clients are told the same state."""
 INTERNAL = error_of(unforeseen())
-BUSY = ErrorReply(int(ErrorCode.BUSY), "this node is busy; try again shortly", 200)
+LONGEST_PAUSE = 0.25
+"""Seconds for which a client that asked too much is not read from: less than a client takes for silence."""
+BUSY = CoterieError("this node is busy; try again shortly", code=ErrorCode.BUSY, value=200)
 
 
 class Client(SessionClient, Protocol):
@@ -128,7 +133,10 @@ class Gateway:
         self._state = ""
         self._state_until = -math.inf
         self.serving = 0
-        """Requests other than messages that are served just now."""
+        """Requests other than messages that are served just now ..."""
+        self.serving_bytes = 0
+        """... and what they weigh."""
+        self.strangers = Limiter(settings.strangers_at_once, settings.stranger_pause, "requests from this address")
 
     def state(self) -> str:
         """Return the node's state, as of a moment ago: it costs a look at every slot, and asking for it nothing."""
@@ -154,9 +162,13 @@ class Conversation:
         self._gone = False
         self.session: Session | None = None
         self.unanswered = 0
-        """Requests without a reply; its reader stops reading at settings.requests_in_flight."""
+        """Requests without a reply ..."""
         self.asking = 0
-        """Those of them that are no messages; its reader stops reading at settings.questions_in_flight."""
+        """... and those of them that are no messages."""
+        self.pause = 0.0
+        """Seconds for which nothing more should be read: the client has asked too much. Whoever waits resets it."""
+        self._share = Share()
+        """What this connection has under way without a session."""
         self.on_room: Callable[[], None] = _nothing
         """Called when a reply has made room."""
 
@@ -164,24 +176,42 @@ class Conversation:
         """Take a request. Raises FrameError when this cannot be a client of ours."""
         body = frame.body
         self.unanswered += 1
-        if isinstance(body, Send | Keep):
-            try:
+        try:
+            if isinstance(body, Send | Keep):
                 self._send(frame.id, body)
-            except CoterieError as error:
-                self._answer(frame.id, error_of(error))
-            except Exception:
-                log.exception("a client's request failed", kind=type(body).__name__)
-                self._answer(frame.id, INTERNAL)
-        elif isinstance(body, Hello):
-            self._hello(frame.id, body)
-        elif not self.greeted:
-            raise FrameError("a client says hello first")
-        elif self._gateway.serving >= self._gateway.settings.questions_at_once:
-            self._answer(frame.id, BUSY)
-        else:
-            self.asking += 1
-            self._gateway.serving += 1
-            self._gateway.tasks.start(self._serve(frame.id, body), f"serve {type(body).__name__}")
+            elif isinstance(body, Hello):
+                self._hello(frame.id, body)
+            elif not self.greeted:
+                raise FrameError("a client says hello first")
+            else:
+                self._question(frame.id, body)
+        except FrameError:
+            raise
+        except CoterieError as error:
+            self._answer(frame.id, self._refused(error))
+        except Exception:
+            log.exception("a client's request failed", kind=type(body).__name__)
+            self._answer(frame.id, INTERNAL)
+
+    def _refused(self, error: CoterieError) -> ErrorReply:
+        if error.wire_code is ErrorCode.RATE_LIMITED:
+            self.pause = min(error.value / 1000, LONGEST_PAUSE)
+        return error_of(error)
+
+    @property
+    def crowded(self) -> bool:
+        """Say whether so much of this client is under way that its reader should wait for an answer."""
+        settings, session = self._gateway.settings, self.session
+        return (
+            self.unanswered >= settings.requests_in_flight
+            or self.asking >= settings.questions_in_flight
+            # What is under way on another connection of the session would not wake this one.
+            or (
+                session is not None
+                and self.unanswered > 0
+                and session.allowance.share.bytes > settings.session_bytes // 2
+            )
+        )
 
     def refuse(self, number: int, error: CoterieError) -> None:
         """Answer a request whose values make no sense. Raises FrameError when this cannot be a client of ours."""
@@ -204,6 +234,8 @@ class Conversation:
     # --- hello ---
 
     def _hello(self, number: int, hello: Hello) -> None:
+        if self.greeted:
+            self._gateway.strangers.take(self._client.address, self._gateway.clock.now())
         version = min(hello.version_high, PROTOCOL_HIGH)
         if version < max(hello.version_low, PROTOCOL_LOW):
             detail = (
@@ -242,18 +274,17 @@ class Conversation:
             raise error
         if len(message.id) != ID_BYTES:
             raise CoterieError(f"a message id has {ID_BYTES} bytes", code=ErrorCode.BAD_REQUEST)
+        now, weight = gateway.clock.now(), FRAME + len(message.body)
         if isinstance(message, Send):
             if len(message.after) not in (0, ID_BYTES):
                 raise CoterieError(f"the id in `after` has {ID_BYTES} bytes", code=ErrorCode.BAD_REQUEST)
+            session.allowance.message(now, weight, gateway.names.cost(message.to), own=False)
             to, slot = gateway.names.get(message.to)
-            if wait := session.sends.take(gateway.clock.now()):
-                raise rate_limited("messages of one session", wait)
             post = Post(slot, to, session.name, message.id, message.body, message.prekey, session.epoch, message.after)
         else:
-            if wait := session.keeps.take(gateway.clock.now()):
-                raise rate_limited("messages of one session", wait)
+            session.allowance.message(now, weight, 1, own=True)
             post = Post(session.slot, session.name, OUTGOING, message.id, message.body, b"", session.epoch)
-        gateway.forwarder.post(post, number, self._answer)
+        gateway.forwarder.post(post, number, self._answer, session.allowance.share)
 
     def _answer(self, number: int, body: Reply) -> None:
         self.unanswered -= 1
@@ -272,18 +303,44 @@ class Conversation:
 
     # --- everything else ---
 
-    async def _serve(self, number: int, request: Request) -> None:
+    def _question(self, number: int, request: Request) -> None:
+        """Begin to serve a request that is no message. Raises RATE_LIMITED, BUSY."""
+        gateway = self._gateway
+        settings, now, session = gateway.settings, gateway.clock.now(), self.session
+        weight = weight_of_question(request)
+        if session is None or isinstance(request, Register | Login | LoginParams | Resume):
+            if not isinstance(request, Register | Login):  # These have limits of their own: each costs a bcrypt.
+                gateway.strangers.take(self._client.address, now, gateway.names.cost(getattr(request, "name", "")))
+            share = self._share
+        else:
+            session.allowance.question(now, request, cost_of(request, gateway.names))
+            share = session.allowance.share
+        if share.questions >= settings.session_questions or share.questions_bytes > settings.session_questions_bytes:
+            raise SESSION_BUSY
+        if gateway.serving >= settings.questions_at_once or gateway.serving_bytes > settings.questions_bytes:
+            raise BUSY
+        self.asking += 1
+        share.questions += 1
+        share.questions_bytes += weight
+        gateway.serving += 1
+        gateway.serving_bytes += weight
+        gateway.tasks.start(self._serve(number, request, share, weight), f"serve {type(request).__name__}")
+
+    async def _serve(self, number: int, request: Request, share: Share, weight: int) -> None:
         reply: Reply
         try:
             reply = await self._reply(request)
         except CoterieError as error:
-            reply = error_of(error)
+            reply = self._refused(error)
         except Exception:
             log.exception("a client's request failed", kind=type(request).__name__)
             reply = INTERNAL
         finally:
             self.asking -= 1
+            share.questions -= 1
+            share.questions_bytes -= weight
             self._gateway.serving -= 1
+            self._gateway.serving_bytes -= weight
         self._answer(number, reply)
 
     async def _reply(self, request: Request) -> Reply:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 MOST_KEYS = 10_000
@@ -18,14 +20,17 @@ class TokenBucket:
         self._pause = pause
         self._full_at = 0.0
 
-    def take(self, now: float) -> float:
-        """Take one token: return 0.0, or how many seconds to wait (and take nothing)."""
-        full_at = max(self._full_at, now) + self._pause
-        wait = full_at - now - self._burst * self._pause
-        if wait > 1e-9:
+    def take(self, now: float, count: float = 1.0) -> float:
+        """Take tokens: return 0.0, or how many seconds to wait (and take nothing). A full bucket always has enough."""
+        if wait := self.look(now, count):
             return wait
-        self._full_at = full_at
+        self._full_at = max(self._full_at, now) + self._pause * min(count, self._burst)
         return 0.0
+
+    def look(self, now: float, count: float = 1.0) -> float:
+        """Return how many seconds to wait for so many tokens, and take none."""
+        wait = max(self._full_at, now) + self._pause * min(count, self._burst) - now - self._burst * self._pause
+        return wait if wait > 1e-9 else 0.0
 
     def give_back(self) -> None:
         """Return a token."""
@@ -45,14 +50,14 @@ class Limiter:
         self._what = what
         self._buckets: dict[str, TokenBucket] = {}
 
-    def take(self, key: str, now: float) -> None:
-        """Take one token of the key's bucket; raises CoterieError RATE_LIMITED with the milliseconds to wait."""
+    def take(self, key: str, now: float, count: float = 1.0) -> None:
+        """Take tokens of the key's bucket; raises CoterieError RATE_LIMITED with the milliseconds to wait."""
         bucket = self._buckets.get(key)
         if bucket is None:
             if len(self._buckets) >= MOST_KEYS:
                 self._forget(now)
             bucket = self._buckets[key] = TokenBucket(self._burst, self._pause)
-        if wait := bucket.take(now):
+        if wait := bucket.take(now, count):
             raise rate_limited(self._what, wait)
 
     def give_back(self, key: str) -> None:
@@ -89,7 +94,7 @@ class Counter:
 
 def rate_limited(what: str, wait: float) -> CoterieError:
     """Return the error for who must wait that many seconds."""
-    milliseconds = max(1, round(wait * 1000))
+    milliseconds = max(1, math.ceil(wait * 1000))
     return CoterieError(
         f"too many {what}; try again in {milliseconds} ms", code=ErrorCode.RATE_LIMITED, value=milliseconds
     )

@@ -6,6 +6,8 @@ from coterie_protocol.errors import BadName
 from coterie_protocol.identifiers import MAX_NAME_BYTES, UserName, slot_of_name, user_name
 
 MOST = 20_000
+FRESH = 10
+"""What normalising a name costs, in lookups of one that is remembered."""
 SHOWN = 32
 """Characters of an overlong name that its refusal shows."""
 
@@ -16,6 +18,10 @@ class Names:
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._known: dict[str, tuple[UserName, int]] = {}
+
+    def cost(self, text: str) -> float:
+        """Return what `get` costs, in lookups of a name that is remembered."""
+        return 1 if text in self._known else FRESH
 
     def get(self, text: str) -> tuple[UserName, int]:
         """Return (normalised name, slot). Raises BadName."""

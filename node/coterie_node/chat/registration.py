@@ -66,6 +66,10 @@ class Registration:
         self._timeout = settings.account_timeout
         self._attempts = Attempts(settings)
         self._by_source = Limiter(settings.logins_per_address, settings.login_address_pause, "logins from this address")
+        self._names_by_source = Limiter(
+            settings.registrations_per_address, settings.registration_pause, "registrations from this address"
+        )
+        self._sessions = Limiter(settings.sessions_per_account, settings.session_pause, "sessions of this account")
         self.counts = LoginCounts()
 
     async def read(self, text: str) -> Account:
@@ -88,6 +92,8 @@ class Registration:
         self._limit(source)
         value = await self._read(slot, name)  # A taken name costs no bcrypt.
         if value is None:
+            with self._limited():
+                self._names_by_source.take(source, self._clock.now())
             hashed = await self._passwords.hash(base64.b64encode(auth), source)
         else:
             hashed = b""
@@ -124,6 +130,8 @@ class Registration:
             self.counts.refused += 1
             raise CoterieError("wrong name or password", code=ErrorCode.REFUSED)
         attempt.succeeded()
+        with self._limited():
+            self._sessions.take(name, self._clock.now())
         token = resume_token(auth, request.op)
         change = TakeSession(name, account.auth_hash, request.op, token_hash(token))
         account = existing(_value(await self._router.call(slot, change, self._timeout)), name)

@@ -80,7 +80,9 @@ class Chat:
         self._presence = Presence(table, current, self._delivery, courier, peers, dispatcher, clock, settings)
         self._sessions = Sessions(table, router, courier, peers, dispatcher, clock, tasks, settings)
         receipts = Receipts(table, router, peers, dispatcher, self._presence.gateways, self._sessions.receipts)
-        self._archive = Archive(table, current, store, appender, repair, receipts, ages, dispatcher, tasks, settings)
+        self._archive = Archive(
+            table, current, store, appender, repair, receipts, ages, dispatcher, clock, tasks, settings
+        )
         arrivals.watch(partial(_tell_expired, table, receipts))
         self._forwarder = Forwarder(table, router, mailbox, peers, dispatcher, clock, tasks, settings)
         table.watch(self._forwarder.configured)

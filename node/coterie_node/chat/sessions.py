@@ -33,8 +33,8 @@ from coterie_protocol.identifiers import Uid, slot_of_name
 from coterie_protocol.registers import KnownConfig
 
 from .accounts import ended, superseded_at
+from .allowance import Allowance
 from .courier import Courier
-from .limits import TokenBucket
 from .ports import Routing
 from .receipts import Item as ReceiptItem
 from .settings import ChatSettings
@@ -43,6 +43,8 @@ log = structlog.get_logger()
 
 ATTACH_ITEMS = 2000
 """Sessions in one Attach: some 150 KB."""
+MOST_ALLOWANCES = 20_000
+"""Users of whom is remembered what they have asked lately."""
 RETRY = 0.1
 LOCATE_TIMEOUT = 2.0
 
@@ -67,16 +69,15 @@ class Session:
     """A user's session at this gateway."""
 
     __slots__ = (
-        "attached", "attaching", "clients", "epoch", "keeps", "locating", "name", "order", "over", "owner", "sends",
-        "slot", "subscriber", "subscription", "waiting",
+        "allowance", "attached", "attaching", "clients", "epoch", "locating", "name", "order", "over", "owner", "slot",
+        "subscriber", "subscription", "waiting",
     )  # fmt: skip
 
-    def __init__(self, name: str, slot: int, epoch: int, sends_per_second: float) -> None:
+    def __init__(self, name: str, slot: int, epoch: int, allowance: Allowance) -> None:
         self.name = name
         self.slot = slot
         self.epoch = epoch
-        self.sends = TokenBucket(2 * sends_per_second, 1.0 / sends_per_second)
-        self.keeps = TokenBucket(2 * sends_per_second, 1.0 / sends_per_second)
+        self.allowance = allowance
         self.clients: dict[Client, None] = {}
         self.subscriber: Client | None = None
         self.subscription = 0
@@ -115,6 +116,7 @@ class Sessions:
         self._tasks = tasks
         self._settings = settings
         self._sessions: dict[str, Session] = {}
+        self._allowances: dict[str, Allowance] = {}
         self._by_slot: dict[int, dict[Session, None]] = {}
         self._dirty: dict[Session, None] = {}
         """Like sets, but in an order that a simulation repeats."""
@@ -141,12 +143,20 @@ class Sessions:
             session = None
         if session is None:
             slot = slot_of_name(name, self._table.slots)
-            session = self._sessions[name] = Session(name, slot, epoch, self._settings.sends_per_second)
+            session = self._sessions[name] = Session(name, slot, epoch, self._allowance(name))
             self._by_slot.setdefault(slot, {})[session] = None
         session.clients[client] = None
         if session.owner is None:
             self._touch(session)
         return session
+
+    def _allowance(self, name: str) -> Allowance:
+        """Return what a user may ask here: who connects anew does not begin anew."""
+        allowance = self._allowances.pop(name, None) or Allowance(self._settings)
+        self._allowances[name] = allowance
+        if len(self._allowances) > MOST_ALLOWANCES:
+            del self._allowances[next(iter(self._allowances))]
+        return allowance
 
     def leave(self, client: Client, session: Session) -> None:
         """A client's connection is gone; with the last one the session leaves this gateway."""

@@ -175,6 +175,10 @@ class Tx(Protocol):
         """Return (number, weight of the rows) of an owner's archived records, attachments included."""
         ...
 
+    def deleted_size(self, slot: int, owner: str) -> tuple[int, int]:
+        """Return (number, weight of the rows) of an owner's deleted records, which are remembered for a while."""
+        ...
+
     def pending_before(self, slot: int, before_ms: int, limit: int) -> list[Record]:
         """Return pending records with stored_at below a time, of all owners; a bounded number of bytes."""
         ...

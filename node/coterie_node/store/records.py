@@ -318,6 +318,10 @@ class RecordTx(BaseTx):
         """Return (number, weight of the rows) of an owner's archived records, attachments included."""
         return self._counted(slot, owner, State.ARCHIVED)
 
+    def deleted_size(self, slot: int, owner: str) -> tuple[int, int]:
+        """Return (number, weight of the rows) of an owner's deleted records."""
+        return self._counted(slot, owner, State.DELETED)
+
     def _counted(self, slot: int, owner: str, state: State) -> tuple[int, int]:
         number, total = self._tally.box(slot, owner, state)
         change = self.changes.boxes.get((slot, owner, state), (0, 0))

@@ -23,8 +23,8 @@ MAX_BOXES = 65_536
 """Mailboxes whose size is remembered; the longest unused one goes first."""
 
 Box = tuple[int, str, int]
-"""(slot, owner, state): the mailbox (pending) or the archive of a user."""
-COUNTED = {0: "records_pending", 2: "records_archive"}
+"""(slot, owner, state): the mailbox (pending), the archive, or the deleted records of a user."""
+COUNTED = {0: "records_pending", 2: "records_archive", 3: "records_deleted"}
 """The states whose records are counted by owner, with the index that finds them."""
 
 
@@ -200,7 +200,7 @@ class Tally:
     def contents(self) -> Contents:
         """Return all counts, as they were after one commit."""
         with self._memory:
-            pending, archived = (dict(self._states[state]) for state in COUNTED)
+            pending, archived = (dict(self._states[state]) for state in (0, 2))
             return Contents(dict(self._accounts), dict(self._counts), pending, archived)
 
     def count(self, slot: int) -> int:

@@ -124,7 +124,7 @@ async def test_a_message_sent_in_part_is_owed_and_the_largest_debtor_is_cut_off(
 
 async def test_clients_that_do_not_read_cost_a_bounded_sum_and_lose_no_mail(tmp_path: Path) -> None:
     limit = 2_000_000
-    settings = ChatSettings(sends_per_second=1e6, clients_bytes=limit, window_bytes=1 << 30)
+    settings = ChatSettings(sends_per_second=1e6, bytes_per_second=1e9, clients_bytes=limit, window_bytes=1 << 30)
     async with (
         lone_node(tmp_path, settings) as node,
         connected(node.url) as alice,
@@ -162,7 +162,7 @@ async def test_clients_that_do_not_read_cost_a_bounded_sum_and_lose_no_mail(tmp_
 
 async def test_a_client_that_asks_and_does_not_read_is_slowed_and_then_costs_little(tmp_path: Path) -> None:
     """It is not read from while it does not read; its answers wait, a bounded number of them."""
-    settings = ChatSettings(sends_per_second=1e6, questions_in_flight=8)
+    settings = ChatSettings(sends_per_second=1e6, bytes_per_second=1e9, questions_in_flight=8)
     async with lone_node(tmp_path, settings) as node, connected(node.url) as alice:
         await someone(node, alice, "alice")
         for number in range(10):
@@ -183,7 +183,10 @@ async def test_a_client_that_asks_and_does_not_read_is_slowed_and_then_costs_lit
 
 
 async def test_all_requests_of_a_long_message_are_answered_in_turns(tmp_path: Path) -> None:
-    async with lone_node(tmp_path, ChatSettings(questions_in_flight=4)) as node, connected(node.url) as alice:
+    async with (
+        lone_node(tmp_path, ChatSettings(questions_in_flight=4, lookups_per_second=1e6)) as node,
+        connected(node.url) as alice,
+    ):
         await someone(node, alice, "alice")
         await alice.socket.send_bytes(encode([ClientFrame(100 + n, Lookup("alice")) for n in range(500)]))
         numbers = set(range(100, 600))
@@ -288,7 +291,7 @@ async def test_too_many_clients_in_all_are_told_so(tmp_path: Path) -> None:
 
 async def test_who_takes_nothing_is_cut_off_between_two_looks(tmp_path: Path) -> None:
     """Closing such a connection in good order would never end: its descriptor and its bytes would stay for good."""
-    settings = ChatSettings(sends_per_second=1e6, window_bytes=1 << 30)
+    settings = ChatSettings(sends_per_second=1e6, bytes_per_second=1e9, window_bytes=1 << 30)
     async with lone_node(tmp_path, settings) as node, connected(node.url) as alice:
         await someone(node, alice, "alice")
         tokens = await registered(node, ["bob"])

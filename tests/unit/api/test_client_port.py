@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -214,7 +215,10 @@ async def test_a_client_that_does_not_read_gets_its_mail_when_it_does(tmp_path: 
 
 
 async def test_bcrypt_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    async with lone_node(tmp_path, bcrypt_cost=12) as node, connected(node.url) as slow, connected(node.url) as quick:
+    settings = ChatSettings(strangers_at_once=1_000_000)
+    async with contextlib.AsyncExitStack() as stack:
+        node = await stack.enter_async_context(lone_node(tmp_path, settings, bcrypt_cost=12))
+        slow, quick = [await stack.enter_async_context(connected(node.url)) for _ in range(2)]
         await slow.hello()
         await quick.hello()
         registering = asyncio.create_task(slow.register("alice"))
