@@ -26,6 +26,7 @@ from .client_api import (
 )
 from .errors import CoterieError, ErrorCode, FrameError, StaleEpoch, Unavailable
 from .nodes import Heartbeat, PeerHello, Ping, Pong, Refs, WhoIs
+from .parts import in_parts
 from .recovery import RecoveryMessage
 from .registers import (
     AccountAccept,
@@ -149,7 +150,7 @@ def decode_peer(data: bytes, unreadable: Unreadable | None = None) -> list[PeerF
     """Read frames that another node sent; raises FrameError.
 
     With `unreadable` a frame whose body is not understood does not spoil the others of its message: it is left out, and
-    told with its number and the reason.
+    told with its number and the reason. Nor does one of many items (parts.py): its taker looks.
     """
     _check(data, MAX_PEER_FRAME_BYTES)
     try:
@@ -162,7 +163,10 @@ def decode_peer(data: bytes, unreadable: Unreadable | None = None) -> list[PeerF
         try:
             frames.append(PeerFrame(envelope.id, _peer_body.decode(envelope.body)))
         except _BROKEN as error:
-            unreadable(envelope.id, str(error))
+            try:
+                frames.append(PeerFrame(envelope.id, in_parts(envelope.body)))
+            except _BROKEN:
+                unreadable(envelope.id, str(error))
     return frames
 
 

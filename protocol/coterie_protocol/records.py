@@ -34,6 +34,7 @@ from .identifiers import MAX_NAME_BYTES, MAX_SLOTS
 OUTGOING = ""
 """The `sender` of an owner's own copy of what it sent: no user name is empty."""
 DIGEST_BYTES = 16
+ID_BYTES = 16
 BUCKETS = 256
 
 
@@ -123,6 +124,8 @@ def fault_of(record: Record) -> str:
                 name.encode()
             except UnicodeEncodeError:
                 return "a name that is no Unicode text"
+    if len(record.id) != ID_BYTES:
+        return "an id of another length"
     if len(record.body) > MAX_BODY_BYTES or len(record.prekey) > MAX_CLIENT_FRAME_BYTES:
         return "a body or a prekey that is too large"
     return ""

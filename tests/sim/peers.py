@@ -13,11 +13,15 @@ from tests.sim.network import CONNECTED, SimNetwork
 from tests.sim.wire import Envelope
 
 from coterie_node.replication.dispatch import Dispatcher
-from coterie_protocol.errors import CoterieError, Unavailable
+from coterie_protocol.errors import CoterieError, FrameError, Unavailable
 from coterie_protocol.frames import PeerError, decode_peer, exception_of, peer_error_of
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
 from coterie_protocol.replication import Offer
+
+
+def _not_understood(number: int, why: str) -> None:
+    raise FrameError(f"frame {number} is not understood: {why}")
 
 
 class SimPeers:
@@ -172,7 +176,7 @@ class SimPeers:
         """Take a message off the wire."""
         if self._dead:
             return
-        (frame,) = decode_peer(envelope.data)
+        (frame,) = decode_peer(envelope.data, _not_understood)
         context = self._context.copy()
         if envelope.frame > 0:
             work = self._serve(envelope, frame.body)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from coterie_protocol.bounds import MAX_COUNT
 from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, SlotRegister
 
 from .base import BaseTx
@@ -22,8 +23,8 @@ from .tally import add_counts
 CHECK_BYTES = 16
 MARK_STEP = 64
 """The mark on disk is kept up to this much ahead, so that it is seldom written."""
-MOST_MARK = (1 << 63) - 1
-"""The most that a row can hold."""
+MOST_MARK = MAX_COUNT - 1
+"""The most that may travel: a damaged register answers with it."""
 LAST_PROPOSER = "\U0010ffff"
 """Greater than every proposer id."""
 

@@ -41,9 +41,12 @@ def uid_of(number: int) -> Uid:
     return Uid(f"{number:032x}")
 
 
-def event(text: str) -> AccountValue:
-    """An event that carries a text (nodes never send an AccountValue as one)."""
-    return AccountValue(text.encode())
+def event(text: Any) -> AccountValue:
+    """An event that carries a text (nodes never send an AccountValue as one), or what cannot be encoded."""
+    try:
+        return AccountValue(text.encode())
+    except (AttributeError, UnicodeError):
+        return AccountValue(text)
 
 
 class Node:

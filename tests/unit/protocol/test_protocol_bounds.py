@@ -22,6 +22,8 @@ import coterie_protocol
 from coterie_protocol.bounds import Count, Items
 
 PACKAGES = (coterie_protocol, coterie_client, coterie_node, coterie_operator)
+ITEM_BY_ITEM = "coterie_protocol.parts"
+"""Reads frames of many items once a bound was broken, without bounds: whoever takes them looks at each item."""
 GENERIC = {"kind", "type_"}
 """What a function that decodes for others calls their type: theirs are Structs, and so are walked."""
 
@@ -51,6 +53,8 @@ def decoded() -> list[tuple[str, Any]]:
     """Return every type that a module of ours hands to a decoder, with the place where it does."""
     found = []
     for module in MODULES:
+        if module.__name__ == ITEM_BY_ITEM:
+            continue
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue

@@ -17,6 +17,7 @@ from coterie_node.replication import ports
 from coterie_node.replication.ports import NO_LIMIT_MS, Tx
 from coterie_node.store.errors import Unstorable
 from coterie_node.store.store import Store
+from coterie_protocol.bounds import MAX_COUNT
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, State
 from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, Config, SlotRegister
@@ -141,11 +142,11 @@ async def test_a_function_that_fails_takes_back_what_it_changed_of_others(store:
 
 
 async def test_a_ballot_at_the_end_of_all_numbers_harms_no_register(store: Store) -> None:
-    most = Ballot((1 << 63) - 1, "n")
+    most = Ballot(MAX_COUNT - 1, "n")
     register = SlotRegister(most, most, Config(1, most, (), (Uid("n"),)))
     await store.transact(lambda tx: tx.put_slot_register(3, register))
     assert await store.read(lambda tx: tx.slot_register(3)) == register
-    assert await store.read(lambda tx: tx.mark()) == (1 << 63) - 1
+    assert await store.read(lambda tx: tx.mark()) == MAX_COUNT - 1
 
 
 async def test_a_row_that_no_release_should_have_written_counts_as_damaged_and_hides_no_other(store: Store) -> None:
