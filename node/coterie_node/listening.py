@@ -19,6 +19,7 @@ from aiohttp import web
 
 from .config import Address
 from .doors import source_of
+from .masks import MaskedOnly
 from .ration import Ration
 
 log = structlog.get_logger()
@@ -63,7 +64,9 @@ class Guarded(web.RequestHandler):
         "_head",
         "_late",
         "address",
+        "broken",
         "left",
+        "on_broken",
         "on_data",
         "on_drained",
         "refusal",
@@ -92,6 +95,10 @@ class Guarded(web.RequestHandler):
         self.wire: asyncio.Transport
         self.left = 0
         """Bytes that waited for the other side at the last look."""
+        self.broken = ""
+        """Why what comes as a WebSocket is not read on."""
+        self.on_broken: Callable[[str], None] | None = None
+        """Called with that, as soon as it is so."""
         self.on_data: Callable[[int], None] | None = None
         """Called with the number of bytes that have come."""
         self.on_drained: Callable[[], None] | None = None
@@ -133,6 +140,15 @@ class Guarded(web.RequestHandler):
                 self._late = asyncio.get_running_loop().call_later(self._head, self._too_late)
         if self.on_data is not None:
             self.on_data(len(data))
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """Read on as a WebSocket."""
+        super().set_parser(MaskedOnly(parser, self._break), data_received_cb)  # type: ignore[arg-type]  # it is as one
+
+    def _break(self, why: str) -> None:
+        self.broken = why
+        if self.on_broken is not None:
+            self.on_broken(why)
 
     def _on_time(self) -> None:
         self._begun = False
@@ -200,6 +216,7 @@ class Guard:
         self._open: set[Guarded] = set()
         self._look_later: asyncio.TimerHandle | None = None
         self._refused = Ration(log.warning, "connections are refused")
+        self._stuck = Ration(log.info, "a connection took nothing: cut off")
         self.nonsense = Ration(log.info, "what came is no HTTP request")
 
     def enter(self, one: Guarded) -> tuple[bool, str]:
@@ -280,8 +297,8 @@ class Guard:
         """Look no more."""
         if self._look_later is not None:
             self._look_later.cancel()
-        self._refused.tell()
-        self.nonsense.tell()
+        for ration in (self._refused, self._stuck, self.nonsense):
+            ration.tell()
 
     def look(self) -> None:
         """Cut off who has taken nothing of what waits for it since the last look.
@@ -291,7 +308,7 @@ class Guard:
         for one in list(self._open):
             left = one.wire.get_write_buffer_size()
             if 0 < one.left <= left:
-                log.info("a connection took nothing: cut off", whom=self._whom, address=one.address, left=left)
+                self._stuck(one.address, whom=self._whom, left=left)
                 one.wire.abort()
             one.left = left
         self.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,8 @@ MOST_SOURCES = 1024
 class Ration:
     """One kind of line. Call it with the source and what is to be said; most of what comes too fast is only counted."""
 
-    def __init__(self, say: Callable[..., Any], event: str, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, say: Callable[..., Any], event: str, now: Callable[[], float] | None = None) -> None:
+        """`now` gives seconds; the running loop's unless it is told."""
         self._say = say
         self._event = event
         self._now = now
@@ -31,7 +31,7 @@ class Ration:
 
     def __call__(self, source: str, **values: Any) -> None:
         """Log the line, or count it."""
-        now = self._now()
+        now = asyncio.get_running_loop().time() if self._now is None else self._now()
         said = self._sources.get(source)
         full_at = max(self._full_at, now) + REFILL
         if (said is not None and now - said < PAUSE) or full_at - now > BURST * REFILL:

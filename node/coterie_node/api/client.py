@@ -15,7 +15,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 
 from ..doors import origins_only
 from ..listening import Guarded, PortLimits, upgraded
-from .connection import Connection, refuse
+from .connection import Connection, Lines, refuse
 from .debts import Debts
 
 log = structlog.get_logger()
@@ -44,6 +44,7 @@ class ClientApi:
         settings = gateway.settings
         self._by_address = Counter(settings.connections_per_address)
         self._debts = Debts(settings.clients_bytes)
+        self._lines = Lines()
         self.limits = PortLimits(
             settings.connections + REFUSED_AT_ONCE, settings.connections_per_address + REFUSED_AT_ONCE, REQUEST_TIMEOUT
         )
@@ -72,6 +73,7 @@ class ClientApi:
                 await self._empty.wait()
         except TimeoutError:
             log.info("clients did not close in time", count=len(self._connections))
+        self._lines.tell()
 
     async def _root(self, _: web.Request) -> web.Response:
         return web.Response(text=ROOT_TEXT.format(name=self._gateway.facts.node_name))
@@ -100,7 +102,7 @@ class ClientApi:
             elif len(self._connections) >= self._gateway.settings.connections:
                 await refuse(socket, CoterieError("the node has too many clients", code=ErrorCode.BUSY, value=1000))
             else:
-                await self._converse(Connection(self._gateway, socket, guarded, self._debts, address))
+                await self._converse(Connection(self._gateway, socket, guarded, self._debts, self._lines))
         finally:
             self._by_address.leave(address)
         return socket

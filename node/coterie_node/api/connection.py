@@ -17,7 +17,7 @@ import contextlib
 import struct
 
 import structlog
-from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from coterie_node.chat.gateway import INTERNAL, Conversation, Gateway
 from coterie_protocol.client_api import Closing, Drained, Event, Mail, Reply, ServerFrame
@@ -25,6 +25,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode, FrameError
 from coterie_protocol.frames import decode_client, encode, encode_frame, error_of, join
 
 from ..listening import Guarded
+from ..ration import Ration
 from .debts import Debts
 
 log = structlog.get_logger()
@@ -56,19 +57,35 @@ PARTLY = 64 * 1024
 """Bytes of messages that are not taken yet which a connection may keep without owing them."""
 
 
+class Lines:
+    """What is logged of clients that misbehave, of all connections of a port."""
+
+    def __init__(self) -> None:
+        self.broke = Ration(log.warning, "a client broke the protocol")
+        self.cut_off = Ration(log.warning, "a client is cut off")
+        self.failed = Ration(log.error, "a client's connection failed")
+
+    def tell(self) -> None:
+        """Say how many were left out."""
+        for ration in (self.broke, self.cut_off, self.failed):
+            ration.tell()
+
+
 class Connection:
     """A client's connection (`chat.gateway.Client`)."""
 
     def __init__(
-        self, gateway: Gateway, socket: web.WebSocketResponse, guarded: Guarded, debts: Debts, address: str
+        self, gateway: Gateway, socket: web.WebSocketResponse, guarded: Guarded, debts: Debts, lines: Lines
     ) -> None:
-        self.address = address
+        self.address = guarded.address
+        self._lines = lines
         self._socket = socket
         self._guarded = guarded
         self._transport = guarded.wire
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         guarded.on_drained = self._drained
         guarded.on_data = self._came
+        guarded.on_broken = self._on_broken
         self._debts = debts
         self._conversation: Conversation = gateway.converse(self)
         self._conversation.on_room = self._on_room
@@ -93,6 +110,8 @@ class Connection:
         """Serve the client until it goes, breaks the protocol, or its session is over."""
         tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._ended.wait())]
         alarm = asyncio.get_running_loop().call_later(HELLO_TIMEOUT, self._no_hello)
+        if self._guarded.broken:  # It came with the upgrade.
+            self._on_broken(self._guarded.broken)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             await self._finish()
@@ -105,7 +124,7 @@ class Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(ConnectionError):
                 await self._socket.close(code=WSCloseCode.GOING_AWAY)
-            self._guarded.on_drained = self._guarded.on_data = None
+            self._guarded.on_drained = self._guarded.on_data = self._guarded.on_broken = None
             self._debts.owe(self, 0)
             if self._transport.get_write_buffer_size():
                 self._transport.abort()  # In good order it would wait for a client that takes nothing.
@@ -117,9 +136,7 @@ class Connection:
         try:
             async for message in self._socket:
                 if message.type is WSMsgType.ERROR:
-                    if isinstance(message.data, WebSocketError):
-                        raise FrameError(f"not a WebSocket message of legal size: {message.data}")
-                    return  # The connection broke.
+                    return  # The connection broke, or what came on it is no WebSocket's: `_on_broken` has said so.
                 if message.type is WSMsgType.TEXT:
                     raise FrameError("a text message; frames are binary")
                 size = len(message.data)
@@ -150,10 +167,9 @@ class Connection:
                 if self._slow:
                     await self._until_room()
         except FrameError as error:
-            log.warning("a client broke the protocol", address=self.address, reason=error.detail)
-            self._queue(ServerFrame(0, error_of(error)))
+            self._on_broken(error.detail)
         except Exception:
-            log.exception("a client's connection failed", address=self.address)
+            self._lines.failed(self.address, exc_info=True)
 
     def _unreadable(self, number: int, why: str) -> None:
         """Answer a request that holds what it must not: the others of its message are served."""
@@ -186,9 +202,16 @@ class Connection:
 
     def _no_hello(self) -> None:
         if not self._conversation.greeted:
-            error = FrameError(f"a client says hello within {HELLO_TIMEOUT:g} s")
-            self._queue(ServerFrame(0, error_of(error)))
-            self.end()
+            self._on_broken(f"a client says hello within {HELLO_TIMEOUT:g} s")
+
+    def _on_broken(self, why: str) -> None:
+        """Say that the client has broken the protocol, and end the connection."""
+        if self._ending:
+            return
+        self._lines.broke(self.address, why=why)
+        self._queue(ServerFrame(0, error_of(FrameError(why))))
+        self._flush()  # At once: what is no WebSocket's makes aiohttp close in the loop's next turn.
+        self.end()
 
     # --- writing: chat.gateway.Client ---
 
@@ -223,7 +246,7 @@ class Connection:
         try:
             encoded = encode_frame(frame)
         except Exception:
-            log.exception("a frame cannot be encoded", kind=type(frame.body).__name__, address=self.address)
+            self._lines.failed(self.address, encoding=type(frame.body).__name__, exc_info=True)
             if not frame.id:
                 return
             encoded = encode_frame(ServerFrame(frame.id, INTERNAL))
@@ -282,7 +305,7 @@ class Connection:
 
     def cut_off(self, why: str) -> None:
         """End the connection now, and drop what is queued: the mail is pending still, and nothing else was promised."""
-        log.warning("a client is cut off", address=self.address, why=why)
+        self._lines.cut_off(self.address, why=why)
         self._drop()
         self._transport.abort()
         self.end()

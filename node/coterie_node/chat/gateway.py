@@ -55,6 +55,7 @@ from coterie_protocol.frames import error_of
 from coterie_protocol.records import OUTGOING
 from coterie_protocol.weight import FRAME
 
+from ..ration import Ration
 from .accounts import unforeseen
 from .allowance import BUSY as SESSION_BUSY
 from .allowance import Share, cost_of, weight_of_question
@@ -130,6 +131,7 @@ class Gateway:
         self.tasks = tasks
         self.settings = settings
         self.closing = False
+        self.failed = Ration(log.error, "a client's request failed")
         self._state = ""
         self._state_until = -math.inf
         self.serving = 0
@@ -176,13 +178,13 @@ class Conversation:
         """Take a request. Raises FrameError when this cannot be a client of ours."""
         body = frame.body
         self.unanswered += 1
+        if not self.greeted and not isinstance(body, Hello):
+            raise FrameError("a client says hello first")
         try:
             if isinstance(body, Send | Keep):
                 self._send(frame.id, body)
             elif isinstance(body, Hello):
                 self._hello(frame.id, body)
-            elif not self.greeted:
-                raise FrameError("a client says hello first")
             else:
                 self._question(frame.id, body)
         except FrameError:
@@ -190,7 +192,7 @@ class Conversation:
         except CoterieError as error:
             self._answer(frame.id, self._refused(error))
         except Exception:
-            log.exception("a client's request failed", kind=type(body).__name__)
+            self._gateway.failed(self._client.address, kind=type(body).__name__, exc_info=True)
             self._answer(frame.id, INTERNAL)
 
     def _refused(self, error: CoterieError) -> ErrorReply:
@@ -333,7 +335,7 @@ class Conversation:
         except CoterieError as error:
             reply = self._refused(error)
         except Exception:
-            log.exception("a client's request failed", kind=type(request).__name__)
+            self._gateway.failed(self._client.address, kind=type(request).__name__, exc_info=True)
             reply = INTERNAL
         finally:
             self.asking -= 1
