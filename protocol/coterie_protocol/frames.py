@@ -186,15 +186,23 @@ def decode_client(data: bytes, unreadable: Unreadable | None = None) -> list[Cli
             raise FrameError(f"not a frame of this protocol: {error}") from None
     frames = []
     for envelope in _read_envelopes(data):
+        if envelope.id < 1 or _tag_of(envelope.body) not in _REQUEST_TAGS:
+            raise FrameError(f"not a request of this protocol: its number is {envelope.id}, or its kind unknown")
         try:
-            if envelope.id < 1 or _tagged.decode(envelope.body).tag not in _REQUEST_TAGS:
-                raise FrameError(f"not a request of this protocol: its number is {envelope.id}, or its kind unknown")
             frames.append(ClientFrame(envelope.id, _client_body.decode(envelope.body)))
         except (msgspec.ValidationError, UnicodeError) as error:
             unreadable(envelope.id, str(error))
         except _BROKEN as error:
             raise FrameError(f"not a frame of this protocol: {error}") from None
     return frames
+
+
+def _tag_of(body: msgspec.Raw) -> int:
+    """Return a body's tag; 0, which is none, where there is none."""
+    try:
+        return _tagged.decode(body).tag
+    except _BROKEN:
+        return 0
 
 
 def _read_envelopes(data: bytes) -> list[_Envelope]:
