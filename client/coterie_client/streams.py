@@ -29,7 +29,7 @@ LOOK = 0.1
 """Seconds between looks whether Ctrl-C has come, while a pipe is full."""
 
 
-def write_whole(descriptor: int, data: bytes, done: Callable[[int], None] = lambda _: None) -> None:
+def write_whole(descriptor: int, data: bytes | memoryview, done: Callable[[int], None] = lambda _: None) -> None:
     """Write all of `data`; `done` hears how many more bytes are written. Raises OSError, KeyboardInterrupt.
 
     A pipe that is full, non-blocking or not, is waited for.
@@ -113,7 +113,9 @@ class Screen(io.TextIOBase):
                 return len(items)
             write_whole(self._descriptor, b"".join(data), count)
         except OSError as error:
-            self.lost = error
+            self.lost = OSError(
+                error.errno, error.strerror, f"standard {'error' if self._descriptor == 2 else 'output'}"
+            )
         return _whole(data, written)
 
 

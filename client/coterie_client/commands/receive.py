@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from coterie_client.output import complain, json_line, message_json, message_lines, written
+from coterie_client.output import complain, json_line, message_json, message_lines
 
 from .common import FOLLOW_PATIENCE, add_command, seconds, settings_of
 
@@ -63,6 +63,8 @@ async def receive(options: argparse.Namespace) -> int:
 async def _show(client: Client, options: argparse.Namespace) -> None:
     import asyncio
 
+    from coterie_client.handing import Handing
+
     me = client.account.session.name
     aliases = client.account.contacts.aliases()
     shown = False
@@ -71,11 +73,13 @@ async def _show(client: Client, options: argparse.Namespace) -> None:
             while True:
                 batch = await client.mailbox.next_batch()
                 if batch.messages:
-                    count, lost = written(*_lines(batch.messages, me, aliases, as_json=options.json))
-                    if lost is not None:
-                        # What was written whole is shown; the rest is not acknowledged, and comes again.
-                        client.account.history.mark_shown(batch.messages[:count])
-                        raise lost
+                    handing = Handing()
+                    try:
+                        await handing.run(*_lines(batch.messages, me, aliases, as_json=options.json))
+                    finally:
+                        if handing.count < len(batch.messages):
+                            # The rest is not acknowledged, and comes again.
+                            client.account.history.mark_shown(batch.messages[: handing.count])
                     shown = True
                     limit.reschedule(None)
                 client.mailbox.done(batch)

@@ -363,7 +363,7 @@ async def test_a_full_disk_under_standard_output_shows_the_message_again(
     )
     _, err = await process.communicate()
     assert process.returncode == 1
-    assert err == b"coterie: the system refused: No space left on device\n"
+    assert err == b"coterie: the system refused: No space left on device (standard output)\n"
     assert len(world.pending("bob")) == 1
     assert (await coterie("receive", home="bob")).out.endswith("alice: not lost\n")
 
