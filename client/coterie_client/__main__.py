@@ -1,12 +1,8 @@
 """`python -m coterie_client` is the `coterie` command."""
 
-from . import interrupts
-
-interrupts.take()
+from .entry import main
 
 if __name__ == "__main__":
     import sys
-
-    from .cli import main
 
     sys.exit(main())

@@ -43,6 +43,12 @@ class Parser(argparse.ArgumentParser):
         dashes = "" if " -" not in f" {message}" else "; what begins with a dash and is no option goes after --"
         self.exit(2, f"{self.prog}: {message.replace(chr(10), ' ')}{dashes}; see: {self.prog} --help\n")
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Take -- for the value in --option=--; argparse takes it away and gives the option an empty list."""
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:
+            return self._get_value(action, "--")
+        return super()._get_values(action, arg_strings)
+
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Build the parser, with every command or with the one that is going to run."""

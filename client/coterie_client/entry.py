@@ -9,4 +9,6 @@ def main() -> int:
     """Run the command and return its exit code."""
     from .cli import main
 
-    return main()
+    code = main()
+    interrupts.leave()
+    return code

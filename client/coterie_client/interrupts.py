@@ -4,11 +4,14 @@
 instructions, thus also inside an import, a destructor or a callback, where it is printed instead of raised. This one
 ends the process on the spot, which harms nothing: what is on disk is there whole or not at all (SQLite's transactions,
 renamed files), and what is printed is not in any buffer. Where an end must be made in good order the handler is told
-so: `cancelling` (a task is cancelled), `raising` (the terminal's echo is off), `local.stopping` (nodes are to stop).
+so: `gently` (a task is cancelled), `raising` (the terminal's echo is off), `local.stopping` (nodes are to stop).
+
+Before this the interpreter starts, some 10 ms in which Ctrl-C is its own affair and shows a traceback.
 """
 
+# What the module `signal` is made of: it imports nothing, and every millisecond counts here.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +40,12 @@ def take() -> None:
     """Take Ctrl-C, unless it is ignored, as in a script's background. Nothing else may be imported for this."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
+
+
+def leave() -> None:
+    """Ignore Ctrl-C: the command is done, and what is left is the interpreter's end."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def pressed() -> bool:

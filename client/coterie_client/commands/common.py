@@ -64,7 +64,9 @@ def take_free_text(parser: argparse.ArgumentParser) -> None:
     parse = parser.parse_known_args
 
     def parse_known_args(args: Sequence[str], namespace: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:
-        options, arguments = _apart(parser, args)
+        options, arguments, unknown = _apart(parser, args)
+        if unknown:
+            parser.error(f"there is no option {unknown[0]}")
         if arguments and (asked := next((option for option in options if option in ("-h", "--help")), None)):
             parser.error(f"{asked} is no text here")
         return parse([*options, *(["--", *arguments] if arguments else [])], namespace)
@@ -72,22 +74,24 @@ def take_free_text(parser: argparse.ArgumentParser) -> None:
     parser.parse_known_args = parse_known_args  # type: ignore[method-assign, assignment]
 
 
-def _apart(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the options with their values, and the other arguments."""
+def _apart(parser: argparse.ArgumentParser, args: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return the options with their values, the other arguments, and what looks like an option and is none."""
     options: list[str] = []
     arguments: list[str] = []
+    unknown: list[str] = []
     waiting = iter(args)
     for argument in waiting:
         if argument == "--":
             arguments += waiting
         elif argument[:1] != "-" or _is_argument(argument):
             arguments.append(argument)
+        elif (action := _option(parser, argument.split("=")[0])) is None:
+            unknown.append(argument)
         else:
             options.append(argument)
-            action = _option(parser, argument)
-            if action is not None and action.nargs is None and (value := next(waiting, None)) is not None:
+            if action.nargs is None and "=" not in argument and (value := next(waiting, None)) is not None:
                 options.append(value)
-    return options, arguments
+    return options, arguments, unknown
 
 
 def _is_argument(argument: str) -> bool:
@@ -96,10 +100,8 @@ def _is_argument(argument: str) -> bool:
 
 
 def _option(parser: argparse.ArgumentParser, argument: str) -> argparse.Action | None:
-    """Return the option that an argument (or an unambiguous beginning) names, if its value is the next argument."""
+    """Return the option that an argument, or an unambiguous beginning, names."""
     known = parser._option_string_actions
-    if "=" in argument:
-        return None
     if argument in known:
         return known[argument]
     found = {id(known[name]): known[name] for name in known if name.startswith(argument) and argument[:2] == "--"}

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..commands.common import positive
+
 if TYPE_CHECKING:
     from argparse import Namespace, _SubParsersAction
 
@@ -32,10 +34,17 @@ def _parser(
     )
 
 
+def _directory(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{text} begins with a home directory that does not exist") from None
+
+
 def _add_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dir",
-        type=Path,
+        type=_directory,
         metavar="DIR",
         help="the ring's directory (default: 'coterie/ring' in your user data folder, whatever COTERIE_HOME is)",
     )
@@ -43,17 +52,19 @@ def _add_dir(parser: argparse.ArgumentParser) -> None:
 
 def _add_up(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     up = _parser(subparsers, "up", "start a ring on this machine, or start it again", "coterie up --nodes 3")
-    up.add_argument("--nodes", type=int, metavar="N", help=f"how many nodes (default: as before, or {DEFAULT_NODES})")
+    up.add_argument(
+        "--nodes", type=positive, metavar="N", help=f"how many nodes (default: as before, or {DEFAULT_NODES})"
+    )
     up.add_argument(
         "--replication-factor",
-        type=int,
+        type=positive,
         metavar="K",
         help="on how many nodes everything is kept (default: 3, below three nodes 1); fixed when the ring is founded",
     )
     _add_dir(up)
     up.add_argument(
         "--port",
-        type=int,
+        type=positive,
         metavar="PORT",
         help="the first node's client port; peers are at +1, admin at +2, the next node at +10 "
         f"(default: as before, or {DEFAULT_PORT})",
