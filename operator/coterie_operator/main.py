@@ -28,7 +28,8 @@ from .health import Health, serve
 from .kube import KubeError, connect
 from .lease import Elector
 from .metrics import Metrics
-from .reconcile import Rings, Tools
+from .reconcile import Tools
+from .rings import Rings
 
 FAILED = 1
 USAGE = 2
@@ -98,7 +99,8 @@ async def _run(config: RunConfig) -> int:
         given = {(turns.namespace, config.own_ring[0]): config.own_ring[1]} if config.own_ring else {}
         events = Events(kube, identity)
         tools = Tools(kube, admin, events, metrics, health, config.node_image, config.permits, given)
-        return await _turn(elector, Rings(tools, None if config.all_namespaces else kube.namespace), metrics, stop)
+        rings = Rings(tools, None if config.all_namespaces else kube.namespace, (turns.namespace, config.lease_name))
+        return await _turn(elector, rings, metrics, stop)
 
 
 async def _turn(elector: Elector, rings: Rings, metrics: Metrics, stop: asyncio.Event) -> int:

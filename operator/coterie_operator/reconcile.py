@@ -1,4 +1,4 @@
-"""The loop: one task a Ring, which looks at everything, decides, acts, and waits until something is worth a look.
+"""The loop of one Ring: it looks at everything, decides, acts, and waits until something is worth a look.
 
 Nothing is carried from one pass to the next but what a restart may forget: which nodes refused a step, what the API
 refused, how often it failed. A pass never ends the process; what goes wrong becomes a condition of the Ring.
@@ -23,7 +23,7 @@ from .act import Hands, NameTaken, Outcome, Problem, SecretDamaged, problem
 from .admin import Admin, NodeRefused
 from .events import Events
 from .health import Health
-from .kube import RING, Conflict, Kube, KubeError, NotFound, NotLeader, Object, Unreachable
+from .kube import RING, Conflict, Kube, KubeError, NotLeader, Object, Unreachable
 from .manifests import build, secret, template_hash
 from .metrics import Metrics
 from .model import Observed, Plan, Refusal, RingSpec, Step
@@ -33,31 +33,21 @@ from .plan import plan
 from .sight import Sight, operation, statefulset_view
 from .spec import SpecError, read_spec
 from .status import events, status
-from .watch import Key, Seen, Watch
+from .watch import Key
 
 log = structlog.get_logger()
 
 USUAL_SECONDS = 10.0
 """How often a quiet ring is looked at: nodes tell nobody when they are done, and a lost event must not matter long."""
-RELIST_SECONDS = 20.0
-"""How often the rings are listed, besides being watched."""
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 """Pauses after failures, doubling between these."""
 SETTLE_SECONDS = 0.5
 """The least between the beginnings of two passes: what changes together is seen together, nodes are not pestered."""
-RETRY_SECONDS = 5.0
-"""The same while that fails."""
-NO_CRD = (
-    "this cluster does not know the kind Ring: install the CustomResourceDefinition rings.coterie.chat"
-    " (helm does, or `coterie-operator apply-crd` with the file in the chart's crds folder); waiting for it"
-)
 DEAD_AFTER = 180.0
 """Seconds without one answered pass or list after which the loop counts as dead: three of the longest pauses."""
 CONFLICTS = 10
 """So many conflicts one after another are no coincidence: a failure, with its pauses."""
-LIST = "list of rings"
-WATCH = "watch"
 
 
 @dataclass(frozen=True)
@@ -74,74 +64,6 @@ class Tools:
     permits: Permits
     given: Mapping[Key, RingSpec] = field(default_factory=dict)
     """What the operator's settings themselves give a Ring: that much of it needs no other permit."""
-
-
-class Rings:
-    """Keeps a task for every Ring in a namespace, or in all of them (None)."""
-
-    def __init__(self, tools: Tools, namespace: str | None) -> None:
-        self._tools = tools
-        self._namespace = namespace
-        self._loops: dict[Key, RingLoop] = {}
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
-        self._seen = Seen()
-        self._watch = Watch(tools.kube, namespace, self.touch, self._seen)
-        self._trouble = "the rings are not listed yet"
-
-    async def run(self) -> None:
-        """Work until cancelled."""
-        self._tools.health.expect(LIST, DEAD_AFTER)
-        self._tools.health.expect(WATCH, DEAD_AFTER)
-        self._tools.health.ask(lambda: self._trouble)
-        watching = asyncio.create_task(self._watch.run(), name="watch")
-        try:
-            while True:
-                await self._relist()
-                await asyncio.sleep(RELIST_SECONDS if not self._trouble else RETRY_SECONDS)
-        finally:
-            tasks = [watching, *self._tasks.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def touch(self, key: Key) -> None:
-        """Say that something about a ring has changed."""
-        if key not in self._tasks:
-            loop = self._loops[key] = RingLoop(self._tools, key)
-            task = self._tasks[key] = asyncio.create_task(loop.run(), name=f"ring {key[0]}/{key[1]}")
-            task.add_done_callback(lambda done: self._ended(key, done))
-        self._loops[key].touched.set()
-
-    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
-        loop = self._loops[key]
-        del self._tasks[key], self._loops[key]
-        if task.cancelled():
-            return
-        if (error := task.exception()) is None and loop.touched.is_set():
-            self.touch(key)  # it came back while its loop was ending
-        if error is not None and not isinstance(error, NotLeader):
-            log.error("the loop of a ring ended", ring=f"{key[0]}/{key[1]}", exc_info=error)
-
-    async def _relist(self) -> None:
-        """Find rings that no event told of, and find out whether the watch lives."""
-        try:
-            found = await self._tools.kube.list(RING, self._namespace)
-        except KubeError as error:
-            trouble = NO_CRD if isinstance(error, NotFound) else str(error)
-            if trouble != self._trouble:
-                log.error("cannot list the rings", error=trouble)
-            self._trouble = trouble
-            if not isinstance(error, Unreachable):
-                self._tools.health.beat(LIST)
-                self._tools.health.beat(WATCH)
-            return
-        self._trouble = ""
-        self._tools.health.beat(LIST)
-        listed = {_key(ring): str(ring["metadata"]["resourceVersion"]) for ring in found}
-        if self._seen.alive(listed) or self._watch.refused:
-            self._tools.health.beat(WATCH)
-        for key in listed.keys() - self._tasks.keys():
-            self.touch(key)
 
 
 class RingLoop:
@@ -398,7 +320,3 @@ def said(current: Mapping[str, Any], found: Problem) -> bool:
         one["type"] == "Degraded" and (one.get("reason"), one.get("message")) == (found.reason, found.message)
         for one in current.get("conditions", ())
     )
-
-
-def _key(ring: Object) -> Key:
-    return ring["metadata"]["namespace"], ring["metadata"]["name"]
