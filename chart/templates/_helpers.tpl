@@ -60,8 +60,11 @@ How many nodes the ring has or is to have. A ring that lives keeps its size: it 
 not an upgrade of the chart. Without a cluster to look at (helm template) it is the value.
 */}}
 {{- define "coterie.replicas" -}}
-{{- $live := lookup "coterie.chat/v1alpha1" "Ring" .Release.Namespace .Values.ring.name -}}
-{{- if $live }}{{ int $live.spec.replicas }}{{ else }}{{ int .Values.ring.replicas }}{{ end }}
+{{- $found := int .Values.ring.replicas -}}
+{{- range (include "coterie.rings" . | fromJson).items -}}
+{{- if eq .metadata.name $.Values.ring.name }}{{ $found = int .spec.replicas }}{{ end -}}
+{{- end -}}
+{{ $found }}
 {{- end }}
 
 {{/*
@@ -81,7 +84,7 @@ upgrades it. The definition says which chart it is from: one that a newer chart 
 {{- define "coterie.rules" -}}
 - apiGroups: [coterie.chat]
   resources: [rings]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, operate]  # operate: nothing of Kubernetes'; by that the guard knows an operator
 - apiGroups: [coterie.chat]
   resources: [rings/status]
   verbs: [patch]
@@ -125,11 +128,18 @@ the values: whoever installs the operator may do more than whoever edits Rings.
 {{- $allow := .Values.allow -}}
 {{- $secrets := $allow.imagePullSecrets -}}
 {{- range .Values.imagePullSecrets }}{{ $secrets = append $secrets .name }}{{ end -}}
-- {name: COTERIE_OPERATOR_ALLOW_IMAGES, value: {{ join "," $allow.images | quote }}}
-- {name: COTERIE_OPERATOR_ALLOW_PULL_SECRETS, value: {{ join "," $secrets | quote }}}
+{{/* An empty text is left out: the API server would drop it, and whoever applies the same again would meet a conflict. */}}
+{{- with $allow.images }}
+- {name: COTERIE_OPERATOR_ALLOW_IMAGES, value: {{ join "," . | quote }}}
+{{- end }}
+{{- with $secrets }}
+- {name: COTERIE_OPERATOR_ALLOW_PULL_SECRETS, value: {{ join "," . | quote }}}
+{{- end }}
 - {name: COTERIE_OPERATOR_ALLOW_HOST_NETWORK, value: {{ $allow.hostNetwork | quote }}}
 - {name: COTERIE_OPERATOR_ALLOW_CONTROL_PLANE, value: {{ $allow.controlPlane | quote }}}
-- {name: COTERIE_OPERATOR_ALLOW_SERVICE_ANNOTATIONS, value: {{ join "," $allow.serviceAnnotations | quote }}}
+{{- with $allow.serviceAnnotations }}
+- {name: COTERIE_OPERATOR_ALLOW_SERVICE_ANNOTATIONS, value: {{ join "," . | quote }}}
+{{- end }}
 - {name: COTERIE_OPERATOR_ALLOW_SERVICE_TYPES, value: {{ join "," $allow.serviceTypes | quote }}}
 {{- if .Values.ring.enabled }}
 {{- $ring := .Values.ring }}
@@ -137,4 +147,78 @@ the values: whoever installs the operator may do more than whoever edits Rings.
 {{- $_ := set $spec "service" (pick $ring.service "type" "annotations") }}
 - {name: COTERIE_OPERATOR_OWN_RING, value: {{ dict "metadata" (dict "name" $ring.name) "spec" $spec | toJson | quote }}}
 {{- end }}
+{{- end }}
+
+{{/*
+Whether the cluster knows the kind Ring: "true", "false", or nothing when there is no cluster to ask (helm template). To look a kind
+up that is not known is an error.
+*/}}
+{{- define "coterie.knows.rings" -}}
+{{- if .Capabilities.APIVersions.Has "coterie.chat/v1alpha1/Ring" }}true{{ else if lookup "v1" "Namespace" "" "default" }}false{{ end }}
+{{- end }}
+
+{{/* The Rings of the namespace, as JSON. */}}
+{{- define "coterie.rings" -}}
+{{- if eq (include "coterie.knows.rings" .) "true" -}}
+{{ lookup "coterie.chat/v1alpha1" "Ring" .Release.Namespace "" | toJson }}
+{{- else -}}
+{"items": []}
+{{- end }}
+{{- end }}
+
+{{/* Which release an object belongs to, as NAMESPACE/NAME; without Helm's word, the object's own. */}}
+{{- define "coterie.release" -}}
+{{- $said := .metadata.annotations | default dict -}}
+{{ get $said "meta.helm.sh/release-namespace" | default .metadata.namespace }}/{{ get $said "meta.helm.sh/release-name" | default .metadata.name }}
+{{- end }}
+
+{{/* Whether an object is of an operator of this chart. */}}
+{{- define "coterie.is.operator" -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{ and (eq (get $labels "app.kubernetes.io/name") "coterie") (eq (get $labels "app.kubernetes.io/component") "operator") }}
+{{- end }}
+
+{{/*
+What others own (FIELDS, as in managedFields) and an upgrade would set to something else: (list LIVE OURS FIELDS PATH). Each
+difference begins with a comma; nothing if there is none.
+*/}}
+{{- define "coterie.differences" -}}
+{{- $live := index . 0 -}}
+{{- $ours := index . 1 -}}
+{{- $path := index . 3 -}}
+{{- range $key, $below := index . 2 -}}
+{{- if hasPrefix "f:" $key -}}
+{{- $name := trimPrefix "f:" $key -}}
+{{- if and (kindIs "map" $live) (kindIs "map" $ours) -}}
+{{- if and (hasKey $live $name) (hasKey $ours $name) -}}
+{{- $now := get $live $name -}}
+{{- $then := get $ours $name -}}
+{{- if $below -}}
+{{ include "coterie.differences" (list $now $then $below (printf "%s.%s" $path $name)) }}
+{{- else if ne (toJson $now) (toJson $then) -}}
+, {{ trimPrefix "." (printf "%s.%s" $path $name) }} is {{ toJson $now | trunc 80 }} (here {{ toJson $then | trunc 80 }})
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- else if and (hasPrefix "k:" $key) (kindIs "slice" $live) (kindIs "slice" $ours) -}}
+{{- $is := fromJson (trimPrefix "k:" $key) -}}
+{{- $now := include "coterie.element" (list $live $is) | fromJson -}}
+{{- $then := include "coterie.element" (list $ours $is) | fromJson -}}
+{{- include "coterie.differences" (list $now $then $below (printf "%s[%s]" $path (values $is | first | toString))) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The element of a list that has these values, as JSON: (list LIST VALUES). */}}
+{{- define "coterie.element" -}}
+{{- $found := dict -}}
+{{- $is := index . 1 -}}
+{{- range $one := index . 0 -}}
+{{- $same := true -}}
+{{- range $key, $value := $is -}}
+{{- if ne (toJson (get $one $key)) (toJson $value) }}{{ $same = false }}{{ end -}}
+{{- end -}}
+{{- if $same }}{{ $found = $one }}{{ end -}}
+{{- end -}}
+{{ toJson $found }}
 {{- end }}

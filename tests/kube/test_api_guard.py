@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,6 +81,53 @@ def test_other_stateful_sets_and_other_namespaces_are_left_alone(plane: Kube) ->
     with plane.namespace("unguarded") as elsewhere:
         plane.apply(statefulset("one", {"coterie.chat/ring": "one"}, 1), namespace=elsewhere)
         assert scale(plane, "one", 2, elsewhere).returncode == 0
+
+
+def test_it_lets_every_operator_pass_that_may_look_after_the_rings(plane: Kube) -> None:
+    """One that outlived its release, or is beside another's, stopped the next operator at one node."""
+    who = f"--as=system:serviceaccount:{SPACE}:next-coterie-operator"
+    attempt = (plane, "one", 4, SPACE, "--dry-run=server", who)
+    plane.kubectl("create", "role", "scales", "-n", SPACE, "--verb=get,update,patch", "--resource=statefulsets/scale")
+    plane.kubectl("create", "role", "looks", "-n", SPACE, "--verb=get", "--resource=statefulsets")
+    plane.kubectl("create", "role", "operates", "-n", SPACE, "--verb=operate", "--resource=rings.coterie.chat")
+    account = f"--serviceaccount={SPACE}:next-coterie-operator"
+    for role in ("scales", "looks"):
+        plane.kubectl("create", "rolebinding", role, "-n", SPACE, f"--role={role}", account)
+    assert WORDS in scale(*attempt).stderr
+    plane.kubectl("create", "rolebinding", "operates", "-n", SPACE, "--role=operates", account)
+    plane.until(lambda: scale(*attempt).returncode == 0, 10, "its right has come through")
+    # Who may do everything is refused all the same, with an account or without.
+    robot = f"system:serviceaccount:{SPACE}:robot"
+    plane.kubectl("create", "clusterrolebinding", "robot", "--clusterrole=cluster-admin", f"--user={robot}")
+    mighty = (plane, "one", 4, SPACE, "--dry-run=server", f"--as={robot}")
+    plane.until(lambda: WORDS in scale(*mighty).stderr, 10, "it is refused by the guard")
+    plane.kubectl("delete", "clusterrolebinding", "robot")
+    assert WORDS in scale(*attempt[:-1]).stderr
+
+
+@pytest.mark.parametrize(
+    ("role", "may", "may_not"),
+    [
+        ("view", ["get rings", "watch rings"], ["patch rings", "update rings/scale", "patch rings/status"]),
+        ("edit", ["create rings", "delete rings", "update rings/scale"], ["patch rings/status", "operate rings"]),
+        (f"{SPACE}-coterie-ring-viewer", ["list rings", "get rings/scale"], ["get pods", "create rings"]),
+        (f"{SPACE}-coterie-ring-editor", ["patch rings", "patch rings/scale"], ["get secrets", "operate rings"]),
+    ],
+)
+def test_people_have_roles_for_rings(plane: Kube, role: str, may: list[str], may_not: list[str]) -> None:
+    person = f"{role}-er"
+    plane.kubectl("create", "rolebinding", person, "-n", SPACE, f"--clusterrole={role}", f"--user={person}")
+
+    def can(what: str) -> bool:
+        verb, resource, sub = re.split("[ /]", f"{what}/")[:3]
+        below = [f"--subresource={sub}"] if sub else []
+        who = ("-n", SPACE, f"--as={person}")
+        answer = plane.kubectl("auth", "can-i", verb, resource, *below, *who, check=False)
+        return answer.stdout.strip() == "yes"
+
+    for what in may:
+        plane.until(functools.partial(can, what), 15, f"{role} may {what}")
+    assert [what for what in may_not if can(what)] == []
 
 
 def test_garbage_is_collected_all_the_same(plane: Kube) -> None:

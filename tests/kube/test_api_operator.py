@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.kube.lab.handle import Kube
@@ -163,6 +164,107 @@ def test_a_paused_ring_is_looked_at_only(plane: Kube, space: str) -> None:
         plane.until(seen, 20, "the new spec was seen")
         assert plane.get("statefulset", "main", "-n", space)["metadata"]["resourceVersion"] == before
         assert one.runs
+
+
+def test_a_ring_that_asks_for_too_much_stays_as_it_is(plane: Kube, space: str) -> None:
+    plane.apply(ring(space))
+    with operator(plane.kubeconfig, space) as one:
+        settled(plane, space, one)
+        before = plane.get("statefulset", "main", "-n", space)["metadata"]["resourceVersion"]
+        change(plane, space, hostNetwork=True, image="elsewhere/miner:1", podDisruptionBudget=False)
+        plane.until(lambda: reason(plane, space) == "NotAllowed", 30, "Degraded says so")
+        said = condition(plane, space, "Degraded")["message"]
+        assert all(part in said for part in ("elsewhere/miner:1", "hostNetwork", "allow.images", "allow.hostNetwork"))
+        assert plane.get("statefulset", "main", "-n", space)["metadata"]["resourceVersion"] == before
+        assert plane.get("pdb", "main", "-n", space)
+        change(plane, space, hostNetwork=False, image=None)
+        plane.until(lambda: plane.get("pdb", "main", "-n", space) is None, 30, "what is allowed is applied again")
+        assert reason(plane, space) == ""
+
+
+def test_a_secret_that_was_deleted_is_made_anew_and_told_of(plane: Kube, space: str) -> None:
+    plane.apply(ring(space))
+    with operator(plane.kubeconfig, space) as one:
+        settled(plane, space, one)
+        plane.kubectl("patch", "cm", "main-ring", "-n", space, "-p", '{"data":{"ring-uid":"%s"}}' % ("5" * 32))
+        old = plane.get("secret", "main-ring", "-n", space)["data"]
+        plane.kubectl("delete", "secret", "main-ring", "-n", space)
+        new = plane.until(lambda: plane.get("secret", "main-ring", "-n", space), 30, "it is there again")["data"]
+        assert new["admin-token"] != old["admin-token"]
+
+        def told() -> bool:
+            found = plane.items("events.events.k8s.io", "-n", space)
+            return any(one["reason"] == "SecretMadeAnew" for one in found)
+
+        plane.until(told, 20, "an event says so")
+        plane.kubectl(
+            "patch",
+            "secret",
+            "main-ring",
+            "-n",
+            space,
+            "--type=json",
+            "-p",
+            '[{"op":"remove","path":"/data/admin-token"}]',
+        )
+        plane.until(lambda: reason(plane, space) == "SecretDamaged", 30, "a Secret without a token is named")
+        assert "kubectl -n" in condition(plane, space, "Degraded")["message"]
+
+
+def claim(space: str, name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": space},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+
+
+def test_claims_without_labels_are_what_a_ring_comes_from(plane: Kube, space: str) -> None:
+    """The first pod founded a second ring beside the data of the first."""
+    plane.apply(*(claim(space, f"data-main-{ordinal}") for ordinal in (1, 2)), claim(space, "data-mainly-7"))
+    plane.apply(ring(space))
+    with operator(plane.kubeconfig, space):
+        found = plane.until(lambda: plane.get("statefulset", "main", "-n", space), 30, "the StatefulSet is there")
+        assert found["spec"]["replicas"] == 3
+        assert plane.get("cm", "main-ring", "-n", space)["data"]["founder"] == ""
+
+        def labelled() -> set[str]:
+            return {one["metadata"]["name"] for one in plane.items("pvc", "-n", space, "-l", "coterie.chat/ring=main")}
+
+        plane.until(lambda: {"data-main-1", "data-main-2"} <= labelled(), 30, "they have their labels again")
+        assert "data-mainly-7" not in labelled()
+
+
+def test_a_quota_that_keeps_pods_from_being_made_is_named(plane: Kube, space: str) -> None:
+    plane.kubectl("create", "quota", "small", "-n", space, "--hard=pods=0")
+    plane.apply(ring(space))
+    with operator(plane.kubeconfig, space):
+        plane.until(lambda: reason(plane, space) == "QuotaExceeded", 60, "Degraded says so")
+        said = condition(plane, space, "Degraded")["message"]
+        assert "exceeded quota: small" in said
+        assert condition(plane, space, "Progressing")["status"] == "False"
+
+
+def test_an_operator_stands_aside_for_one_that_was_there_before(plane: Kube, space: str) -> None:
+    env = [{"name": "COTERIE_OPERATOR_LEASE_NAME", "value": "first-operator"}]
+    labels = {
+        "app.kubernetes.io/name": "coterie",
+        "app.kubernetes.io/component": "operator",
+        "app.kubernetes.io/instance": "first",
+    }
+    container = {"name": "operator", "image": "coterie:test", "env": env}
+    first = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "first", "labels": labels}}
+    plane.until(lambda: plane.get("serviceaccount", "default", "-n", space), 30, "the namespace has its account")
+    plane.apply({**first, "spec": {"containers": [container]}}, namespace=space)
+    plane.apply(ring(space))
+    with operator(plane.kubeconfig, space) as one:
+        plane.until(lambda: "of release first looks after the Rings" in one.get("/readyz"), 30, "it says why it waits")
+        assert json.loads(one.get("/healthz"))["ok"]
+        assert plane.get("statefulset", "main", "-n", space) is None
+        plane.kubectl("delete", "pod", "first", "-n", space, "--force")
+        plane.until(lambda: plane.get("statefulset", "main", "-n", space), 40, "it works once the other is gone")
+        plane.until(lambda: json.loads(one.get("/readyz"))["ok"], 10, "and is ready")
 
 
 def test_a_deleted_ring_takes_its_parts_along_and_can_come_again(plane: Kube, space: str) -> None:

@@ -77,14 +77,102 @@ def test_a_rollback_does_not_scale_back_either(plane: Kube, space: str) -> None:
     assert plane.get("ring", "main", "-n", space)["spec"]["image"] == "coterie:good"
 
 
-def test_two_releases_live_side_by_side(plane: Kube, space: str) -> None:
+def test_two_releases_live_side_by_side_in_namespaces_of_their_own(plane: Kube, space: str) -> None:
     plane.helm(*INSTALL, "-n", space)
     with plane.namespace("beside") as beside:
-        plane.helm(*INSTALL, "-n", beside, "--set", "operator.allNamespaces=true")
+        plane.helm(*INSTALL, "-n", beside)
         plane.helm("uninstall", "coterie", "-n", beside)
         cluster = plane.items("clusterrole,clusterrolebinding,validatingadmissionpolicy")
         assert [one["metadata"]["name"] for one in cluster if beside in one["metadata"]["name"]] == []
     assert plane.get("validatingadmissionpolicy", f"coterie.{space}.coterie.chat")
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line in which Helm says what the chart refuses."""
+    assert done.returncode, done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+    return line
+
+
+def test_two_operators_that_would_fight_are_refused_with_the_remedy(plane: Kube, space: str) -> None:
+    """Each undid what the other did; the ring stayed at one node."""
+    plane.helm(*INSTALL, "-n", space)
+    second = ("install", "second", CHART, "--skip-crds", "--set", "ring.name=other")
+    said = refused(plane.helm(*second, "-n", space, check=False))
+    assert f"Deployment {space}/coterie-operator is an operator that looks after the Rings of this namespace" in said
+    assert f"helm -n {space} uninstall coterie" in said
+    assert plane.get("deployment", "second-coterie-operator", "-n", space) is None
+    with plane.namespace("everywhere") as everywhere:
+        everything = (*second, "-n", everywhere, "--set", "operator.allNamespaces=true")
+        assert f"looks after the Rings of namespace {space} already" in refused(plane.helm(*everything, check=False))
+        plane.helm("uninstall", "coterie", "-n", space, "--no-hooks")
+        plane.helm(*everything)
+        said = refused(plane.helm(*INSTALL, "-n", space, check=False))
+        assert f"Deployment {everywhere}/second-coterie-operator" in said
+        assert "the Rings of all namespaces already" in said
+        # What outlives the namespace of a release is nobody's obstacle.
+        plane.kubectl("delete", "deployment", "second-coterie-operator", "-n", everywhere)
+        plane.helm(*INSTALL, "-n", space)
+        plane.helm("uninstall", "second", "-n", everywhere, "--no-hooks")
+
+
+def test_a_guard_of_an_older_chart_that_outlived_its_release_is_named(plane: Kube, space: str) -> None:
+    """It lets one account pass, by its name, and refused the next operator every step."""
+    name = f"gone-coterie.{space}.coterie.chat"
+    (guard, binding) = [
+        one
+        for one in yaml.safe_load_all(plane.helm("template", "gone", CHART, "-n", space).stdout)
+        if one and one["metadata"]["labels"].get("app.kubernetes.io/component") == "guard"
+    ]
+    expression = f"request.userInfo.username != 'system:serviceaccount:{space}:gone-coterie-operator'"
+    guard["spec"]["matchConditions"][0]["expression"] = expression
+    what = "validatingadmissionpolicy,validatingadmissionpolicybinding"
+    try:
+        plane.apply(guard, binding)
+        said = refused(plane.helm(*INSTALL, "-n", space, check=False))
+        assert f"kubectl delete {what} {name}" in said
+    finally:
+        plane.kubectl("delete", what, name)
+    plane.helm(*INSTALL, "-n", space)
+
+
+def test_an_upgrade_does_not_remove_a_living_ring_without_a_word(plane: Kube, space: str) -> None:
+    plane.helm(*INSTALL, "-n", space)
+    upgrade = ("upgrade", "coterie", CHART, "-n", space, "--no-hooks")
+    for value in ("ring.name=other", "ring.enabled=false"):
+        said = refused(plane.helm(*upgrade, "--set", value, check=False))
+        assert "would remove the Ring main" in said
+        assert "--set ring.remove=main" in said
+    assert plane.get("ring", "main", "-n", space)
+    plane.helm(*upgrade, "--set", "ring.name=other,ring.remove=main")
+    assert [one["metadata"]["name"] for one in plane.items("ring", "-n", space)] == ["other"]
+
+
+def test_an_upgrade_over_what_others_changed_is_refused_as_a_whole(plane: Kube, space: str) -> None:
+    """Helm went through all objects, refused two, and left the release half upgraded."""
+    plane.helm(*INSTALL, "-n", space)
+    patch = '{"spec":{"storage":{"size":"2Gi"}}}'
+    plane.kubectl("patch", "ring", "main", "-n", space, "--type=merge", "-p", patch)
+    plane.kubectl("set", "resources", "deployment/coterie-operator", "--limits=memory=600Mi", "-n", space)
+    before = plane.get("role", "coterie-operator", "-n", space)["metadata"]["resourceVersion"]
+    upgrade = ("upgrade", "coterie", CHART, "-n", space, "--no-hooks", "--set", "operator.logLevel=debug")
+    said = refused(plane.helm(*upgrade, check=False))
+    assert 'Ring main was changed by kubectl-patch since: spec.storage.size is "2Gi" (here "1Gi")' in said
+    size = ("--set", "ring.storage.size=2Gi")
+    said = refused(plane.helm(*upgrade, *size, check=False))
+    assert 'containers[operator].resources.limits.memory is "600Mi" (here "512Mi")' in said
+    assert plane.get("role", "coterie-operator", "-n", space)["metadata"]["resourceVersion"] == before
+    plane.helm(*upgrade, *size, "--set", "operator.resources.limits.memory=600Mi")
+    plane.helm(*upgrade, *size, "--set", "takeOver=true", "--force-conflicts")
+    assert "512Mi" in json.dumps(plane.get("deployment", "coterie-operator", "-n", space)["spec"])
+
+
+def test_the_same_can_be_applied_again_by_others(plane: Kube, space: str) -> None:
+    """What the API server fills in where it compares a list or a selector as a whole made equal contents a conflict."""
+    plane.helm(*INSTALL, "-n", space)
+    rendered = plane.helm("template", "coterie", CHART, "-n", space, "--no-hooks").stdout
+    done = plane.kubectl("apply", "--server-side", "-n", space, "-f", "-", input=rendered, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- The definition ---------------------------------------------------------------------------------------------------
@@ -179,6 +267,19 @@ def apply_as(plane: Kube, space: str, account: str, file: Path, folder: Path) ->
     kubeconfig.write_text(json.dumps(config))
     command = [sys.executable, "-m", "coterie_operator.main", "apply-crd", str(file), "--kubeconfig", str(kubeconfig)]
     return subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False, timeout=90)
+
+
+def test_a_missing_definition_is_named_and_does_not_keep_from_a_dry_run(plane: Kube, space: str) -> None:
+    plane.helm(*INSTALL, "-n", space)
+    plane.kubectl("delete", "crd", NAME)
+    said = refused(plane.helm("upgrade", "coterie", CHART, "-n", space, "--no-hooks", check=False))
+    assert "kubectl apply --server-side -f crds/rings.yaml" in said
+    with plane.namespace("dry") as dry:
+        done = plane.helm("install", "coterie", CHART, "-n", dry, "--dry-run=server")
+        assert "does not know the kind Ring" in done.stdout
+    define(plane)
+    plane.helm("upgrade", "coterie", CHART, "-n", space, "--no-hooks")
+    assert plane.get("ring", "main", "-n", space)
 
 
 def test_the_definition_can_be_left_to_others(plane: Kube, space: str) -> None:
