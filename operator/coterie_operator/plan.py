@@ -28,6 +28,8 @@ FOLLOW_SECONDS = 60.0
 """How long the slots may take to begin to follow a node that has joined or moved, before the next may: hand-over begins
 a little later, and until then nothing else shows that it is not over."""
 
+TOGETHER_SECONDS = 60.0
+"""Claims that were made within so long were made for the same ring: nothing of worth lies on one that is younger."""
 STUCK_SECONDS = 120.0
 """After how long an operation that does not end no longer holds up a scale-down."""
 
@@ -88,10 +90,14 @@ def _as_it_is(survey: Survey) -> Plan:
 
 
 def _founder(survey: Survey) -> str:
-    """Return who may found the ring: the first pod, unless a ring is known or its claims may hold one."""
-    older = {claim.ordinal for claim in survey.seen.claims if not claim.deleting}
-    founds = not survey.ring_uid and (not older or 0 in older)
-    return survey.name(0) if founds else ""
+    """Return who may found the ring: the first pod, unless a ring is known or the claims of others may hold one.
+
+    They may where the first pod's claim is missing, or has been made for it just now: it is empty.
+    """
+    ages = {claim.ordinal: claim.age for claim in survey.seen.claims if not claim.deleting}
+    if survey.ring_uid or (ages and 0 not in ages):
+        return ""
+    return survey.name(0) if all(age <= ages[0] + TOGETHER_SECONDS for age in ages.values()) else ""
 
 
 def _begin(survey: Survey) -> _Next:

@@ -57,6 +57,16 @@ FOUNDING: dict[str, tuple[Observed, dict[str, Any]]] = {
         fresh(claims=claims(1, 2)),
         {"replicas": 3, "founder": ""},
     ),
+    "nor does one whose claim was made for it just now": (
+        fresh(
+            claims=(replace(claims(0)[0], age=3.0), *claims(1, 2)), statefulset=new_set(3), pods=one_pod(ready=False)
+        ),
+        {"replicas": 3, "founder": ""},
+    ),
+    "claims that were made together are a new ring's": (
+        fresh(claims=(replace(claims(0)[0], age=97.0), *claims(1, 2))),
+        {"replicas": 3, "founder": "main-0"},
+    ),
     "one pod stays one until it has founded": (
         fresh(statefulset=new_set(), pods=one_pod(ready=False, ip=""), claims=claims(0)),
         {"replicas": 1, "founder": "main-0", "doing": "main-0 founds the ring; main-0 is starting"},
