@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
+
+hypothesis.settings.register_profile("coterie", deadline=None)  # a property is not wrong because the machine is busy
+hypothesis.settings.load_profile("coterie")
 
 
 @pytest.hookimpl(trylast=True)
