@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 
 from . import interrupts
 from .errors import UsageError
+from .kdf import check_password
 
 
 def read_password(source: str | None, *, confirm: bool) -> str:
-    """Return the password; `source` is --password-file's value; `confirm` asks twice. Raises UsageError."""
+    """Return the password; `source` is --password-file's value; `confirm` asks for a new one, twice.
+
+    Raises UsageError; for a new one that is too short before it is asked for again.
+    """
     if source is not None:
         return _from_file(source)
     if "COTERIE_PASSWORD" in os.environ:
@@ -21,16 +26,26 @@ def read_password(source: str | None, *, confirm: bool) -> str:
             "there is no terminal to ask for the password on; use --password-file FILE (- for standard input) "
             "or COTERIE_PASSWORD"
         )
+    password = _asked("Password: ")
+    check_password(password, new=confirm)
+    if confirm and _asked("The same again: ") != password:
+        raise UsageError("the two passwords differ; run the command again")
+    return password
+
+
+def _asked(prompt: str) -> str:
     import getpass
 
     try:
         with interrupts.raising():
-            password = getpass.getpass("Password: ")
-            if confirm and password and getpass.getpass("The same again: ") != password:
-                raise UsageError("the two passwords differ; run the command again")
+            return getpass.getpass(prompt)
     except EOFError:
+        print(file=sys.stderr, flush=True)  # nobody has ended the prompt's line
         raise UsageError("no password was given; run the command again") from None
-    return password
+    except KeyboardInterrupt:
+        with contextlib.suppress(OSError):
+            os.write(2, b"\n")  # the screen writes nothing any more
+        raise
 
 
 def _from_file(source: str) -> str:

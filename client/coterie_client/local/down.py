@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from coterie_protocol.words import counted
+
 from ..errors import ClientError, UsageError
 from ..output import note, out_line
 from .place import RingPlace
@@ -37,9 +39,14 @@ def down(directory: Path | None, *, purge: bool, yes: bool) -> int:
 def _confirm(place: RingPlace, nodes: int) -> None:
     if not sys.stdin.isatty():
         raise UsageError("--purge deletes the ring's data and nobody is there to ask; add --yes if that is meant")
-    sys.stderr.write(f"Delete all accounts and messages of the ring in {place.directory} ({nodes} nodes)? [y/N] ")
+    sys.stderr.write(
+        f"Delete all accounts and messages of the ring in {place.directory} ({counted(nodes, 'node')})? [y/N] "
+    )
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    typed = sys.stdin.readline()
+    if not typed.endswith("\n"):
+        sys.stderr.write("\n")  # nobody has ended the prompt's line
+    if typed.strip().lower() not in ("y", "yes"):
         raise ClientError("nothing was stopped or deleted")
 
 
