@@ -16,6 +16,7 @@ from typing import Any
 
 from . import config_values as read
 from .config_values import Address, Duration, address
+from .environment import misspelt
 
 __all__ = [
     "ENVIRONMENT",
@@ -28,6 +29,7 @@ __all__ = [
     "flag_of",
     "node_config",
     "read_config",
+    "unknown_variables",
 ]
 
 ENVIRONMENT = "COTERIE_NODE_"
@@ -222,6 +224,12 @@ def read_config(
     preset = given["preset"]
     name = "local" if preset is None else preset.value
     return [given[one.name] or _fallback(one.name, one.default, name) for one in fields(NodeConfig)]
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return a sentence for each variable that looks like a setting and is none."""
+    known = ["config", *(one.name for one in fields(NodeConfig))]
+    return misspelt(environment, ENVIRONMENT, [ENVIRONMENT + name.upper() for name in known])
 
 
 def node_config(settings: Sequence[Sourced]) -> NodeConfig:

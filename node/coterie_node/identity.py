@@ -136,8 +136,21 @@ def become_new(tx: Meta) -> None:
     membership = read_membership(tx.meta("ring"))
     if membership is not None:
         put_membership(tx, replace(membership, founded=False))
-    for key in ("uid", "position", "alive"):
+    for key in ("uid", "position", "alive", "left"):
         tx.put_meta(key, None)
+
+
+def note_left(tx: Meta, left: bool) -> None:
+    """Keep that the node has left its ring, or forget it."""
+    tx.put_meta("left", b"1" if left else None)
+
+
+def had_left(tx: Meta) -> bool:
+    """Say whether the node had left its ring when it was stopped, and forget that."""
+    left = tx.meta("left") is not None
+    if left:
+        note_left(tx, False)
+    return left
 
 
 def put_position(tx: Meta, position: int) -> None:

@@ -14,7 +14,7 @@ import uvloop
 
 from . import checking, cli_args, logs
 from . import recover as recovering
-from .config import ConfigError, NodeConfig
+from .config import ConfigError, NodeConfig, unknown_variables
 from .identity import WrongRing
 from .listening import ListenError
 from .node import Ending, Node, begin_anew, without_founding
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"coterie-node: {error}", file=sys.stderr)
         return USAGE
     if parsed.command == "config":
+        for unknown in unknown_variables():
+            print(f"coterie-node: {unknown}", file=sys.stderr)
         if parsed.json:
             for one in settings:
                 print(json.dumps({"name": one.name.replace("_", "-"), "value": one.shown, "source": one.source}))
@@ -63,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(config: NodeConfig) -> int:
     """Run a node until SIGTERM or SIGINT."""
     logs.set_up(config.log_level, config.log_format, sys.stderr)
+    for one in unknown_variables():
+        log.warning("a variable does nothing", what=one)
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             try:

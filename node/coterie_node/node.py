@@ -39,6 +39,7 @@ from .discovery.dns import search_list
 from .discovery.lookout import Lookout
 from .doors import admin_names
 from .edge import Edge
+from .herald import CAME_BACK, Herald
 from .identity import Beginning, Identity, Membership
 from .listening import Port, PortLimits
 from .peer.echo import Echo
@@ -186,13 +187,16 @@ class Node:
     async def _identify(self) -> None:
         config = self._config
 
-        def load(tx: Tx) -> tuple[Identity, list[NodeRef], int, str]:
+        def load(tx: Tx) -> tuple[Identity, list[NodeRef], int, str, bool]:
             found = identities.load(tx, lambda: uid_of(secrets.token_bytes(16)))
             wall_ms = self._clock.wall_ms()
             incarnation = identities.next_incarnation(tx, wall_ms)
-            return found, identities.remembered(tx), incarnation, absence.long_away(tx, wall_ms, self._safe)
+            away = absence.long_away(tx, wall_ms, self._safe)
+            return found, identities.remembered(tx), incarnation, away, identities.had_left(tx)
 
-        identity, self._remembered, incarnation, self._away = await self._store.transact(load)
+        identity, self._remembered, incarnation, self._away, had_left = await self._store.transact(load)
+        if had_left:
+            log.warning("was started again", name=config.name, what=CAME_BACK)
         beginning = identities.begin(
             identity,
             found=config.founds,
@@ -327,8 +331,9 @@ class Node:
         self._tasks.keep(watch.run, "stay in touch")
         edge.begin()
         await self._listen(edge.app, config.listen_client, "client", edge.limits)
+        log.info("takes clients", at=str(config.listen_client), position=replica.driver.me.position)
+        self._tasks.start(Herald(view.readiness, self._note_left, self._clock, self._me.name).run(), "herald")
         await replica.sync()
-        log.info("ready", name=self._me.name, position=replica.driver.me.position)
 
     def _say_returning(self, what: str) -> None:
         """Say what a node that was away for too long waits for; in the log when that has changed."""
@@ -375,6 +380,10 @@ class Node:
             self._replica.driver.relocate(host)
         else:
             self._me = msgspec.structs.replace(self._me, host=host, incarnation=self._me.incarnation + 1)
+
+    async def _note_left(self, left: bool) -> None:
+        with contextlib.suppress(StoreError):  # a courtesy: its disk may be what is wrong
+            await self._store.transact(lambda tx: identities.note_left(tx, left))
 
     async def _persist_position(self, position: int) -> None:
         await self._store.transact(lambda tx: identities.put_position(tx, position))

@@ -62,7 +62,7 @@ async def test_no_secret_and_no_text_is_logged_or_measured(make_ring: MakeRing, 
     for node in ring.nodes:
         log = node.place.log.read_text()
         events = [json.loads(line) for line in log.splitlines()]
-        assert {"belongs to a ring", "ready", "link up"} <= {event["event"] for event in events}
+        assert {"belongs to a ring", "takes clients", "link up"} <= {event["event"] for event in events}
         levels |= {event["level"] for event in events}
         for what, secret in secrets.items():
             for form in forms(secret):

@@ -117,6 +117,10 @@ def _add_reports(app: web.Application, view: NodeView, page: RingPage) -> None:
         if (shown := page.index(request)) is not None:
             return shown
         found = await view.node_report()
+        if request.headers.get("Accept", "").lower().startswith("application/json"):
+            answer = json_response(found)
+            answer.headers["Vary"] = "Accept"
+            return answer
         return web.Response(
             text=_INDEX.format(name=found.name, version=found.version, state=found.state), headers={"Vary": "Accept"}
         )
@@ -246,7 +250,7 @@ _INDEX = """\
 Coterie node {name}, version {version}: {state}
 
 GET  /livez /readyz /metrics
-GET  /                                             the ring page; this list for Accept: text/plain
+GET  /                       the ring page; this list for Accept: text/plain, /api/v1/node for application/json
 GET  /api/v1/events /api/v1/lookup?name=USER|key=SLOT         what the page reads
 GET  /api/v1/node /api/v1/ring /api/v1/slots?state=plain|joint|under_replicated|stray /api/v1/operations
 POST /api/v1/leave /api/v1/cancel-leave /api/v1/move {{"position": SLOT}}    (with the admin token)

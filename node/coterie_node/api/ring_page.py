@@ -116,8 +116,8 @@ class RingPage:
         app.on_shutdown.append(self._close)
 
     def index(self, request: web.Request) -> web.Response | None:
-        """Return the page; None for who asks for plain text, or when the page is closed."""
-        if not self._opened or request.headers.get("Accept", "").lower().startswith("text/plain"):
+        """Return the page; None for who asks for plain text or JSON, or when the page is closed."""
+        if not self._opened or request.headers.get("Accept", "").lower().startswith(("text/plain", "application/json")):
             return None
         return self._files["index.html"].answer(request)
 

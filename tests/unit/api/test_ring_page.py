@@ -106,6 +106,9 @@ async def test_everybody_gets_the_page_but_who_asks_for_text_gets_the_list_of_pa
         async with browser.get("/", **headers) as response:
             assert (response.status, response.content_type) == (200, "text/html")
             assert response.headers["Vary"] == "Accept"
+    async with browser.get("/", Accept="application/json") as response:
+        assert (response.content_type, response.headers["Vary"]) == ("application/json", "Accept")
+        assert (await response.json())["state"] == "ready"
     async with browser.get("/", Accept="text/plain") as response:
         assert (response.content_type, response.headers["Vary"]) == ("text/plain", "Accept")
         assert "/api/v1/events" in await response.text()
