@@ -332,7 +332,7 @@ class Node:
         edge.begin()
         await self._listen(edge.app, config.listen_client, "client", edge.limits)
         log.info("takes clients", at=str(config.listen_client), position=replica.driver.me.position)
-        self._tasks.start(Herald(view.readiness, self._note_left, self._clock, self._me.name).run(), "herald")
+        self._tasks.keep(Herald(view.readiness, self._note_left, self._clock, self._me.name).run, "herald")
         await replica.sync()
 
     def _say_returning(self, what: str) -> None:
