@@ -14,6 +14,7 @@ import base64
 import hashlib
 
 from coterie_protocol.client_api import Kdf
+from coterie_protocol.words import counted
 
 from .errors import ClientError, UsageError
 
@@ -32,7 +33,8 @@ def check_password(password: str, *, new: bool) -> None:
         raise UsageError("the password is empty; give one")
     if new and len(password) < MIN_PASSWORD:
         raise UsageError(
-            f"the password has {len(password)} characters and must have at least {MIN_PASSWORD}; choose a longer one"
+            f"the password has {counted(len(password), 'character')} and must have at least {MIN_PASSWORD}; "
+            "choose a longer one"
         )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from coterie_protocol.words import counted
+
 from .cli_args import bare_command
 from .config import ENVIRONMENT
 from .identity import Membership, read_membership
@@ -172,9 +174,9 @@ def _as_text(found: Inspection, after: Inspection, repaired: Repaired | None) ->
             f"{role + ':':9}{counts['slots']:>6} slots {counts['accounts']:>9} accounts {counts['records']:>9} records"
         )
     if after.put_aside:
-        lines.append(f"put aside by the node itself: {after.put_aside} damaged records")
+        lines.append(f"put aside by the node itself: {counted(after.put_aside, 'damaged record')}")
     if passed_over := sum(key.startswith(ASIDE) for key in after.meta):
-        lines.append(f"put aside when a loss was accepted: the accounts of {passed_over} slots")
+        lines.append(f"put aside when a loss was accepted: the accounts of {counted(passed_over, 'slot')}")
     for finding in found.findings[:SHOWN]:
         lines.append(_line(finding))
     if len(found.findings) > SHOWN:
@@ -188,7 +190,7 @@ def _as_text(found: Inspection, after: Inspection, repaired: Repaired | None) ->
                 "accounts are not taken over, for this node's votes are lost: the other members have them; were this"
                 " the last node of all, put that file back and see `coterie-node recover --help`"
             )
-    lines.append("whole" if after.whole else f"damaged: {len(after.findings)} findings")
+    lines.append("whole" if after.whole else f"damaged: {counted(len(after.findings), 'finding')}")
     return "\n".join(lines)
 
 

@@ -17,6 +17,8 @@ from typing import Any, cast
 import structlog
 from aiohttp import web
 
+from coterie_protocol.words import counted
+
 from .config import Address
 from .doors import source_of
 from .masks import MaskedOnly
@@ -224,9 +226,12 @@ class Guard:
         limits = self._limits
         refusal = ""
         if self._by_source.get(one.address, 0) >= limits.per_address and not self._shed(self._idle.get(one.address)):
-            refusal = f"more than {limits.per_address} connections from one address; close some and try again"
+            refusal = (
+                f"more than {counted(limits.per_address, 'connection')} from one address; close some and try again"
+            )
         elif self._number >= limits.connections and not self._shed(self._waiting):
-            refusal = f"this node has {limits.connections} connections and takes no more; try another node, or later"
+            taken = counted(limits.connections, "connection")
+            refusal = f"this node has {taken} and takes no more; try another node, or later"
         if refusal:
             self._refused(one.address, whom=self._whom, why=refusal)
             if not limits.reserve:

@@ -98,7 +98,7 @@ def _available(survey: Survey) -> tuple[str, str, str]:
             else ("False", "NodesDown", f"{what}, and no pod is ready")
         )
     if ring is not None and survey.forming:
-        need = f"it has {len(ring.members)} of the {survey.factor} nodes that keep each message"
+        need = f"it has {len(ring.members)} of the {counted(survey.factor, 'node')} that keep each message"
         return "False", "Forming", f"the ring takes no accounts or messages yet: {need}"
     if lost:
         have = f"{counted(lost, 'slot has', 'slots have')} no majority of the nodes that hold them, of {survey.slots}"

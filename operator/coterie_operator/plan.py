@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from coterie_protocol.words import counted
+
 from . import names
 from .model import Blocked, CancelLeave, Move, Observed, Operation, Plan, Replace, Step
 from .quantity import quantity
@@ -130,7 +132,11 @@ def _found(survey: Survey) -> _Next:
     """Wait for the ring to be founded, or for one of an earlier life to come back."""
     replicas = max(survey.replicas, survey.wanted, _claimed(survey)) if _claimed(survey) > 1 else survey.replicas
     gap = survey.pod_gap(0)
-    doing = f"{survey.name(0)} founds the ring" if replicas == 1 else f"{replicas} nodes look for their former ring"
+    doing = (
+        f"{survey.name(0)} founds the ring"
+        if replicas == 1
+        else f"{counted(replicas, 'node')} look for the former ring"
+    )
     if gap is not None:
         doing += f"; {gap.message}"
     return _Next(replicas, doing, wake=SOON)
@@ -281,7 +287,7 @@ def _size(survey: Survey) -> _Next | None:
     if survey.wanted == survey.replicas:
         return None
     if survey.forming:
-        return _Next(survey.wanted, f"the ring forms: all of its {survey.wanted} nodes may come", wake=SOON)
+        return _Next(survey.wanted, f"the ring forms: all of its {counted(survey.wanted, 'node')} may come", wake=SOON)
     if survey.gaps():
         return None
     name = survey.name(survey.replicas)
@@ -323,7 +329,7 @@ def _partition(survey: Survey, may_roll: bool) -> int:
 def _roll(survey: Survey) -> _Next:
     """Give the next pod the newest template once the ring is whole; one that does not become ready stops it there."""
     stale, broken = survey.stale, survey.broken
-    left = f"{len(stale)} of {survey.replicas} pods still to be restarted" if len(stale) > 1 else ""
+    left = f"{len(stale)} of {counted(survey.replicas, 'pod')} still to be restarted" if len(stale) > 1 else ""
     running = survey.seen.operation
     if broken:
         target = max(broken)

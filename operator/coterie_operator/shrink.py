@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from coterie_protocol.words import counted
+
 from .model import Blocked, Leave, Operation, PodView, Step
 from .survey import Survey
 
@@ -68,7 +70,7 @@ class _Leaver:
         if self._state == "left":
             return self._remove(f"{name} has left; its pod goes")
         if self._ordinal < factor:
-            more = f"{self._ordinal} nodes cannot hold {factor} copies of everything"
+            more = f"{counted(self._ordinal, 'node')} cannot hold {counted(factor, 'copy', 'copies')} of everything"
             return self._blocked("TooFewNodes", f"{name} must stay: {more}; set replicas to {factor} or more")
         if self._late and self._survey.spec.scale_down_force and self._others_work():
             return self._remove(f"{name} is taken away without having left in {self._limit}: scaleDown.policy is Force")
@@ -85,7 +87,7 @@ class _Leaver:
         assert report is not None
         slots = report.slots
         self._operation = replace(self._operation, remaining=slots.users + slots.backups + slots.held)
-        doing = f"{self._pod.name} leaves: {self._operation.remaining} slots to go"
+        doing = f"{self._pod.name} leaves: {counted(self._operation.remaining, 'slot')} to go"
         if not self._late:
             return self._wait(doing, Leave(self._pod.name))
         why = f": {self._rest[0].message}" if self._rest else ""

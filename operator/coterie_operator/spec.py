@@ -82,7 +82,7 @@ def _check(found: RingSpec) -> None:
     if not 1 <= found.replication_factor <= found.replicas:
         raise SpecError(
             "replicationFactor",
-            f"{found.replication_factor} copies need as many nodes; use 1 to {found.replicas}, or raise replicas",
+            f"copies need as many nodes, {found.replication_factor} here; use 1 to {found.replicas}, or raise replicas",
         )
     if not 1 <= found.slots <= MOST_SLOTS or found.slots & (found.slots - 1):
         raise SpecError("slots", f"{found.slots} is no power of two up to {MOST_SLOTS}; use 1024")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from coterie_protocol.words import counted
+
 from . import names
 from .conditions import available, conditions, moment, previous, selector, trouble
 from .model import Note, Observed, Operation, Plan
@@ -213,7 +215,7 @@ def _ended(before: Mapping[str, Any], plan: Plan, after: Mapping[str, Any]) -> l
     if kind == "ScaleDown":
         if _kept(plan, target):
             return []  # `_stay` tells of it
-        return [Note("Normal", "ScaledDown", f"{target} is gone; the ring has {plan.replicas} nodes")]
+        return [Note("Normal", "ScaledDown", f"{target} is gone; the ring has {counted(plan.replicas, 'node')}")]
     if kind == "ScaleUp" and _member_state(after, target) == "ready":
         return [Note("Normal", "Joined", f"{target} has joined and holds its slots")]
     if kind == "Update" and now != "Update" and plan.partition == 0:

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cached_property
 
 from coterie_protocol.admin import Member, NodeReport
+from coterie_protocol.words import counted
 
 from . import names
 from .model import ClaimView, Observed, Operation, PodView
@@ -324,12 +325,18 @@ class Survey:
             yield Gap("NodesSilent", "no node tells how the ring is")
             return
         if lost := self.without_majority:
-            yield Gap("NoMajority", f"{lost} of {ring.slots} slots have no majority of the nodes that hold them")
+            yield Gap(
+                "NoMajority", f"{lost} of {counted(ring.slots, 'slot')} have no majority of the nodes that hold them"
+            )
         if ring.slots_forming:
-            yield Gap("Forming", f"{ring.slots_forming} of {ring.slots} slots wait for {self.factor} nodes")
+            yield Gap(
+                "Forming",
+                f"{ring.slots_forming} of {counted(ring.slots, 'slot')} wait for {counted(self.factor, 'node')}",
+            )
         if ring.slots_under_replicated:
             count = ring.slots_under_replicated
-            yield Gap("UnderReplicated", f"{count} of {ring.slots} slots have fewer than {self.factor} copies in sync")
+            copies = counted(self.factor, "copy", "copies")
+            yield Gap("UnderReplicated", f"{count} of {counted(ring.slots, 'slot')} have fewer than {copies} in sync")
 
     def since(self, condition: str) -> datetime | None:
         """Return since when a condition of the Ring has been True; None if it is not."""

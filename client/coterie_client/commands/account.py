@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from coterie_client.output import json_line, note, out, out_line
+from coterie_protocol.words import counted
 
 from .common import add_command, settings_of, user_name_of
 
@@ -133,7 +134,7 @@ class _progress:  # noqa: N801 - used like a function
     def __call__(self, count: int) -> None:
         if time.monotonic() - self._told >= 1.0:
             self._told = time.monotonic()
-            note(f"coterie: {count} messages of your history have come so far")
+            note(f"coterie: {counted(count, 'message')} of your history so far")
 
 
 async def log_out(options: argparse.Namespace) -> int:

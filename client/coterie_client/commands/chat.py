@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from coterie_client import terminal
 from coterie_client.errors import ExitCode
 from coterie_client.output import MARKS, clock, dim, message_line, message_lines
+from coterie_protocol.words import counted
 
 from .common import FOLLOW_PATIENCE, add_command, settings_of, user_name_of
 
@@ -292,9 +293,9 @@ class Conversation:
 
 
 def _elsewhere(peer: str, count: int) -> str:
-    what = "a message" if count == 1 else f"{count} messages"
+    what = "a message" if count == 1 else counted(count, "message")
     return f"[{peer} has sent you {what}: coterie chat {peer}]"
 
 
 def _messages(count: int) -> str:
-    return "1 message" if count == 1 else f"{count} messages"
+    return counted(count, "message")

@@ -65,6 +65,6 @@ def _stop_worker(place: RingPlace) -> None:
 def _report(place: RingPlace, stopped: int, killed: list[str], *, purge: bool) -> None:
     if killed:
         note(f"had to kill {', '.join(killed)}: not done draining after {STOP_SECONDS:.0f} s")
-    text = f"Stopped {stopped} nodes" if stopped else "No node was running"
+    text = f"Stopped {counted(stopped, 'node')}" if stopped else "No node was running"
     text += f"; the data in {place.directory} are deleted" if purge else f"; the data stay in {place.directory}"
     out_line(text)

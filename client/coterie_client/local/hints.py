@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coterie_protocol.words import counted
+
 from .commands import DEFAULT_PORT
 from .place import default_directory
 
@@ -24,8 +26,8 @@ def next_steps(place: RingPlace, ring: RingFile, *, detached: bool) -> str:
         (f"export COTERIE_HOME=/tmp/{me}", *_servers(ring), f"{coterie} register {me}", f"{coterie} chat {other}")
         for me, other in (("alice", "bob"), ("bob", "alice"))
     ]
-    copies = "1 copy" if ring.replication_factor == 1 else f"{ring.replication_factor} copies"
-    nodes = "1 node" if ring.nodes == 1 else f"{ring.nodes} nodes"
+    copies = counted(ring.replication_factor, "copy", "copies")
+    nodes = counted(ring.nodes, "node")
     here = "" if place.directory == default_directory() else f" --dir {shlex.quote(str(place.directory))}"
     stop = f"Stop it with: {coterie} down{here}" if detached else "Ctrl-C stops it; the data stay"
     return (

@@ -22,7 +22,8 @@ def ring_lines(ring: RingReport) -> list[str]:
 def summary(ring: RingReport) -> str:
     """Say in one line how the ring is."""
     ready = sum(member.state == "ready" for member in ring.members)
-    parts = [f"{ready} of {len(ring.members)} ready", f"{ring.replication_factor} copies of each of {ring.slots} slots"]
+    copies = counted(ring.replication_factor, "copy", "copies")
+    parts = [f"{ready} of {len(ring.members)} ready", f"{copies} of each of {counted(ring.slots, 'slot')}"]
     if lost := without_quorum(ring):
         parts.append(f"{counted(lost, 'slot')} without a majority")
     if ring.slots_forming:

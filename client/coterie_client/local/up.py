@@ -42,13 +42,13 @@ def up(directory: Path | None, nodes: int | None, factor: int | None, port: int 
         if len(down) < ring.nodes:
             detach = True  # some run already, detached: those that join them shall live as long
         if not down:
-            out_line(f"The ring in {place.directory} is running already: {ring.nodes} nodes")
+            out_line(f"The ring in {place.directory} is running already: {counted(ring.nodes, 'node')}")
             return 0
         check_ports(down)
         place.save(ring)
         started: Started = []
         try:
-            note(f"Starting {len(down)} nodes in {place.directory}")
+            note(f"Starting {counted(len(down), 'node')} in {place.directory}")
             started.extend(
                 (node, start_node(node, node_command(node, place.nodes(ring), ring, place.token_file), detach=detach))
                 for node in down
@@ -80,16 +80,16 @@ def _settle(old: RingFile | None, nodes: int | None, factor: int | None, port: i
         )
     if old and count < old.nodes:
         raise UsageError(
-            f"this ring has {old.nodes} nodes, some of whose copies would be missing with {count}; start all of them, "
-            "or start a new ring with --dir"
+            f"this ring has {counted(old.nodes, 'node')}, some of whose copies would be missing with {count}; "
+            "start all of them, or start a new ring with --dir"
         )
     if count < 1 or k < 1 or k > count:
         raise UsageError(
-            f"{count} nodes cannot keep {k} copies of everything; use --nodes {max(count, k, 1)} or a smaller "
-            "--replication-factor"
+            f"{counted(count, 'node')} cannot keep {counted(k, 'copy', 'copies')} of everything; "
+            f"use --nodes {max(count, k, 1)} or a smaller --replication-factor"
         )
     if not 1 <= first <= 65535 - 10 * count:
-        raise UsageError(f"--port {first} leaves no room for {count} nodes below 65536; use a lower one")
+        raise UsageError(f"--port {first} leaves no room for {counted(count, 'node')} below 65536; use a lower one")
     return RingFile(count, k, first, old.ring_uid if old else "")
 
 
@@ -165,7 +165,7 @@ def _report(nodes: list[NodePlace], lost: set[str]) -> RingReport | None:
 
 def _stop(started: Started, stopping: Stopping) -> None:
     running = sum(process.poll() is None for _, process in started)
-    note(f"Stopping {running} nodes; their data stay")
+    note(f"Stopping {counted(running, 'node')}; the data stay")
     presses = stopping.count
     killed = stop_nodes(
         [node for node, _ in started], [process for _, process in started], lambda: stopping.count > presses

@@ -12,6 +12,7 @@ from coterie_node.chat.gateway import Gateway
 from coterie_node.chat.limits import Counter
 from coterie_protocol.client_api import CLIENT_PATH, MAX_CLIENT_FRAME_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode
+from coterie_protocol.words import counted
 
 from ..doors import origins_only
 from ..listening import Guarded, PortLimits, upgraded
@@ -120,7 +121,7 @@ class ClientApi:
 
 def _too_many(limit: int) -> CoterieError:
     return CoterieError(
-        f"more than {limit} connections from one address; close some and try again",
+        f"more than {counted(limit, 'connection')} from one address; close some and try again",
         code=ErrorCode.RATE_LIMITED,
         value=1000,
     )

@@ -111,17 +111,22 @@ class View:
         members = self.part.configs()
         if me.leaving:
             if members:
-                return "leaving", [f"leaving: {len(members)} slots still name this node"]
+                return "leaving", [
+                    f"leaving: {counted(len(members), 'slot still names', 'slots still name')} this node"
+                ]
             # Who takes a node away that has left takes its disk: nothing may lie on it that others still need.
             if held := self._strays.remaining()[0]:
-                return "leaving", [f"leaving: the contents of {held} slots are still being given to their members"]
+                return "leaving", [
+                    f"leaving: the contents of {counted(held, 'slot')} are still being given to their members"
+                ]
             return "left", ["it has left"]
         if not self._facts.ring_uid() or me.position < 0:
             return "joining", [self._facts.waiting_for()]
         if forming := self.part.forming:
-            return "forming", [f"{forming} slots wait until the ring has {factor} nodes and they have been handed over"]
+            wait = counted(forming, "slot waits", "slots wait")
+            return "forming", [f"{wait} until the ring has {counted(factor, 'node')} and they have been handed over"]
         if not members and 1 + len({ref.uid for ref in self._ring.successors()} - {me.uid}) < factor:
-            return "forming", [f"the ring has fewer than {factor} nodes"]
+            return "forming", [f"the ring has fewer than {counted(factor, 'node')}"]
         if not self._facts.synced():
             return "syncing", ["comparing its records with the other members' after the start"]
         return "ready", []
@@ -274,7 +279,9 @@ class View:
             left = len(configs) + strays
             state = "running" if left else "done"
             found.append(
-                Operation("leave", state, self._table.slots - left, self._table.slots, since, f"{left} slots to go")
+                Operation(
+                    "leave", state, self._table.slots - left, self._table.slots, since, f"{counted(left, 'slot')} to go"
+                )
             )
         for kind, left, detail in (
             ("handover", joint, "slots in a joint configuration"),
@@ -294,8 +301,9 @@ class View:
         report = await self.ring_report()
         rest = sum(member.state == "ready" for member in report.members if member.uid != self._peers.me)
         if rest < self._table.replication_factor:
+            copies = counted(self._table.replication_factor, "copy", "copies")
             raise CoterieError(
-                f"the other {rest} ready nodes cannot hold {self._table.replication_factor} copies; add a node first",
+                f"the other {counted(rest, 'ready node')} cannot hold {copies}; add a node first",
                 code=ErrorCode.BUSY,
             )
         self._leaving_since = _now(self._clock)

@@ -24,6 +24,7 @@ from coterie_protocol.client_api import MAX_MESSAGE_BODY_BYTES, MailItem
 from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
 from coterie_protocol.identifiers import Uid, slot_of_name
 from coterie_protocol.records import MAX_BODY_BYTES, OUTGOING, Record, RecordKey, State, key_hash
+from coterie_protocol.words import counted
 
 from .current import Current, read_store
 from .limits import Limiter
@@ -157,14 +158,14 @@ class Archive:
             records, _ = await read_store(self._store, lambda tx: tx.deleted_size(slot, name))
             if records >= self._settings.deleted_records:
                 raise CoterieError(
-                    f"{records} deleted messages of {name!r} are remembered; older ones have to be forgotten first",
+                    f"{name!r} has deleted {counted(records, 'message')} lately; older ones have to be forgotten first",
                     code=ErrorCode.ARCHIVE_FULL,
                 )
             return
         records, size = await read_store(self._store, lambda tx: tx.archive_size(slot, name))
         if records >= self._settings.archive_records or size >= self._settings.archive_bytes:
             raise CoterieError(
-                f"the archive of {name!r} is full: it holds {records} records and {size} bytes",
+                f"the archive of {name!r} is full: it holds {counted(records, 'record')} and {counted(size, 'byte')}",
                 code=ErrorCode.ARCHIVE_FULL,
             )
 

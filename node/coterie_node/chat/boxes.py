@@ -13,6 +13,7 @@ from coterie_node.telling import tell
 from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
 from coterie_protocol.identifiers import slot_of_name
 from coterie_protocol.records import RecordKey
+from coterie_protocol.words import counted
 
 from .accounts import no_such_user, unforeseen
 from .current import Current, decoded, own_register, read_store
@@ -137,7 +138,8 @@ class Boxes:
             self._recount(box)
             return CoterieError("the mailbox is being counted; try again", code=ErrorCode.BUSY, value=100)
         return CoterieError(
-            f"the mailbox of {box.name!r} is full: it holds {box.records} records and {box.bytes} bytes",
+            f"the mailbox of {box.name!r} is full: "
+            f"it holds {counted(box.records, 'record')} and {counted(box.bytes, 'byte')}",
             code=ErrorCode.MAILBOX_FULL,
         )
 

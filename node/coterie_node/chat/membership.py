@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coterie_node.replication.configuration import SlotTable
 from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch
+from coterie_protocol.words import counted
 
 
 def refusal(table: SlotTable, slot: int) -> CoterieError | None:
@@ -17,8 +18,9 @@ def refusal(table: SlotTable, slot: int) -> CoterieError | None:
     if not table.member_of(slot):
         return StaleEpoch((known,))
     if not table.serving(slot):
+        nodes = counted(table.replication_factor, "node has", "nodes have")
         return CoterieError(
-            f"the ring is forming: it takes messages once {table.replication_factor} nodes have joined",
+            f"the ring is forming: it takes messages once {nodes} joined",
             code=ErrorCode.FORMING,
         )
     return None

@@ -33,6 +33,7 @@ from coterie_protocol.client_api import (
 from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import OUTGOING
+from coterie_protocol.words import counted
 
 from .archive import STATES_LIMIT
 from .names import Names
@@ -81,7 +82,7 @@ class Questions:
     ) -> Done:
         if len(copies) > ARCHIVE_LIMIT:
             raise CoterieError(
-                f"{len(copies)} archive copies at once; the limit is {ARCHIVE_LIMIT}",
+                f"{counted(len(copies), 'archive copy', 'archive copies')} at once; the limit is {ARCHIVE_LIMIT}",
                 code=ErrorCode.TOO_LARGE,
                 value=ARCHIVE_LIMIT,
             )
@@ -99,7 +100,7 @@ class Questions:
     async def _states(self, session: Session, request: States) -> StatesReply:
         if len(request.ids) > STATES_LIMIT:
             raise CoterieError(
-                f"states of {len(request.ids)} messages at once; the limit is {STATES_LIMIT}",
+                f"states of {counted(len(request.ids), 'message')} at once; the limit is {STATES_LIMIT}",
                 code=ErrorCode.TOO_LARGE,
                 value=STATES_LIMIT,
             )
@@ -112,7 +113,7 @@ class Questions:
         """Ask all owners, each once for all its names; what has moved on is asked again where it is now."""
         if len(texts) > PRESENCE_LIMIT:
             raise CoterieError(
-                f"presence of {len(texts)} users at once; the limit is {PRESENCE_LIMIT}",
+                f"presence of {counted(len(texts), 'user')} at once; the limit is {PRESENCE_LIMIT}",
                 code=ErrorCode.TOO_LARGE,
                 value=PRESENCE_LIMIT,
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coterie_protocol.nodes import PeerHello
+from coterie_protocol.words import counted
 
 from ..config import ConfigError, NodeConfig
 from ..watched import WatchedFile
@@ -37,7 +38,7 @@ def read_secret(path: Path) -> bytes:
         raise ConfigError(f"cannot read the ring's secret {path}: {error.strerror}; check --secret-file") from None
     if len(secret) < MIN_SECRET:
         raise ConfigError(
-            f"the ring's secret in {path} has {len(secret)} bytes; give it {MIN_SECRET} at least, "
+            f"the ring's secret in {path} has {counted(len(secret), 'byte')}; give it {MIN_SECRET} at least, "
             "such as what `openssl rand -hex 32` prints, the same for all nodes"
         )
     return secret

@@ -25,6 +25,7 @@ from coterie_protocol.frames import (
     peer_error_of,
 )
 from coterie_protocol.nodes import PeerHello
+from coterie_protocol.words import counted
 
 from .errors import Refused
 
@@ -78,7 +79,7 @@ def check(mine: PeerHello, theirs: PeerHello) -> Refused | None:
         )
     if (mine.replication_factor, mine.slots) != (theirs.replication_factor, theirs.slots):
         return Refused(
-            f"{who} has replication factor {theirs.replication_factor} and {theirs.slots} slots, this node "
+            f"{who} has replication factor {theirs.replication_factor} and {counted(theirs.slots, 'slot')}, this node "
             f"{mine.replication_factor} and {mine.slots}; both are the founder's and cannot be changed",
             ErrorCode.WRONG_SETTINGS,
             theirs,

@@ -167,12 +167,13 @@ class Accounts:
             raise CoterieError("this node knows nothing of the slot", code=ErrorCode.UNKNOWN_SLOT)
         if self._members.me not in known.config.members:
             raise StaleEpoch((known,))
+        factor = self._table.replication_factor
         if not self._table.serving(slot):
             raise CoterieError(
-                f"the ring is forming: it takes accounts once {self._table.replication_factor} nodes have joined",
+                f"the ring is forming: it takes accounts once {counted(factor, 'node has', 'nodes have')} joined",
                 code=ErrorCode.FORMING,
             )
-        copies, needed = len(known.config.new), majority_of(self._table.replication_factor)
+        copies, needed = len(known.config.new), majority_of(factor)
         if known.config.generation and copies < needed:
             raise Unavailable(
                 f"this name begins anew after an accepted loss and is on {copies} of the {counted(needed, 'node')} "

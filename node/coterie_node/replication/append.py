@@ -18,6 +18,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, State, fault_of
 from coterie_protocol.replication import Replicated
+from coterie_protocol.words import counted
 
 from .arrivals import Arrivals
 from .batches import Batch, Done, call, gather
@@ -260,8 +261,8 @@ class Appender:
         self._settle(batch)
         self.unavailable += len(batch.records)
         error = Unavailable(
-            f"{reason}: {len(batch.acked)} of {self._majority} nodes have stored it; it may arrive all the same, "
-            "and may be sent again"
+            f"{reason}: {len(batch.acked)} of {counted(self._majority, 'node')} have stored it; "
+            "it may arrive all the same, and may be sent again"
         )
         for records, done in batch.parts:
             call(done, records, len(batch.acked), error)

@@ -25,6 +25,7 @@ from coterie_protocol.replication import (
     VersionsPage,
 )
 from coterie_protocol.weight import weight_of_record
+from coterie_protocol.words import counted
 
 from .arrivals import Arrivals
 from .bulk import FETCH, PAGE, REQUEST_TIMEOUT, cursor_of, fill, from_store, settled_before
@@ -77,7 +78,7 @@ class Comparison:
             self._ask(uid, SlotDigests(list(slots), settled_ms), SlotDigestsReply),
         )
         if len(reply.digests) != len(slots):
-            raise Unavailable(f"{uid} answered {len(reply.digests)} digests for {len(slots)} slots")
+            raise Unavailable(f"{uid} answered {len(reply.digests)} digests for {counted(len(slots), 'slot')}")
         return {slot: two for slot, one, two in zip(slots, mine, reply.digests, strict=True) if one != two}
 
     async def pull(self, slot: int, uid: Uid, settled_ms: int = 0) -> bool:

@@ -21,6 +21,7 @@ from coterie_protocol.errors import CoterieError
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, Refs, WhoIs
 from coterie_protocol.registers import ConfigKnown, ConfigQuery
+from coterie_protocol.words import counted
 
 from .configuration import SlotTable
 from .ports import Clock, Peers, Store, StoreError
@@ -95,7 +96,8 @@ class Returning:
             unknown = [slot for slot, verdict in verdicts.items() if verdict is Verdict.UNKNOWN]
             if not unknown:
                 return [slot for slot, verdict in verdicts.items() if verdict is Verdict.GONE]
-            say(f"asks whether the ring went on without it: {len(unknown)} of {len(slots)} slots are not known yet")
+            left = f"{len(unknown)} of {counted(len(slots), 'slot')} are not known yet"
+            say(f"asks whether the ring went on without it: {left}")
             if not await self._ask_all(unknown):
                 await self._clock.sleep(PAUSE)
 
@@ -162,7 +164,7 @@ class Returning:
         """Have the slots' members confirm what is pending here, and drop everything else."""
         self._strays.only_pending.update(slots)
         while left := await self._left(slots):
-            say(f"the ring went on without it: hands over what is pending, {left} records are left")
+            say(f"the ring went on without it: hands over what is pending, {counted(left, 'record')} to go")
             await self._strays.round()
             await self._clock.sleep(TICK)
 

@@ -43,7 +43,7 @@ class Ring:
         self, me: NodeRef, settings: RingSettings, replication_factor: int, slots: int, rng: random.Random
     ) -> None:
         if not -1 <= me.position < slots:
-            raise ValueError(f"position {me.position} is outside of the ring's {slots} slots")
+            raise ValueError(f"position {me.position} is outside of the ring's slots, 0 to {slots - 1}")
         self._core = Core(me, settings, max(settings.successors, replication_factor), slots, rng)
         core = self._core
         self._contacts = Contacts(me.uid)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coterie_protocol.registers import SlotRegister
+from coterie_protocol.words import counted
 
 from .condemned import verdict
 from .connections import connect
@@ -235,7 +236,9 @@ def _accounts(connection: sqlite3.Connection, found: Inspection, progress: Progr
         if has_value != (register.value is not None):
             miscounted += 1
     if miscounted:
-        found.add(Severity.REPAIRABLE, f"{miscounted} accounts are counted wrongly", RECOUNTED)
+        found.add(
+            Severity.REPAIRABLE, f"{counted(miscounted, 'account is', 'accounts are')} counted wrongly", RECOUNTED
+        )
 
 
 def _records(connection: sqlite3.Connection, found: Inspection, progress: Progress) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coterie_protocol.words import counted
+
 from .condemned import absolve
 from .connections import connect
 from .inspection import PAGE, Finding, Inspection, Progress, Severity
@@ -68,13 +70,13 @@ def repair(found: Inspection, progress: Progress) -> Repaired:
             # Before anything is deleted: a deletion looks its index entries up.
             connection.execute("REINDEX")
             repaired.done.append("built the indexes anew")
-            if counted := _count_accounts(connection, progress):
-                repaired.done.append(f"counted {counted} accounts anew")
+            if accounts := _count_accounts(connection, progress):
+                repaired.done.append(f"counted {counted(accounts, 'account')} anew")
         for start in range(0, len(damaged), PAGE):
             rows = [(finding.row,) for finding in damaged[start : start + PAGE]]
             connection.executemany("DELETE FROM records WHERE seq = ?", rows)
         if damaged:
-            repaired.done.append(f"took out {len(damaged)} damaged records")
+            repaired.done.append(f"took out {counted(len(damaged), 'damaged record')}")
         connection.execute("COMMIT")
     finally:
         connection.close()
@@ -100,7 +102,7 @@ def begin_anew(found: Inspection, ring: bytes | None, progress: Progress) -> Rep
     absolve(found.path)
     fresh.rename(found.path)
     _sync_directory(found.path.parent)
-    return Repaired([f"saved {saved} messages into a new database"], aside)
+    return Repaired([f"saved {counted(saved, 'message')} into a new database"], aside)
 
 
 def _fill(fresh: Path, found: Inspection, ring: bytes | None, progress: Progress) -> int:

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
+from coterie_protocol.words import counted
+
 from .checkpoints import Checkpointer
 from .condemned import condemn
 from .connections import is_ours, store_error
@@ -264,7 +266,7 @@ class Writer:
             log.info("the store can write again")
         if self._tx.set_aside and commit is not None:
             log.warning("records failed their checksum and were put aside", records=self._tx.set_aside)
-            self._post(self._events.damage, f"{self._tx.set_aside} records failed their checksum")
+            self._post(self._events.damage, f"{counted(self._tx.set_aside, 'record')} failed the checksum")
         self._post(self._resolve, results, commit, None, recovered)
 
     def _post(self, callback: Callable[..., None], *arguments: Any) -> None:
