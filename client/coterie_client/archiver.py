@@ -10,11 +10,13 @@ A full archive takes no copies, but must not block mail: the messages are saved 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from coterie_protocol.client_api import Archive, Discard
 from coterie_protocol.errors import CoterieError, ErrorCode
+from coterie_protocol.identifiers import message_id_text
 from coterie_protocol.weight import FRAME, weight_of_copy
 
 from .errors import ClientError, Unavailable, translate
@@ -39,6 +41,8 @@ class Archiver:
         self._task: asyncio.Task[None] | None = None
         self.failure: ClientError | None = None
         """Why the last write did not succeed; None after one that did."""
+        self.refused: ClientError | None = None
+        """Which message the ring refused to archive last, and why; the others went on."""
         self.on_full: Callable[[ClientError], None] | None = None
         """Hears once that the archive is full: what comes is acknowledged without a copy."""
         self._full = False
@@ -63,8 +67,9 @@ class Archiver:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        most = MOST_ITEMS
         while self._queue:
-            batch = _first_batch(self._queue)
+            batch = _first_batch(self._queue, most)
             try:
                 await self._write(batch)
             except Unavailable as error:
@@ -72,14 +77,30 @@ class Archiver:
                 await asyncio.sleep(1.0)
                 continue
             except CoterieError as error:
-                self.failure = translate(error)
+                if len(batch) > 1:
+                    most = len(batch) // 2  # one of them is refused: which one shows when it is alone
+                    continue
+                await self._refused(batch[0], error)
             except ClientError as error:
                 self.failure = error
                 return
             else:
-                self.failure = None
+                if self.refused is None:
+                    self.failure = None
                 self._history.mark_archived((sender, message_id) for sender, message_id, _, _ in batch)
             del self._queue[: len(batch)]
+            most = min(MOST_ITEMS, 2 * most)
+
+    async def _refused(self, item: Item, error: CoterieError) -> None:
+        """Acknowledge without a copy what the ring will not keep; it is saved here. If that fails too, say so."""
+        sender, message_id, part, _ = item
+        whose = f"message {message_id_text(message_id)} from {sender}" if sender else message_id_text(message_id)
+        self.refused = translate(error)
+        self.refused.preface(f"the ring keeps no copy of {whose}")
+        self.failure = self.refused
+        with contextlib.suppress(CoterieError, Unavailable):
+            await self._connection.call(Discard([(sender, message_id, part)]))
+            self._history.mark_archived([(sender, message_id)])
 
     async def _write(self, batch: list[Item]) -> None:
         """Archive a batch; when the archive is full acknowledge it without copies, so that mail goes on."""
@@ -94,9 +115,9 @@ class Archiver:
             self._full = True
 
 
-def _first_batch(queue: list[Item]) -> list[Item]:
+def _first_batch(queue: list[Item], most: int = MOST_ITEMS) -> list[Item]:
     size, count = FRAME, 0
-    for sender, message_id, _, copy in queue[:MOST_ITEMS]:
+    for sender, message_id, _, copy in queue[:most]:
         size += weight_of_copy(sender, message_id, copy)
         if count and size > MOST_BYTES:
             break

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from coterie_protocol.client_api import Page, PageReply
 from coterie_protocol.errors import CoterieError
 
-from .errors import ClientError, translate
+from .database import PAGED_EPOCH
+from .errors import Unavailable, translate
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from .history import History
 
 PAGE = 200
+MOST_PAGES = 100_000
+"""Twenty million messages."""
 SKEW_MS = 10 * 60 * 1000
 """Clocks of nodes differ, and a record may be coordinated by any of them."""
-PAGED_EPOCH = "paged_epoch"
-"""The session epoch at whose beginning the archive was paged."""
 COMPLETE_UNTIL = "complete_until"
 """Unix ms (of a server) at which everything stored until then was here."""
 
@@ -48,19 +49,22 @@ async def page_archive(
     """
     since = database.mark(COMPLETE_UNTIL) - SKEW_MS
     cursor, new = b"", 0
+    seen: set[bytes] = set()
     while True:
         try:
             reply = await connection.call(Page(cursor, PAGE))
         except CoterieError as error:
             raise translate(error) from None
-        if not isinstance(reply, PageReply):
-            raise ClientError(f"{connection.url} answered with something else; update the older of client and server")
+        assert isinstance(reply, PageReply)
         new += history.save_archived(reply.items)
         if on_progress is not None:
             on_progress(new)
         cursor = reply.next
         if not cursor or (reply.items and reply.items[-1].stored_at < since):
             break
+        if cursor in seen or len(seen) == MOST_PAGES:
+            raise Unavailable(f"the archive of {connection.url} has no end; ask another server")
+        seen.add(cursor)
     database.set_mark(PAGED_EPOCH, epoch)
     return new
 

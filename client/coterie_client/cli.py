@@ -71,6 +71,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    os.umask(0o077)  # all that is made here, and by the nodes of `up`, is its owner's alone
     with guard():
         code = _ended(lambda: _run(arguments))
         lost = cast(Screen, sys.stdout).lost

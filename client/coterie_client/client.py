@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from . import backfill
@@ -12,12 +12,14 @@ from .archiver import Archiver
 from .connection import PATIENCE, Connection
 from .contacts import Contacts
 from .database import Database, account_path
+from .errors import SessionTaken
 from .history import History
+from .known import KnownServers
 from .locks import receiver_lock
 from .mailbox import Mailbox
 from .outbox import Outbox
 from .sender import Sender
-from .session import Session, load_session
+from .session import Session, is_newer_here, load_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,10 +42,20 @@ class Account:
     def open(cls, settings: Settings, session: Session | None = None) -> Account:
         """Open the account of this session (by default the one that is logged in); raises NotLoggedIn."""
         session = session or load_session(settings.session_file)
+        return cls.prepare(settings, session.ring_uid, session.name).of(session)
+
+    @classmethod
+    def prepare(cls, settings: Settings, ring_uid: str, name: str) -> Account:
+        """Open an account that has no session here yet; what is wrong with the disk is told now. Raises ClientError."""
         settings.make_home()
-        database = Database(account_path(settings.home, session.ring_uid, session.name))
-        lock_path = account_path(settings.home, session.ring_uid, session.name, ".lock")
-        return cls(session, database, History(database), Outbox(database), Contacts(database), lock_path)
+        database = Database(account_path(settings.home, ring_uid, name))
+        lock_path = account_path(settings.home, ring_uid, name, ".lock")
+        nobody = Session(name, ring_uid, 0, "")
+        return cls(nobody, database, History(database), Outbox(database), Contacts(database), lock_path)
+
+    def of(self, session: Session) -> Account:
+        """Return the same account with this session."""
+        return replace(self, session=session)
 
     def close(self) -> None:
         """Close the account's file."""
@@ -57,7 +69,7 @@ class Client:
         self.account = account
         self.connection = connection
         self.archiver = Archiver(connection, account.history)
-        self.sender = Sender(connection, account.outbox, self.archiver, epoch=account.session.epoch)
+        self.sender = Sender(connection, account.outbox, self.archiver, account.history, epoch=account.session.epoch)
         self.mailbox = Mailbox(connection, account.history, self.archiver, self.sender)
 
     @classmethod
@@ -81,7 +93,13 @@ class Client:
             account = stack.enter_context(contextlib.closing(Account.open(settings, session)))
             if receive:
                 stack.enter_context(receiver_lock(account.lock_path))
-            connection = Connection(settings.servers, session=account.session, tls=settings.tls(), patience=patience)
+            connection = Connection(
+                settings.servers,
+                session=account.session,
+                tls=settings.tls(),
+                patience=patience,
+                known=KnownServers(settings),
+            )
             client = cls(account, connection)
             try:
                 if wait:
@@ -89,6 +107,10 @@ class Client:
                 else:
                     connection.begin()
                 yield client
+            except SessionTaken as error:
+                if is_newer_here(settings.session_file, account.session):
+                    raise SessionTaken(account.session.name, error.at, here=True) from None
+                raise
             finally:
                 await client.mailbox.close()
                 await client.sender.close()

@@ -23,12 +23,13 @@ from coterie_protocol.client_api import Event, Reply, Request, Resume, SessionGr
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 from .errors import RETRIABLE, ClientError, ConnectionLost, NotLoggedIn, SessionTaken, Unavailable, translate
-from .link import LOOK, Link, ServerProblem
+from .link import LOOK, Link, ServerProblem, http_session
 from .race import first_ready
 
 if TYPE_CHECKING:
     import ssl
 
+    from .known import KnownServers
     from .session import Session
 
 PATIENCE = 15.0
@@ -39,6 +40,8 @@ REPLY_TIMEOUT = 8.0
 """Seconds for one attempt; the server is alive (it answers pings) but something behind it is not."""
 BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 2.0
+FAULTS_MOST = 3
+"""Links in a row that ended because the server broke the protocol, after which there is no server worth asking."""
 REMEDY = "start a local ring with coterie up, or set COTERIE_SERVERS to your ring's addresses"
 STEADY = 1.0
 """Seconds after which a link counts as one that had worked."""
@@ -78,10 +81,21 @@ class Connection:
         tls: ssl.SSLContext | None = None,
         patience: float = PATIENCE,
         dice: random.Random | None = None,
+        known: KnownServers | None = None,
     ) -> None:
-        """`ring_uid` (the session's, if there is one) makes servers of another ring unusable. `patience` in seconds."""
+        """`ring_uid` (the session's, if there is one) makes servers of another ring unusable. `patience` in seconds.
+
+        `known`: other servers of the session's ring, as its nodes have named them; they are tried after `servers`.
+        """
         self.patience = patience
-        self._servers = list(servers)
+        self._servers = list(dict.fromkeys(servers))
+        self._known = known
+        self._estranged: ServerProblem | None = None
+        """One of `servers` belongs to another ring. Then nobody wants those that the session's ring has named."""
+        self._problems: Sequence[ServerProblem] = ()
+        """Why no server could be used when all were tried last; empty while one is."""
+        self._faults = 0
+        """Links in a row that ended because the server broke the protocol."""
         self._session = session
         self._ring_uid = session.ring_uid if session else ring_uid
         self._tls = tls
@@ -182,7 +196,12 @@ class Connection:
                             wait = max(wait, BACKOFF_FIRST)
                         await asyncio.sleep(wait)
         except TimeoutError:
-            raise reason from None
+            raise _no_server(self._problems) if self._problems else reason from None
+
+    def break_off(self, fault: str) -> None:
+        """Leave the current server for another: it has broken the protocol in a way that only the caller can tell."""
+        if self._link is not None:
+            self._link.break_off(fault)
 
     def _end_of_session(self, error: CoterieError) -> None:
         name = self._session.name if self._session else ""
@@ -208,13 +227,14 @@ class Connection:
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        async with aiohttp.ClientSession(connector=connector) as http:
+        async with http_session(connector) as http:
             attempt, since, ever, taken = 0, loop.time(), False, False
             link: Link | None = None
             try:
                 while True:
                     if link is None:
                         link, problems = await self._open_any(http, self._in_turn())
+                        self._problems = problems if link is None else ()
                     if link is None:
                         plain = not ever and all(problem.lasting for problem in problems)
                         limit = min(self.patience, FIRST_PATIENCE) if plain else self.patience
@@ -231,6 +251,12 @@ class Connection:
                     link = await self._use(http, used)
                     since = loop.time()
                     self._judge(used, since - opened, took_over=taken)
+                    self._faults = self._faults + 1 if used.fault else 0
+                    if self._faults >= FAULTS_MOST and self._faults >= len(self._servers):
+                        raise Unavailable(
+                            f"{used.url} breaks the protocol ({used.fault}); ask another server, or install the newest "
+                            "client and server"
+                        )
                     taken = link is not None
                     # A lost link is replaced at once; what breaks again and again, less and less often.
                     attempt = 0 if since - opened > STEADY else attempt + 1
@@ -247,18 +273,30 @@ class Connection:
         return await first_ready(urls, lambda url: self._open(http, url), self._part)
 
     def _in_turn(self) -> list[str]:
-        """Return the servers in random order, the one that was lost last at the end."""
+        """Return the servers in random order, the one that was lost last at the end, then those that nodes named."""
         urls = [url for url in self._servers if url != self._last_url]
         self._dice.shuffle(urls)
-        return [*urls, *(url for url in self._servers if url == self._last_url)]
+        return [*urls, *(url for url in self._servers if url == self._last_url), *self._named()]
+
+    def _named(self) -> list[str]:
+        if self._known is None or not self._ring_uid:
+            return []
+        urls = [url for url in self._known.of(self._ring_uid) if url not in self._servers]
+        self._dice.shuffle(urls)
+        return urls
 
     async def _open(self, http: aiohttp.ClientSession, url: str) -> Link:
+        if self._estranged is not None and url not in self._servers:
+            raise self._estranged
         link = await Link.open(http, url, self._tell, self._tls)
         try:
             if self._ring_uid and link.welcome.ring_uid != self._ring_uid:
                 reason = f"it belongs to another ring ({link.welcome.ring_uid}) than this session ({self._ring_uid})"
                 remedy = "set COTERIE_SERVERS to the session's ring, or log in to this one: coterie login NAME"
-                raise ServerProblem(url, reason, lasting=True, remedy=remedy)
+                problem = ServerProblem(url, reason, lasting=True, remedy=remedy)
+                if url in self._servers:
+                    self._estranged = problem
+                raise problem
             if self._session is not None:
                 await self._resume(link, self._session)
         except BaseException:
@@ -280,8 +318,10 @@ class Connection:
             raise ServerProblem(link.url, error.detail, lasting=False) from None
         except (ConnectionLost, TimeoutError):
             raise ServerProblem(link.url, "it did not resume the session in time", lasting=False) from None
-        if not isinstance(reply, SessionGranted):
-            raise ServerProblem(link.url, "it answered Resume with something else", lasting=True)
+        assert isinstance(reply, SessionGranted)
+        if (reply.name, reply.epoch) != (session.name, session.epoch):
+            remedy = f"ask another server, or log in again: coterie login {session.name}"
+            raise ServerProblem(link.url, "it has another session than this one", lasting=True, remedy=remedy)
 
     async def _use(self, http: aiohttp.ClientSession, link: Link) -> Link | None:
         """Use a link until it is over, or silent while another server is ready; return the link to that one."""
@@ -289,7 +329,8 @@ class Connection:
         self._link = link
         self._ready.set()
         self._tell(Connected())
-        others = [url for url in self._servers if url != link.url]
+        self._remember(link.welcome)
+        others = [url for url in (*self._servers, *self._named()) if url != link.url]
         spare: asyncio.Task[Link] | None = None
         try:
             while not link.over:
@@ -330,7 +371,10 @@ class Connection:
         """Open a link to one of these servers, however long it takes."""
         attempt = 0
         while True:
-            link, _ = await self._open_any(http, self._dice.sample(urls, len(urls)))
+            own = [url for url in urls if url in self._servers]
+            named = [url for url in urls if url not in self._servers]
+            self._dice.shuffle(own)
+            link, _ = await self._open_any(http, [*own, *named])
             if link is not None:
                 return link
             await asyncio.sleep(self._backoff(attempt))
@@ -347,12 +391,20 @@ class Connection:
         self._parting.add(parting)
         parting.add_done_callback(self._parting.discard)
 
+    def _remember(self, welcome: Welcome) -> None:
+        if self._known is not None and self._session is not None:
+            self._known.remember(welcome.ring_uid, welcome.servers)
+
     def _tell(self, notice: Notice) -> None:
         if isinstance(notice, Superseded):
             self._fail(SessionTaken(self._session.name if self._session else "", notice.at))
             return
         for listener in self._listeners:
-            listener(notice)
+            try:
+                listener(notice)
+            except ClientError as error:  # the disk, not the server: another one would not help
+                self._fail(error)
+                return
 
     def _fail(self, error: ClientError) -> None:
         if self._failure is None:
@@ -360,7 +412,8 @@ class Connection:
             self._ready.set()
             if self._link is not None:
                 self._link.end()
-            self._tell(Failed(error))
+            for listener in self._listeners:
+                listener(Failed(error))
 
     def _backoff(self, attempt: int) -> float:
         """Return seconds to wait: full jitter under an exponentially growing bound."""

@@ -16,6 +16,7 @@ from typing import Self
 from urllib.parse import quote
 
 from .errors import ClientError
+from .private import make_directory, open_private
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -52,6 +53,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """What brings a file from schema version n to n+1."""
 
+PAGED_EPOCH = "paged_epoch"
+"""Mark: the session epoch at whose beginning the archive was paged."""
+PLACED_EPOCH = "placed_epoch"
+"""Mark: the session epoch of which this file has learnt what had been sent before it was made."""
+
 
 def account_path(home: Path, ring_uid: str, name: str, suffix: str = ".db") -> Path:
     """Return an account's file on this device; names are percent-encoded, for they may hold any character."""
@@ -65,8 +71,8 @@ class Database:
         """Open or create the file; raises ClientError if it cannot be used."""
         self.path = path
         with describe_failures(path):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_directory(path.parent)
+            os.close(open_private(path))  # SQLite gives -wal and -shm the rights of the file itself
             self._sql = sqlite3.connect(path, timeout=10, isolation_level=None)
             try:
                 self._sql.execute("PRAGMA journal_mode = WAL")

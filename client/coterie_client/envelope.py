@@ -5,7 +5,7 @@ r"""What is inside a message's body and an archive copy. The nodes never look in
     [epoch, counter, prev, sent_at, text, to]
 
     epoch    int    the sender's session epoch
-    counter  int    1, 2, 3, ... without a gap for this recipient within this epoch
+    counter  int    rises from message to message to this recipient within this epoch (`placing`), with gaps
     prev     bytes  the id of the sender's message to this recipient before this one, empty for the first
     sent_at  int    Unix milliseconds of the sender's clock; shown, never ordered by
     text     str    1 to 65,536 bytes of UTF-8

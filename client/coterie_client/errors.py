@@ -103,12 +103,15 @@ class SessionTaken(ClientError):
 
     exit_code = ExitCode.SESSION_TAKEN
 
-    def __init__(self, name: str, at: int) -> None:
+    def __init__(self, name: str, at: int, *, here: bool = False) -> None:
+        """`here`: the login was made in this COTERIE_HOME."""
         when = local(at, " at %Y-%m-%d %H:%M:%S") if at else ""
-        super().__init__(
-            f"this session was taken over by a login on another device{when}; "
-            f"to go on here, run: coterie login {name or 'NAME'}"
-        )
+        if here:
+            what, remedy = "ended by a later login on this device", "run the command again: it goes on with the new one"
+        else:
+            what = "taken over by a login on another device"
+            remedy = f"to go on here, run: coterie login {name or 'NAME'}"
+        super().__init__(f"this session was {what}{when}; {remedy}")
         self.at = at
 
 
@@ -174,8 +177,8 @@ def translate(error: CoterieError, name: str = "") -> ClientError:
         case ErrorCode.BAD_NAME:
             return UsageError(f"{detail}; choose another name")
         case ErrorCode.TOO_LARGE:
-            limit = f" (the limit is {error.value} bytes)" if error.value else ""
-            return UsageError(f"the message is too large for the server{limit}: {detail}; send less at once")
+            # The number is bytes, items or names: the server's own sentence says which.
+            return UsageError(f"this is too much for the server at once: {detail}; send less at once")
         case ErrorCode.MAILBOX_FULL:
             return ClientError(f"{shown}'s mailbox is full, so the message was not sent; try again later")
         case ErrorCode.ARCHIVE_FULL:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from coterie_protocol.bounds import MAX_MS
 from coterie_protocol.client_api import MailItem
 from coterie_protocol.identifiers import message_id_text
 from coterie_protocol.records import OUTGOING, State
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from .database import Database
 
 COLUMNS = "seq, sender, id, peer, epoch, counter, prev, time, text, body, state, archived"
-_ITEM_STATES = {State.PENDING: "delivered", State.ARCHIVED: "delivered", State.EXPIRED: "expired"}
+_ITEM_STATES = {int(State.PENDING): "delivered", int(State.ARCHIVED): "delivered", int(State.EXPIRED): "expired"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,9 @@ class History:
         new: list[Message] = []
         with self._database.write() as sql:
             for item in items:
-                row = _row_of(item.sender, item, item.body, state="delivered", shown=0, archived=0)
-                seq = sql.execute(_INSERT, row).fetchone()
-                if seq is not None:
-                    new.append(_message(row, seq[0]))
+                row, seq = _insert(sql, item.sender, item, item.body, state="delivered", shown=0, archived=0)
+                if seq:
+                    new.append(_message(row, seq))
         return new
 
     def save_archived(self, items: Sequence[MailItem]) -> int:
@@ -95,9 +96,8 @@ class History:
                     peer = ""
                 else:
                     peer = opened.to
-                state = "stored" if item.sender == OUTGOING else _ITEM_STATES.get(State(item.state), "delivered")
-                row = _row_of(peer, item, body, state=state, shown=1, archived=1)
-                new += sql.execute(_INSERT, row).fetchone() is not None
+                state = "stored" if item.sender == OUTGOING else _ITEM_STATES.get(item.state, "delivered")
+                new += _insert(sql, peer, item, body, state=state, shown=1, archived=1)[1] > 0
         return new
 
     def unshown(self) -> list[Message]:
@@ -189,9 +189,10 @@ def in_order(messages: Sequence[Message]) -> list[Message]:
     return [next(ordered[message.sender]) for message in messages]
 
 
-def message_of_row(row: Sequence[object]) -> Message:
-    """Read a row of COLUMNS."""
-    return Message(*(*row[:-1], bool(row[-1])))  # type: ignore[arg-type]
+def message_of_row(row: Sequence[Any]) -> Message:
+    """Read a row of COLUMNS. A time that no calendar has may have been saved by a release that did not look."""
+    time = min(max(row[7], 0), MAX_MS - 1)
+    return Message(*(*row[:7], time, *row[8:-1], bool(row[-1])))
 
 
 _INSERT = (
@@ -220,6 +221,23 @@ def _row_of(peer: str, item: MailItem, body: bytes, *, state: str, shown: int, a
         shown,
         archived,
     )
+
+
+def _insert(
+    sql: sqlite3.Connection, peer: str, item: MailItem, body: bytes, *, state: str, shown: int, archived: int
+) -> tuple[Row, int]:
+    """Save one item; return its row, and its number (0: it is known already).
+
+    What cannot be saved as it stands is saved as damaged: one item never takes the others of its batch with it.
+    """
+    row = _row_of(peer, item, body, state=state, shown=shown, archived=archived)
+    try:
+        found = sql.execute(_INSERT, row).fetchone()
+    except (OverflowError, ValueError, TypeError, sqlite3.DataError, sqlite3.InterfaceError):
+        time = min(max(item.stored_at, 0), MAX_MS - 1)
+        row = (item.sender, item.id, peer, 0, 0, b"", time, None, body, state, shown, archived)
+        found = sql.execute(_INSERT, row).fetchone()
+    return row, found[0] if found else 0
 
 
 def _message(row: Row, seq: int) -> Message:

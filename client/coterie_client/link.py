@@ -13,12 +13,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import aiohttp
+import msgspec
 
 from coterie_protocol.client_api import (
+    ANSWERS,
     CLIENT_PATH,
     MAX_CLIENT_FRAME_BYTES,
     MAX_CLIENT_FRAMES,
@@ -26,11 +29,16 @@ from coterie_protocol.client_api import (
     PROTOCOL_LOW,
     ClientFrame,
     Closing,
+    Drained,
     Error,
     Event,
     Hello,
+    Mail,
+    Receipt,
     Reply,
     Request,
+    Superseded,
+    Unsubscribed,
     Welcome,
 )
 from coterie_protocol.errors import CoterieError, ErrorCode, FrameError
@@ -53,11 +61,37 @@ IDLE_LOOKS = 8
 A thousand idle clients cost the ring 500 pings a second."""
 HOPELESS = 24
 """Looks (6 s) without an answer to a ping after which the link is given up, whether there is another server or not."""
+MAX_DETAIL = 300
+"""Characters of a server's sentence that people are shown."""
+NO_NODE = "this is not a coterie node's client port"
 PACKED_BYTES = MAX_CLIENT_FRAME_BYTES // 2
 """Where one WebSocket message closes; a larger request travels alone."""
 MAX_FRAME = MAX_CLIENT_FRAME_BYTES - 5
 """The largest request that a message can carry."""
 MAX_INCOMING_BYTES = 16 * 1024 * 1024
+"""A larger message of a server ends the link: what a node packs together is far smaller."""
+
+
+REDIRECTED = "set COTERIE_SERVERS to the address of the node itself"
+RING_UID = re.compile("[0-9a-f]{32}")
+
+
+class _Redirected(Exception):
+    """The server answered the upgrade with a redirect."""
+
+
+def http_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    """Make a session for links: it follows no redirect, keeps no cookie and knows no proxy."""
+    guard = aiohttp.TraceConfig()
+    guard.on_request_redirect.append(_refuse_redirect)
+    return aiohttp.ClientSession(
+        connector=connector, trace_configs=[guard], cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+    )
+
+
+async def _refuse_redirect(*_: object) -> None:
+    """Refuse before the next request is made: it would take the resume token to whomever the server names."""
+    raise _Redirected
 
 
 class ServerProblem(Exception):
@@ -81,13 +115,15 @@ class Link:
         self._socket = socket
         self._on_event = on_event
         self._numbers = itertools.count(1)
-        self._replies: dict[int, asyncio.Future[Reply]] = {}
+        self._replies: dict[int, tuple[type[Request], asyncio.Future[Reply]]] = {}
         self._outgoing: list[bytes] = []
         self._wake = asyncio.Event()
         self._over = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
+        self.fault = ""
+        """How the server has broken the protocol, which ended the link; empty if it has not."""
         self.silent = 0
         """At how many looks in a row a ping had no answer; nothing else came either."""
         self.news = asyncio.Event()
@@ -120,8 +156,9 @@ class Link:
                 )
                 link = cls(url, socket, on_event)
                 reply = await link.post([Hello(PROTOCOL_LOW, PROTOCOL_HIGH, PROGRAM)])[0]
-            if not isinstance(reply, Welcome):
-                raise FrameError("no Welcome")
+            assert isinstance(reply, Welcome)
+            if not RING_UID.fullmatch(reply.ring_uid):
+                raise FrameError("it names no ring")
         except BaseException as error:
             if link is not None:
                 await link.close()
@@ -152,7 +189,7 @@ class Link:
                 detail = f"{type(request).__name__} of {len(frame)} bytes; servers take at most {MAX_FRAME}"
                 future.set_exception(CoterieError(detail, code=ErrorCode.TOO_LARGE, value=MAX_FRAME))
                 continue
-            self._replies[number] = future
+            self._replies[number] = type(request), future
             self._outgoing.append(frame)
             self._idle.clear()
         self._wake.set()
@@ -176,9 +213,14 @@ class Link:
         self._idle.set()
         self.news.set()
         replies, self._replies = self._replies, {}
-        for future in replies.values():
+        for _, future in replies.values():
             if not future.done():
                 future.set_exception(ConnectionLost(self.url))
+
+    def break_off(self, fault: str) -> None:
+        """End the link because the server has broken the protocol."""
+        self.fault = self.fault or fault
+        self.end()
 
     async def close(self) -> None:
         """End the link and close its socket; a server that does not answer costs half a second."""
@@ -199,10 +241,16 @@ class Link:
                         self._take(frame.id, frame.body)
                 elif message.type is aiohttp.WSMsgType.PING:
                     await self._socket.pong(message.data)
+                elif message.type is aiohttp.WSMsgType.TEXT:
+                    raise FrameError("a text message; frames are binary")
+                elif message.type is aiohttp.WSMsgType.ERROR and isinstance(message.data, aiohttp.WebSocketError):
+                    raise FrameError(f"no WebSocket message of legal size ({message.data})")
                 elif message.type is not aiohttp.WSMsgType.PONG:
                     break
-        except (FrameError, aiohttp.ClientError, OSError):
-            pass  # a server that breaks the protocol is left like one that breaks the connection
+        except FrameError as error:
+            self.break_off(error.detail)
+        except (aiohttp.ClientError, OSError):
+            pass
         finally:
             self.end()
 
@@ -210,21 +258,32 @@ class Link:
         if number == 0 and self._closed:
             return  # what a server still says that is not used any more concerns nobody
         if number == 0:
-            if isinstance(body, Closing):
-                self._over = True
-                self.news.set()
-            else:
-                self._on_event(body)  # type: ignore[arg-type]
+            match body:
+                case Closing():
+                    self._over = True
+                    self.news.set()
+                case Error():
+                    # Its farewell to who has broken the rules.
+                    raise FrameError(f"it ended the connection: {_short(body.detail)}")
+                case Mail() | Drained() | Receipt() | Superseded() | Unsubscribed():
+                    self._on_event(body)
+                case _:
+                    raise FrameError(f"{type(body).__name__} without a request")
             return
-        future = self._replies.pop(number, None)
+        asked, future = self._replies.pop(number, (None, None))
         if not self._replies:
             self._idle.set()
-        if future is None or future.done():
+        if asked is None or future is None:
+            raise FrameError(f"{type(body).__name__} in answer to nothing")
+        if not isinstance(body, (ANSWERS[asked], Error)):
+            self._replies[number] = asked, future  # it fails like all others that are open
+            raise FrameError(f"{type(body).__name__} in answer to {asked.__name__}")
+        if future.done():
             return
         if isinstance(body, Error):
-            future.set_exception(exception_of(body))
+            future.set_exception(exception_of(msgspec.structs.replace(body, detail=_short(body.detail))))
         else:
-            future.set_result(body)  # type: ignore[arg-type]
+            future.set_result(body)
 
     async def _write(self) -> None:
         with contextlib.suppress(aiohttp.ClientError, OSError):
@@ -276,6 +335,10 @@ def _batches(frames: list[bytes]) -> list[list[bytes]]:
     return batches
 
 
+def _short(detail: str) -> str:
+    return detail if len(detail) <= MAX_DETAIL else detail[: MAX_DETAIL - 1] + "…"
+
+
 def _retrieved(future: asyncio.Future[Reply]) -> None:
     if not future.cancelled():
         future.exception()
@@ -285,9 +348,14 @@ def _problem(url: str, error: BaseException) -> ServerProblem | None:
     match error:
         case TimeoutError():
             return ServerProblem(url, f"no answer within {OPEN_TIMEOUT:.0f} s", lasting=False)
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+        case aiohttp.ClientConnectorCertificateError():
             remedy = "name the authority that signed its certificate with --ca or COTERIE_CA"
-            return ServerProblem(url, f"TLS failed ({error})", lasting=True, remedy=remedy)
+            reason = f"its certificate is not trusted ({error.certificate_error})"
+            return ServerProblem(url, reason, lasting=True, remedy=remedy)
+        case aiohttp.ClientConnectorSSLError():
+            reason = (error.os_error.strerror or "no reason given").split("] ")[-1].split(" (_ssl")[0]
+            remedy = "if the server speaks no TLS, write its address with ws://; that is for safe ways only"
+            return ServerProblem(url, f"TLS failed ({reason})", lasting=True, remedy=remedy)
         case aiohttp.ClientConnectorDNSError():
             return ServerProblem(url, "its name cannot be resolved", lasting=True)
         case aiohttp.ClientConnectorError():
@@ -296,12 +364,15 @@ def _problem(url: str, error: BaseException) -> ServerProblem | None:
             return ServerProblem(url, reason, lasting=True)
         case aiohttp.WSServerHandshakeError(status=503):
             return ServerProblem(url, "it takes no more connections just now", lasting=False)
+        case _Redirected():
+            reason = "it sends elsewhere, and no redirect is followed"
+            return ServerProblem(url, reason, lasting=True, remedy=REDIRECTED)
         case FrameError() | aiohttp.WSServerHandshakeError() | aiohttp.ClientResponseError() | ConnectionLost():
-            return ServerProblem(url, "this is not a coterie node's client port", lasting=True)
+            return ServerProblem(url, NO_NODE, lasting=True)
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
-            return ServerProblem(url, "this is not a coterie node's client port", lasting=True)
-        case aiohttp.ClientError() | OSError():
-            return ServerProblem(url, f"the connection failed ({error})", lasting=False)
+            return ServerProblem(url, NO_NODE, lasting=True)
+        case aiohttp.ClientError() | OSError() | ValueError():
+            return ServerProblem(url, f"the connection failed ({type(error).__name__})", lasting=False)
         case CoterieError():
             return ServerProblem(url, error.detail, lasting=False)
         case _:

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import AlreadyReceiving
+from .private import open_private
 
 
 @contextlib.contextmanager
 def receiver_lock(path: Path) -> Iterator[None]:
     """Hold the receiver's lock; raises AlreadyReceiving, naming the process that has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_private(path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 DISPLACED_MOST = 3
 DISPLACED_WITHIN = 30.0
 """A subscription is taken back so many times within so many seconds."""
+MOST_WAITING = 20_000
+"""Records that may wait to be saved: a node pushes 1,000 before it waits for them to be archived, and again after each
+new subscription. More is a server that wants to fill the memory."""
 MOST_AT_ONCE = 2000
 """Messages saved in one transaction and shown in one go."""
 
@@ -55,6 +58,10 @@ class Mailbox:
         self._notices: asyncio.Queue[Notice] = asyncio.Queue()
         self._subscribing: asyncio.Task[None] | None = None
         self._hold = HoldBack(last_shown=history.last_shown, was_shown=history.was_shown)
+        self._waiting = 0
+        """Items in `_notices`."""
+        self._heard_at = 0.0
+        """When there was mail, or word that there is no more, in loop time."""
         self._drained = False
         self._asked_at = 0.0
         """When the newest drain was asked for, in loop time."""
@@ -68,8 +75,19 @@ class Mailbox:
     def start(self) -> None:
         """Resend what is in the outbox, then subscribe; both again by itself whenever there is a new link."""
         self._hold.offer(self._history.unshown(), asyncio.get_running_loop().time())
-        self._connection.listen(self._notices.put_nowait)
+        self._heard_at = asyncio.get_running_loop().time()
+        self._connection.listen(self._heard)
         self._subscribe()
+
+    def _heard(self, notice: Notice) -> None:
+        if isinstance(notice, Mail | Drained):
+            self._heard_at = asyncio.get_running_loop().time()
+        if isinstance(notice, Mail):
+            self._waiting += len(notice.items)
+            if self._waiting > MOST_WAITING:
+                self._connection.break_off("it pushes mail without end")
+                return
+        self._notices.put_nowait(notice)
 
     async def next_batch(self) -> Batch:
         """Wait for messages to show, or for the news that the mailbox is drained. May be cancelled without loss.
@@ -80,6 +98,8 @@ class Mailbox:
         loop = asyncio.get_running_loop()
         while True:
             items, drained_now = self._sort(await self._next_notices(self._wake_at()))
+            if not self._drained and not drained_now and loop.time() >= self._silent_at():
+                raise Unavailable(f"{self._connection.url} does not say whether more is waiting; try again shortly")
             self._drained |= drained_now
             self._hold.offer(self._save(items), loop.time())
             certain = drained_now and self._certain
@@ -107,7 +127,14 @@ class Mailbox:
     def _wake_at(self) -> float | None:
         """Return until when nothing is to be done if nothing comes."""
         at = self._hold.impatient_at()
-        return at if at is None or self._may_ask(at) else at + LAST_RESORT - PATIENCE
+        at = at if at is None or self._may_ask(at) else at + LAST_RESORT - PATIENCE
+        if self._drained:
+            return at
+        return self._silent_at() if at is None else min(at, self._silent_at())
+
+    def _silent_at(self) -> float:
+        """Return from when on a server is not waited for that has said neither a message nor that there is none."""
+        return self._heard_at + 2 * self._connection.patience
 
     def _may_ask(self, impatient_at: float) -> bool:
         """Say whether another drain would tell more about a message that waits than the one that was asked for."""
@@ -136,10 +163,11 @@ class Mailbox:
                 notices = [await self._notices.get()]
         except TimeoutError:
             return []
-        count = 0
+        count = len(first.items) if isinstance(first := notices[0], Mail) else 1
         while count < MOST_AT_ONCE and not self._notices.empty():
             notices.append(notice := self._notices.get_nowait())
             count += len(notice.items) if isinstance(notice, Mail) else 1
+        self._waiting -= sum(len(notice.items) for notice in notices if isinstance(notice, Mail))
         return notices
 
     def _sort(self, notices: list[Notice]) -> tuple[list[MailItem], bool]:

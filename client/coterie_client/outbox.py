@@ -2,7 +2,7 @@
 
 A message is in the outbox while its state is `sending`; it stays there over failures and restarts and is resent under
 the same id and with the same body. Counters are given out inside the transaction that saves the message, so that
-processes that share COTERIE_HOME share one sequence.
+processes that share COTERIE_HOME share one sequence; `placing` says what else they rest on.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import msgspec
 
 from coterie_protocol.records import OUTGOING, State
 
+from .database import PAGED_EPOCH, PLACED_EPOCH
 from .envelope import Content, Problem, open_body, seal
 from .errors import UsageError
 from .history import COLUMNS, Message, message_of_row
+from .placing import next_counter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from coterie_protocol.client_api import MailItem
 
@@ -32,6 +34,8 @@ STATE_NAMES = {
     State.DELETED: "delivered",
 }
 """What a record's state at the recipient means to the sender."""
+MOST_PASSED = 100
+"""Messages to one person that others pass because the ring takes them for no good reason."""
 _RANK = {"sending": 0, "stored": 1, "expired": 2, "delivered": 3, "read": 4}
 
 
@@ -54,11 +58,11 @@ class Outbox:
                     )
                 return known
             last = sql.execute(
-                "SELECT id, epoch, counter FROM messages WHERE peer = ? AND sender = '' "
+                "SELECT id, epoch, counter FROM messages WHERE peer = ? AND sender = '' AND epoch <= ? "
                 "ORDER BY epoch DESC, counter DESC LIMIT 1",
-                (to,),
+                (to, epoch),
             ).fetchone()
-            counter = last[2] + 1 if last and last[1] == epoch else 1
+            counter = next_counter(last[2] if last and last[1] == epoch else 0, now)
             prev = last[0] if last else b""
             body = seal(Content(epoch, counter, prev, now, text, to))
             values = (OUTGOING, message_id, to, epoch, counter, prev, now, text, body)
@@ -90,14 +94,17 @@ class Outbox:
         """Return what is not stored yet, in the order in which it was written."""
         return self._select("sender = '' AND archived = 0 AND state = 'sending' ORDER BY epoch, seq")
 
-    def before(self, message: Message) -> Message | None:
-        """Return the last message to the same person that was written before this one and is not stored yet."""
+    def before(self, message: Message, passing: Container[bytes] = ()) -> Message | None:
+        """Return the last message to the same person that was written before this one and is not stored yet.
+
+        Messages with an id in `passing` do not count.
+        """
         found = self._select(
             "sender = '' AND archived = 0 AND state = 'sending' AND peer = ? AND (epoch, seq) < (?, ?) "
-            "ORDER BY epoch DESC, seq DESC LIMIT 1",
+            f"ORDER BY epoch DESC, seq DESC LIMIT {MOST_PASSED}",
             (message.peer, message.epoch, message.seq),
         )
-        return found[0] if found else None
+        return next((one for one in found if one.id not in passing), None)
 
     def linked(self, message: Message) -> Message:
         """Return a message that waits to be sent with a `prev` that exists.
@@ -123,6 +130,41 @@ class Outbox:
                 (prev, body, message.id),
             )
         return replace(message, prev=prev, body=body)
+
+    def moved_up(self, message: Message, now: int) -> Message:
+        """Return a message that was never sent, behind all that its session has sent to the same person before.
+
+        What was written later here and waits, too, is moved up when its turn comes. `now`: a server's time, Unix ms.
+        """
+        content = open_body(message.body)
+        if isinstance(content, Problem):
+            return message
+        with self._database.write() as sql:
+            last = sql.execute(
+                "SELECT id, epoch, counter FROM messages WHERE peer = ? AND sender = '' AND epoch <= ? AND id <> ? "
+                "AND (state <> 'sending' OR seq < ?) ORDER BY epoch DESC, counter DESC LIMIT 1",
+                (message.peer, message.epoch, message.id, message.seq),
+            ).fetchone()
+            known = last[2] if last and last[1] == message.epoch else 0
+            counter = message.counter if message.counter > max(known, now) else next_counter(known, now)
+            prev = last[0] if last else message.prev
+            if (counter, prev) == (message.counter, message.prev):
+                return message
+            body = seal(msgspec.structs.replace(content, counter=counter, prev=prev))
+            sql.execute(
+                "UPDATE messages SET counter = ?, prev = ?, body = ? "
+                "WHERE sender = '' AND id = ? AND state = 'sending'",
+                (counter, prev, body, message.id),
+            )
+        return replace(message, counter=counter, prev=prev, body=body)
+
+    def is_placed(self, epoch: int) -> bool:
+        """Say whether this database has learnt what the session of this epoch had sent before."""
+        return epoch in (self._database.mark(PLACED_EPOCH), self._database.mark(PAGED_EPOCH))
+
+    def mark_placed(self, epoch: int) -> None:
+        """Remember that it has."""
+        self._database.set_mark(PLACED_EPOCH, epoch)
 
     def unarchived(self) -> list[Message]:
         """Return what is stored, but whose own copy is not archived yet."""

@@ -23,18 +23,20 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import message_id
 from coterie_protocol.records import OUTGOING
 
-from .envelope import WITHDRAWN, archive_copy, check_text
+from .envelope import WITHDRAWN, Problem, archive_copy, check_text, open_body
 from .errors import ClientError, NotDelivered, Unavailable, translate
+from .placing import Places
 from .succession import Sent, Succession
 
 if TYPE_CHECKING:
     from .archiver import Archiver
     from .connection import Connection, Notice
-    from .history import Message
+    from .history import History, Message
     from .outbox import Outbox
 
 IN_FLIGHT = 128
 """Messages under way at once; more wait their turn in order."""
+STATES_AT_ONCE = 500
 POLL = 2.0
 """Seconds between questions for a state while somebody waits for it; receipts are usually faster."""
 LOOK_AGAIN = 20.0
@@ -47,6 +49,11 @@ _REFUSALS = frozenset(
 )  # fmt: skip
 
 
+def now_ms() -> int:
+    """Return this device's time in Unix milliseconds; a clock before 1970 counts as 1970."""
+    return max(time.time_ns() // 1_000_000, 0)
+
+
 class Sender:
     """Sends the messages of one account over one connection."""
 
@@ -55,6 +62,7 @@ class Sender:
         connection: Connection,
         outbox: Outbox,
         archiver: Archiver,
+        history: History,
         *,
         epoch: int,
         on_change: Callable[[Message], None] | None = None,
@@ -66,10 +74,13 @@ class Sender:
         self._archiver = archiver
         self._epoch = epoch
         self._succession = Succession(connection)
+        self._places = Places(connection, outbox, history, epoch)
         self.on_change = on_change
         self.on_failure = on_failure
         self._window = asyncio.Semaphore(IN_FLIGHT)
         self._under_way: dict[bytes, asyncio.Task[Message]] = {}
+        self._stuck: set[bytes] = set()
+        """Messages that the ring has refused for no reason of theirs. They stay in the outbox, and others pass them."""
         self._moved = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._closed = False
@@ -90,9 +101,12 @@ class Sender:
         With a `known_id` that the text was given before it is that message, which is not sent twice. Raises UsageError.
         """
         check_text(text)
-        now = max(0, time.time_ns() // 1_000_000)  # an id has no time before 1970
+        now = now_ms()
+        is_new = known_id is None or self._outbox.get(known_id) is None
         new_id = known_id or message_id(now, secrets.token_bytes(10))
         message = self._outbox.add(to, text, message_id=new_id, epoch=self._epoch, now=now)
+        if is_new:
+            self._places.written(message)
         return message, self._begin(message, patience)
 
     def resend(self, patience: float | None = None) -> list[asyncio.Task[Message]]:
@@ -106,6 +120,8 @@ class Sender:
         for item in items:
             message = self._outbox.get(item.id) or self._outbox.adopt(item)
             if message is None:
+                if open_body(item.body) is Problem.DAMAGED:  # nobody can; else it would come again and again
+                    self._archiver.add([(OUTGOING, item.id, item.part, archive_copy(item.body))])
                 continue  # only a newer client can read it; it stays pending for one
             if message.state != "sending":
                 if not message.archived:
@@ -146,11 +162,14 @@ class Sender:
         for message in messages:
             by_peer.setdefault(message.peer, []).append(message.id)
         for peer, ids in by_peer.items():
-            try:
-                reply = await self._connection.call(States(peer, ids), patience=POLL)
-            except (CoterieError, Unavailable):
-                continue
-            if isinstance(reply, StatesReply):
+            for first in range(0, len(ids), STATES_AT_ONCE):
+                try:
+                    reply = await self._connection.call(
+                        States(peer, ids[first : first + STATES_AT_ONCE]), patience=POLL
+                    )
+                except (CoterieError, Unavailable):
+                    break
+                assert isinstance(reply, StatesReply)
                 self._states((message_id, state) for message_id, state, _ in reply.items)
 
     async def room(self, most: int) -> None:
@@ -205,20 +224,22 @@ class Sender:
 
         Another process, or a former one, may have begun to send it: sending it twice does no harm.
         """
-        while (before := self._outbox.before(message)) is not None:
+        while (before := self._outbox.before(message, self._stuck)) is not None:
             task = self._begin(before, patience)
             await asyncio.wait([task])
             if task.cancelled():
                 raise Unavailable(f"an earlier message to {message.peer} was not sent; both stay in the outbox")
             error = task.exception()
-            if error is not None and (kept := self._outbox.get(before.id)) is not None and kept.state == "sending":
+            if before.id in self._stuck:
+                self._left_again(before, task)
+            elif error is not None and (kept := self._outbox.get(before.id)) is not None and kept.state == "sending":
                 raise error
 
     async def _transmit(self, message: Message, patience: float | None) -> Message:
         if message.state != "sending":
             return message
         await self._turn(message, patience)
-        message = self._outbox.linked(message)
+        message = await self._places.place(message)
         async with self._window:
             stored_at = 0
             try:
@@ -228,11 +249,14 @@ class Sender:
                     beside=[Keep(message.id, message.body)],
                     patience=patience,
                 )
-                stored_at = reply.stored_at if isinstance(reply, Stored) else 0
+                assert isinstance(reply, Stored)
+                stored_at = reply.stored_at
             except CoterieError as error:
                 if error.wire_code in _REFUSALS:
                     self._outbox.withdraw(message.id)
                     self._archiver.add([(OUTGOING, message.id, 0, WITHDRAWN)])
+                elif error.wire_code is not ErrorCode.DUPLICATE_ID:
+                    self._stuck.add(message.id)
                 if error.wire_code is not ErrorCode.DUPLICATE_ID:
                     raise translate(error, message.peer) from None
         self._outbox.stored(message.id, stored_at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
 import os
 import secrets
 import tempfile
@@ -18,12 +19,17 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 
 from . import kdf
 from .errors import ClientError, NotLoggedIn, Unavailable, translate
+from .private import check_ours
 
 if TYPE_CHECKING:
     from coterie_protocol.client_api import Kdf
 
     from .connection import Connection
 
+MAX_FILE_BYTES = 65_536
+"""A session takes some 200 bytes; what is larger is something else."""
+RESERVED_BYTES = 4096
+TOKEN_BYTES = 32
 LOGIN_PATIENCE = 30.0
 """Seconds: a login hashes with bcrypt on the server and may wait its turn there."""
 
@@ -46,32 +52,90 @@ class Session(msgspec.Struct, frozen=True):
 
 
 def load_session(path: Path) -> Session:
-    """Read the session file; raises NotLoggedIn if there is none, ClientError if it cannot be read."""
+    """Read the session file; raises NotLoggedIn if there is none, ClientError if it cannot be read or trusted."""
+    check_ours(path, "the session file")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Session)
+        with path.open("rb") as file:
+            session = msgspec.json.decode(file.read(MAX_FILE_BYTES), type=Session)
     except FileNotFoundError:
         raise NotLoggedIn("you are not logged in; run: coterie login NAME (or coterie register NAME)") from None
-    except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ClientError(f"cannot read {path}: {error}; run: coterie login NAME") from None
+    except OSError as error:
+        raise ClientError(f"cannot read {path}: {error.strerror}; run: coterie login NAME") from None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise ClientError(f"{path} is damaged or empty; run: coterie login NAME") from None
+    if not session.name or not session.ring_uid:
+        raise ClientError(f"{path} is damaged; run: coterie login NAME")
+    return session
+
+
+def is_newer_here(path: Path, session: Session) -> bool:
+    """Say whether the session file holds a later session of the same account: the takeover was made here."""
+    try:
+        kept = load_session(path)
+    except ClientError:
+        return False
+    return (kept.name, kept.ring_uid) == (session.name, session.ring_uid) and kept.epoch > session.epoch
+
+
+class Reserved:
+    """A place for a session file that is on disk already: what fails for want of room or rights fails before a login.
+
+    Use it as a context manager; what was not kept is removed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Write a file as large as a session may be beside the session file; raises ClientError."""
+        self._path = path
+        self._temporary = ""
+        try:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            descriptor, self._temporary = tempfile.mkstemp(dir=path.parent, prefix=".session-")
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o600)
+                file.write(b" " * RESERVED_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            self.close()
+            raise ClientError(
+                f"cannot write {path}: {error.strerror}; make room and COTERIE_HOME writable, then try again"
+            ) from None
+
+    def keep(self, session: Session) -> None:
+        """Put the session into the place and the place where the session file is, in one step; raises ClientError."""
+        data = msgspec.json.format(msgspec.json.encode(session), indent=2) + b"\n"
+        try:
+            with open(self._temporary, "r+b") as file:
+                file.write(data)
+                file.truncate()
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(self._temporary, self._path)
+        except OSError as error:
+            raise ClientError(
+                f"cannot write {self._path}: {error.strerror}; make COTERIE_HOME writable and log in again"
+            ) from None
+        self._temporary = ""
+
+    def close(self) -> None:
+        """Give up what was not kept."""
+        if self._temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary)
+            self._temporary = ""
+
+    def __enter__(self) -> Reserved:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def save_session(path: Path, session: Session) -> None:
     """Write the session file with mode 0600, replacing the old one in one step; raises ClientError."""
-    temporary = ""
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".session-")  # made with mode 0600
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(session), indent=2) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise ClientError(
-            f"cannot write {path}: {error.strerror}; make COTERIE_HOME writable and log in again"
-        ) from None
+    with Reserved(path) as place:
+        place.keep(session)
 
 
 def remove_session(path: Path) -> None:
@@ -88,7 +152,7 @@ async def register(connection: Connection, name: str, password: str, *, paramete
     from coterie_protocol.client_api import Register
 
     kdf.check_password(password, new=True)
-    ring_uid = _ring_uid(connection)
+    ring_uid = ring_uid_of(connection)
     auth = await _auth_key(password, ring_uid, name, parameters)
     request = Register(name, parameters, auth, b"", b"", secrets.token_bytes(16))
     return await _granted(connection, request, ring_uid, name)
@@ -103,13 +167,12 @@ async def login(connection: Connection, name: str, password: str, *, minimum: Kd
     from coterie_protocol.client_api import Login, LoginParams, LoginParamsReply
 
     kdf.check_password(password, new=False)
-    ring_uid = _ring_uid(connection)
+    ring_uid = ring_uid_of(connection)
     try:
         reply = await connection.call(LoginParams(name), name=name)
     except CoterieError as error:
         raise translate(error, name) from None
-    if not isinstance(reply, LoginParamsReply):
-        raise ClientError(f"{connection.url} answered with something else; update the older of client and server")
+    assert isinstance(reply, LoginParamsReply)
     kdf.check_parameters(reply.kdf, minimum)
     auth = await _auth_key(password, ring_uid, name, reply.kdf)
     return await _granted(connection, Login(name, auth, secrets.token_bytes(16)), ring_uid, name)
@@ -126,7 +189,8 @@ async def logout(connection: Connection) -> None:
             raise translate(error) from None
 
 
-def _ring_uid(connection: Connection) -> str:
+def ring_uid_of(connection: Connection) -> str:
+    """Return the ring of the current server; raises Unavailable if it has just gone."""
     welcome = connection.welcome
     if welcome is None:
         raise Unavailable("the server has just gone away; try again")
@@ -145,8 +209,9 @@ async def _granted(connection: Connection, request: object, ring_uid: str, name:
         reply = await connection.call(request, patience=LOGIN_PATIENCE, name=name)  # type: ignore[arg-type]
     except CoterieError as error:
         raise translate(error, name) from None
-    if not isinstance(reply, SessionGranted):
-        raise ClientError(f"{connection.url} answered with something else; update the older of client and server")
+    assert isinstance(reply, SessionGranted)
+    if reply.name != name or len(reply.token) != TOKEN_BYTES:
+        raise ClientError(f"{connection.url} granted something else than a session of {name}; ask another server")
     session = Session(reply.name, ring_uid, reply.epoch, base64.b64encode(reply.token).decode())
     connection.adopt(session)
     return session

@@ -8,13 +8,15 @@ from __future__ import annotations
 import ipaddress
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 from .errors import UsageError
+from .private import check_ours, make_directory
 
 if TYPE_CHECKING:
     import ssl
@@ -45,11 +47,12 @@ class Settings:
     def make_home(self) -> None:
         """Create COTERIE_HOME, readable by its owner only; raises UsageError when that cannot be."""
         try:
-            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.home)
         except OSError as error:
             raise UsageError(
                 f"cannot use {self.home} as COTERIE_HOME: {error.strerror}; set COTERIE_HOME to a writable directory"
             ) from None
+        check_ours(self.home, "COTERIE_HOME")
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the TLS context for wss:// servers, None when every server is ws://."""
@@ -67,7 +70,12 @@ def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, 
     """Read the settings; `flags` may hold home, servers, ca and insecure. Raises UsageError."""
     flags = {key: value for key, value in (flags or {}).items() if value}
     environ = os.environ if environ is None else environ
-    home = Path(flags.get("home") or environ.get("COTERIE_HOME") or _default_home()).expanduser()
+    try:
+        home = Path(flags.get("home") or environ.get("COTERIE_HOME") or _default_home()).expanduser()
+        check_ours(home, "COTERIE_HOME")
+    except (RuntimeError, ValueError) as error:  # no such user, or a NUL
+        raise UsageError(f"COTERIE_HOME is no directory's name: {error}; set it to one") from None
+    check_ours(home / "config.toml", "the settings file")
     config = _read_config(home / "config.toml")
     insecure = bool(flags.get("insecure") or _flag(environ.get("COTERIE_INSECURE")) or config.get("insecure"))
     named = flags.get("servers") or environ.get("COTERIE_SERVERS") or config.get("servers")
@@ -87,17 +95,43 @@ def check_server(url: str, *, insecure: bool) -> str:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise UsageError(f"{url!r} is not a server's address: {error}; write it as ws://host:port") from None
-    if parts.scheme not in ("ws", "wss") or not host or parts.path or parts.query:
+    plain = host and not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
+    if parts.scheme not in ("ws", "wss") or not plain or port == 0:
         raise UsageError(f"{url!r} is not a server's address; write it as wss://host:port or ws://127.0.0.1:7400")
-    if parts.scheme == "ws" and not insecure and not _is_loopback(host):
+    if parts.scheme == "ws" and not insecure and not is_loopback(host or ""):
         raise UsageError(
             f"{url} would send everything in the clear to another machine; use wss://, "
             "or --insecure if the way there is safe"
         )
-    return url if port else f"{url}:7400"
+    return url if port else f"{url.rstrip(':')}:7400"
 
 
-def _is_loopback(host: str) -> bool:
+def check_proxies(servers: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+    """Raise UsageError if the environment names a proxy for one of the servers: connections would go past it.
+
+    Whoever set it may rely on it, to hide or to get out at all, so it is not passed over in silence. NO_PROXY is
+    heeded, and what is on this machine needs no proxy.
+    """
+    environ = os.environ if environ is None else environ
+    named = {name.lower(): value for name, value in environ.items() if name.lower().endswith("_proxy") and value}
+    if "REQUEST_METHOD" in environ:
+        named.pop("http_proxy", None)  # a CGI script's client may have set it
+    bypass = {"no": named.get("no_proxy", "")}
+    for url in servers:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        scheme = "https" if parts.scheme == "wss" else "http"
+        variable = next((name for name in (f"{scheme}_proxy", "all_proxy") if name in named), None)
+        if variable is None or is_loopback(host) or proxy_bypass(f"{host}:{parts.port or 7400}", bypass):
+            continue
+        raise UsageError(
+            f"{variable.upper()} is set, but coterie speaks to no proxy and would go past it to {host}; "
+            f"if that is right, set NO_PROXY={host}"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine by its name."""
     if host == "localhost":
         return True
     try:

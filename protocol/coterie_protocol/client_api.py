@@ -352,6 +352,24 @@ Reply = (
     | LookupReply | Error
 )  # fmt: skip
 Event = Mail | Drained | Receipt | Superseded | Unsubscribed | Closing
+ANSWERS: dict[type[Request], type[Reply]] = {
+    Hello: Welcome,
+    Register: SessionGranted,
+    LoginParams: LoginParamsReply,
+    Login: SessionGranted,
+    Resume: SessionGranted,
+    Logout: Done,
+    Subscribe: Done,
+    Send: Stored,
+    Keep: Stored,
+    Archive: Done,
+    Discard: Done,
+    Page: PageReply,
+    States: StatesReply,
+    PresenceQuery: PresenceReply,
+    Lookup: LookupReply,
+}
+"""What answers each request; anything else but an Error breaks the protocol."""
 
 
 class ClientFrame(msgspec.Struct, array_like=True, frozen=True, gc=False):

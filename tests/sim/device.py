@@ -25,6 +25,7 @@ from coterie_client.envelope import WITHDRAWN, Content, Problem, archive_copy, o
 from coterie_client.errors import RETRIABLE, Unavailable
 from coterie_client.history import Message
 from coterie_client.ordering import HoldBack
+from coterie_client.placing import next_counter
 from coterie_client.succession import Sent, Succession
 from coterie_protocol.client_api import (
     Archive,
@@ -255,7 +256,7 @@ class Device:
     def write(self, to: str, text: str, now_ms: int) -> Draft:
         """Give a message its id and its counter; it goes out when those before it to the same person have."""
         last = self._last(to)
-        counter = last.counter + 1 if last is not None and last.epoch == self.epoch else 1
+        counter = next_counter(last.counter if last is not None and last.epoch == self.epoch else 0, now_ms)
         prev = b"" if last is None else last.id
         body = seal(Content(self.epoch, counter, prev, now_ms, text, to))
         draft = Draft(message_id(now_ms, self._loop.rng.randbytes(10)), to, self.epoch, counter, prev, body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from coterie_client.output import json_line, note, out, out_line
@@ -12,9 +13,12 @@ from coterie_protocol.words import counted
 from .common import add_command, settings_of, user_name_of
 
 if TYPE_CHECKING:
+    from coterie_client.client import Account
     from coterie_client.connection import Connection
     from coterie_client.session import Session
     from coterie_client.settings import Settings
+
+    Enter = Callable[[Connection, str, str], Awaitable[Session]]
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,7 +42,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         parser.add_argument("name", metavar="NAME")
         parser.add_argument("--password-file", metavar="FILE", help="read the password from FILE (- is standard input)")
         parser.add_argument("--no-store", action="store_true", help="do not keep the session on this device")
-    add_command(
+    logout = add_command(
         subparsers,
         "logout",
         log_out,
@@ -46,6 +50,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         example="coterie logout",
         details="The history stays on this device.",
     )
+    logout.add_argument("--local", action="store_true", help="only forget it on this device; needs no server")
     add_command(
         subparsers,
         "whoami",
@@ -59,70 +64,78 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 async def register_account(options: argparse.Namespace) -> int:
     """Run `coterie register`."""
-    from coterie_client import kdf
-    from coterie_client.connection import Connection
-    from coterie_client.passwords import read_password
     from coterie_client.session import register
 
-    settings, name = settings_of(options), user_name_of(options.name)
-    settings.make_home()
-    password = read_password(options.password_file, confirm=True)
-    kdf.check_password(password, new=True)
-    async with Connection(settings.servers, tls=settings.tls()) as connection:
-        session = await register(connection, name, password)
-        await _keep(settings, connection, session, store=not options.no_store)
+    session = await _enter(options, register, new=True)
     out_line(f"registered and logged in as {session.name}")
     return 0
 
 
 async def log_in(options: argparse.Namespace) -> int:
     """Run `coterie login`."""
-    from coterie_client import kdf
-    from coterie_client.connection import Connection
-    from coterie_client.passwords import read_password
     from coterie_client.session import login
 
-    settings, name = settings_of(options), user_name_of(options.name)
-    settings.make_home()
-    password = read_password(options.password_file, confirm=False)
-    kdf.check_password(password, new=False)
-    async with Connection(settings.servers, tls=settings.tls()) as connection:
-        session = await login(connection, name, password)
-        await _keep(settings, connection, session, store=not options.no_store)
+    session = await _enter(options, login, new=False)
     out_line(f"logged in as {session.name}")
     return 0
 
 
-async def _keep(settings: Settings, connection: Connection, session: Session, *, store: bool) -> None:
-    from coterie_client.client import Account, Client
-    from coterie_client.errors import NotLoggedIn, Unavailable
-    from coterie_client.session import load_session, save_session
+async def _enter(options: argparse.Namespace, enter: Enter, *, new: bool) -> Session:
+    """Begin a session and keep it. That it can be kept is made sure of first: it ends the one before it."""
+    import contextlib
 
-    if not store:
-        note("coterie: the session was not stored: it ends with this command")
-        return
+    from coterie_client import kdf
+    from coterie_client.client import Account
+    from coterie_client.connection import Connection
+    from coterie_client.passwords import read_password
+    from coterie_client.session import Reserved, ring_uid_of
+
+    settings, name = settings_of(options), user_name_of(options.name)
+    settings.make_home()
+    password = read_password(options.password_file, confirm=new)
+    kdf.check_password(password, new=new)
+    async with Connection(settings.servers, tls=settings.tls()) as connection:
+        if options.no_store:
+            note("coterie: the session is not stored: it ends with this command")
+            return await enter(connection, name, password)
+        with contextlib.ExitStack() as stack:
+            account = stack.enter_context(contextlib.closing(Account.prepare(settings, ring_uid_of(connection), name)))
+            place = stack.enter_context(Reserved(settings.session_file))
+            session = await enter(connection, name, password)
+            _tell_of_former(settings, session)
+            place.keep(session)
+            await _catch_up(account.of(session), connection)
+        return session
+
+
+def _tell_of_former(settings: Settings, session: Session) -> None:
+    """Tell whose session was kept here, if it was another account's; a damaged one is nobody's."""
+    from coterie_client.errors import ClientError
+    from coterie_client.session import load_session
+
     try:
         before = load_session(settings.session_file)
-        if (before.name, before.ring_uid) != (session.name, session.ring_uid):
-            note(f"coterie: {before.name} was logged in here and no longer is; the history stays")
-    except NotLoggedIn:
-        pass
-    save_session(settings.session_file, session)
-    account = Account.open(settings, session)
+    except ClientError:
+        return
+    if (before.name, before.ring_uid) != (session.name, session.ring_uid):
+        note(f"coterie: {before.name} was logged in here and no longer is; the history stays")
+
+
+async def _catch_up(account: Account, connection: Connection) -> None:
+    from coterie_client.client import Client
+    from coterie_client.errors import Unavailable
+
+    client = Client(account, connection)
     try:
-        client = Client(account, connection)
-        try:
-            await client.catch_up(_progress())
-            client.sender.resend(patience=5.0)
-            await client.sender.finish(5.0)
-            await client.archiver.flush(2.0)
-        except Unavailable as error:
-            note(f"coterie: the history is not complete yet ({error}); the next receive or chat goes on with it")
-        finally:
-            await client.sender.close()
-            await client.archiver.close()
+        await client.catch_up(_progress())
+        client.sender.resend(patience=5.0)
+        await client.sender.finish(5.0)
+        await client.archiver.flush(2.0)
+    except Unavailable as error:
+        note(f"coterie: the history is not complete yet ({error}); the next receive or chat goes on with it")
     finally:
-        account.close()
+        await client.sender.close()
+        await client.archiver.close()
 
 
 class _progress:  # noqa: N801 - used like a function
@@ -140,16 +153,31 @@ class _progress:  # noqa: N801 - used like a function
 async def log_out(options: argparse.Namespace) -> int:
     """Run `coterie logout`."""
     from coterie_client.connection import Connection
-    from coterie_client.errors import NotLoggedIn, SessionTaken
+    from coterie_client.errors import ClientError, NotLoggedIn, SessionTaken, Unavailable
+    from coterie_client.known import KnownServers
     from coterie_client.session import load_session, logout, remove_session
 
     settings = settings_of(options)
+    if options.local:
+        try:
+            name = load_session(settings.session_file).name
+        except NotLoggedIn:
+            raise
+        except ClientError:
+            name = "the session that was damaged"
+        remove_session(settings.session_file)
+        note("coterie: nobody was told: the ring knows this session until the next login ends it")
+        out_line(f"{name} is logged out here")
+        return 0
     session = load_session(settings.session_file)
     try:
-        async with Connection(settings.servers, session=session, tls=settings.tls()) as connection:
+        known = KnownServers(settings)
+        async with Connection(settings.servers, session=session, tls=settings.tls(), known=known) as connection:
             await logout(connection)
     except (SessionTaken, NotLoggedIn):
         note("coterie: the session had ended already")
+    except Unavailable as error:
+        raise Unavailable(f"{error}; to forget the session on this device only: coterie logout --local") from None
     remove_session(settings.session_file)
     out_line(f"{session.name} is logged out")
     return 0

@@ -110,10 +110,18 @@ def _option(parser: argparse.ArgumentParser, argument: str) -> argparse.Action |
 
 def settings_of(options: argparse.Namespace) -> Settings:
     """Return the settings that a command's options ask for."""
-    from coterie_client.settings import load_settings
+    from coterie_client.output import note
+    from coterie_client.private import is_readable_by_others
+    from coterie_client.settings import check_proxies, load_settings
 
     flags = {key: getattr(options, key, None) for key in ("home", "servers", "ca", "insecure")}
-    return load_settings(flags)
+    settings = load_settings(flags)
+    if hasattr(options, "servers"):
+        check_proxies(settings.servers)
+    if is_readable_by_others(settings.session_file):
+        path = settings.session_file
+        note(f"coterie: others can read {path}, and so act as you; run: chmod 600 {path}")
+    return settings
 
 
 def user_name_of(text: str) -> str:

@@ -9,6 +9,9 @@ from coterie_client.times import rfc3339
 
 from .common import add_command, settings_of, user_name_of
 
+AT_ONCE = 500
+"""Names in one question; a node takes 1,000."""
+
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command's parser."""
@@ -27,18 +30,26 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 async def presence(options: argparse.Namespace) -> int:
     """Run `coterie presence`; exits with 4 if nobody has one of the names."""
     from coterie_client.connection import Connection
-    from coterie_client.errors import ClientError, ExitCode
+    from coterie_client.errors import ExitCode, translate
+    from coterie_client.known import KnownServers
     from coterie_client.session import load_session
-    from coterie_protocol.client_api import PresenceQuery, PresenceReply
+    from coterie_protocol.client_api import PresenceItem, PresenceQuery, PresenceReply
+    from coterie_protocol.errors import CoterieError
 
     settings = settings_of(options)
     names = list(dict.fromkeys(user_name_of(name) for name in options.names))
     session = load_session(settings.session_file)
-    async with Connection(settings.servers, session=session, tls=settings.tls()) as connection:
-        reply = await connection.call(PresenceQuery(names))
-    if not isinstance(reply, PresenceReply):
-        raise ClientError("the server answered with something else; update the older of client and server")
-    items = {item.name: item for item in reply.items}
+    items: dict[str, PresenceItem] = {}
+    async with Connection(
+        settings.servers, session=session, tls=settings.tls(), known=KnownServers(settings)
+    ) as connection:
+        for first in range(0, len(names), AT_ONCE):
+            try:
+                reply = await connection.call(PresenceQuery(names[first : first + AT_ONCE]))
+            except CoterieError as error:
+                raise translate(error) from None
+            assert isinstance(reply, PresenceReply)
+            items |= {item.name: item for item in reply.items if item.name in names}
     for name in names:
         item = items.get(name)
         if item is None:

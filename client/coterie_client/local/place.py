@@ -27,6 +27,7 @@ import msgspec
 from coterie_protocol.bounds import Copies, LocalNodes, OpenPort, RingUid
 
 from ..errors import ClientError
+from ..private import make_directory, open_private
 
 
 class RingFile(msgspec.Struct):
@@ -97,15 +98,17 @@ class RingPlace:
     def save(self, ring: RingFile) -> None:
         """Write ring.json whole or not at all."""
         new = self._file.with_suffix(".new")
-        new.write_bytes(msgspec.json.format(msgspec.json.encode(ring)) + b"\n")
+        descriptor = open_private(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with open(descriptor, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(ring)) + b"\n")
         new.replace(self._file)
 
     def make(self) -> None:
         """Create the directory and the admin token, readable by their owner only. Raises ClientError."""
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.directory)
             if not self.token_file.exists():
-                descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                descriptor = open_private(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 with open(descriptor, "w") as file:
                     file.write(secrets.token_urlsafe(32) + "\n")
         except OSError as error:
@@ -156,7 +159,7 @@ class RingPlace:
 
 def take_lock(path: Path) -> int | None:
     """Take a lock and return its descriptor, None when somebody holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_private(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -177,7 +180,7 @@ def write_pid(descriptor: int, pid: int) -> None:
 def _holder(path: Path) -> int | None:
     """Return the pid in a lock that is held (0 when none is written yet), None when nobody holds it."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = open_private(path, os.O_RDWR)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ClientError
+from ..private import open_private
 from .place import take_lock, write_pid
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def start_node(node: NodePlace, command: Sequence[str], *, detach: bool) -> subp
         raise ClientError(f"{node.name} is running already (process {node.pid()}); stop it with: coterie down")
     try:
         _turn_log(node.log)
-        with open(node.log, "ab") as log:
+        with open(open_private(node.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as log:
             process = subprocess.Popen(  # noqa: S603  # our own program and our own words
                 command,
                 stdin=subprocess.DEVNULL,

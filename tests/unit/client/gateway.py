@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp import WSMsgType, web
@@ -98,9 +98,11 @@ class World:
     faults: Callable[[Gateway, Request], None] = lambda gateway, request: None
     """May raise Refusal, or ConnectionError to break the connection."""
     archive_records: int = 1_000_000
+    """Archived messages that each user may have."""
+    drains: bool = True
+    """Whether it is ever said that everything has come."""
     certain: bool = True
     """Whether drains say that nobody who is away can have more."""
-    """Archived messages that each user may have."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
 
@@ -139,12 +141,16 @@ class World:
 class Gateway:
     """One client's connection to one server."""
 
-    def __init__(self, world: World, socket: web.WebSocketResponse, port: int) -> None:
+    def __init__(
+        self, world: World, socket: web.WebSocketResponse, port: int, speak: Callable[[Sequence[ServerFrame]], bytes]
+    ) -> None:
         self.world = world
+        self.speak = speak
         self.socket = socket
         self.port = port
         self.account: Account | None = None
         self.subscribed = False
+        self.gone = asyncio.Event()
         self.outgoing: asyncio.Queue[ServerFrame | None] = asyncio.Queue()
 
     def push(self, event: Event) -> None:
@@ -168,6 +174,7 @@ class Gateway:
                 self.account.links.remove(self)
             self.outgoing.put_nowait(None)
             await writer
+            self.gone.set()
             await self.socket.close()
 
     async def _write(self) -> None:
@@ -178,7 +185,7 @@ class Gateway:
             packed = [frame for frame in frames if frame is not None]
             with contextlib.suppress(ConnectionError):
                 if packed:
-                    await self.socket.send_bytes(encode(packed))
+                    await self.socket.send_bytes(self.speak(packed))
             if None in frames:
                 return
             if any(isinstance(frame.body, Superseded) for frame in packed):
@@ -197,7 +204,8 @@ class Gateway:
             waiting = self.world.pending(self._me.name)
             for start in range(0, len(waiting), BATCH):
                 self.push(Mail(waiting[start : start + BATCH]))
-            self.push(Drained(self.world.certain))
+            if self.world.drains:
+                self.push(Drained(self.world.certain))
         self.world.changed.set()
 
     @property
@@ -306,8 +314,10 @@ def now() -> int:
 class Server:
     """One node's client port."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, speak: Callable[[Sequence[ServerFrame]], bytes] = encode) -> None:
+        """`speak` writes frames; a liar writes others."""
         self.world = world
+        self.speak = speak
         self.url = ""
         self._runner: web.AppRunner | None = None
         self._gateways: list[Gateway] = []
@@ -324,7 +334,7 @@ class Server:
     async def _connect(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=1 << 20)
         await socket.prepare(request)
-        gateway = Gateway(self.world, socket, int(self.url.rsplit(":", 1)[1]))
+        gateway = Gateway(self.world, socket, int(self.url.rsplit(":", 1)[1]), self.speak)
         self._gateways.append(gateway)
         try:
             await gateway.run()

@@ -25,7 +25,7 @@ CONTENTS = st.builds(
     st.binary(max_size=16),
     st.integers(0, 2**45),
     st.text(),
-    st.text(),
+    st.text(max_size=64),
 )
 
 

@@ -31,9 +31,18 @@ def test_ways_to_type_the_same_password_are_the_same() -> None:
     assert auth("caf\u00e9 caf\u00e9") == auth("cafe\u0301\u00a0cafe\u0301")
 
 
-def test_a_password_that_cannot_be_typed_is_refused() -> None:
+@pytest.mark.parametrize("password", ["tab\tstop, long enough", "unassigned \u0378 character", "\u202e turned around"])
+def test_a_password_that_cannot_be_typed_is_refused_when_new_but_logs_in(password: str) -> None:
+    """An older client, or one that knows newer characters, may have registered it."""
     with pytest.raises(UsageError, match="typed"):
-        auth("tab\tstop")
+        kdf.check_password(password, new=True)
+    kdf.check_password(password, new=False)
+    assert auth(password) == auth(password.replace(" ", "\u2003"))
+
+
+def test_a_password_that_no_client_can_have_registered_is_said() -> None:
+    with pytest.raises(UsageError, match="UTF-8"):
+        auth("\udcff")
 
 
 @pytest.mark.parametrize(("password", "reason"), [("", "empty"), ("1234567", "at least 8")])
@@ -47,12 +56,22 @@ def test_an_old_password_may_be_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "reason"), [(WEAK, "weak"), (Kdf(1 << 30, 3, 1), "excessive"), (Kdf(65536, 99, 1), "excessive")]
+    ("parameters", "reason"),
+    [
+        (WEAK, "weak"),
+        (Kdf(1 << 30, 3, 1), "excessive"),
+        (Kdf(65536, 99, 1), "excessive"),
+        (Kdf(262_145, 3, 1), "excessive"),
+        (Kdf(262_144, 5, 1), "excessive"),
+        (Kdf(65_536, 3, 1 << 20), "excessive"),
+    ],
 )
 def test_hashing_that_a_server_should_not_ask_for_is_refused(parameters: Kdf, reason: str) -> None:
     with pytest.raises(ClientError, match=reason):
         kdf.check_parameters(parameters)
 
 
-def test_the_default_is_accepted() -> None:
+def test_the_default_and_what_takes_a_second_are_accepted() -> None:
     kdf.check_parameters(kdf.DEFAULT)
+    kdf.check_parameters(kdf.MINIMUM)
+    kdf.check_parameters(Kdf(256 * 1024, 4, 4))

@@ -1,0 +1,99 @@
+"""Servers that the nodes of a ring have named: where else to go when none of one's own answers.
+
+They are a hint and nothing more. They come after the servers that the user has named, only for the ring whose session
+is resumed there, and are trusted no further: never in the clear where the user's own are not, never a port of this
+machine unless the user's own are on it. The file is lost without harm; one that cannot be read counts as empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+
+from coterie_protocol.bounds import RingUid
+
+from .errors import UsageError
+from .settings import check_server, is_loopback
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+MOST_SERVERS = 16
+"""Of one ring; the newest."""
+MOST_RINGS = 8
+MAX_URL = 300
+MAX_FILE = MOST_RINGS * MOST_SERVERS * (MAX_URL + 8) + 4096
+
+_Urls = Annotated[list[Annotated[str, msgspec.Meta(max_length=MAX_URL)]], msgspec.Meta(max_length=MOST_SERVERS)]
+_File = Annotated[dict[RingUid, _Urls], msgspec.Meta(max_length=MOST_RINGS)]
+
+
+class KnownServers:
+    """Reads and writes servers.json in COTERIE_HOME."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = settings.home / "servers.json"
+        self._insecure = settings.insecure
+        hosts = [urlsplit(url) for url in settings.servers]
+        self._clear = any(parts.scheme == "ws" for parts in hosts)
+        self._local = any(is_loopback(parts.hostname or "") for parts in hosts)
+        self._rings: dict[str, list[str]] | None = None
+
+    def of(self, ring_uid: str) -> list[str]:
+        """Return the servers of a ring that may be used with the settings of today."""
+        return [url for url in self._load().get(ring_uid, []) if self._usable(url)]
+
+    def remember(self, ring_uid: str, urls: Sequence[str]) -> None:
+        """Keep what a node of a ring has named; what is already known costs nothing. Never raises."""
+        rings = self._load()
+        before = rings.get(ring_uid, [])
+        named = [url for text in urls[: 4 * MOST_SERVERS] if (url := self._plain(text))]
+        now = list(dict.fromkeys([*named, *before]))[:MOST_SERVERS]
+        if set(now) == set(before):
+            return
+        kept = [(uid, known) for uid, known in rings.items() if uid != ring_uid][-MOST_RINGS + 1 :]
+        self._rings = dict([*kept, (ring_uid, now)])
+        with contextlib.suppress(OSError):
+            self._write(msgspec.json.format(msgspec.json.encode(self._rings)))
+
+    def _plain(self, text: str) -> str:
+        if len(text) > MAX_URL - 8 or not text.isascii() or not text.isprintable():
+            return ""
+        try:
+            url = check_server(text, insecure=self._insecure)
+        except UsageError:
+            return ""
+        return url if self._usable(url) else ""
+
+    def _usable(self, url: str) -> bool:
+        try:
+            parts = urlsplit(check_server(url, insecure=self._insecure))
+        except UsageError:
+            return False
+        return (parts.scheme == "wss" or self._clear) and (self._local or not is_loopback(parts.hostname or ""))
+
+    def _load(self) -> dict[str, list[str]]:
+        if self._rings is None:
+            try:
+                with self._path.open("rb") as file:
+                    self._rings = msgspec.json.decode(file.read(MAX_FILE), type=_File)
+            except (OSError, msgspec.MsgspecError, UnicodeError):
+                self._rings = {}
+        return self._rings
+
+    def _write(self, data: bytes) -> None:
+        descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".servers-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            os.replace(temporary, self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
