@@ -19,7 +19,7 @@ from .bounds import (
     Nodes,
     PerSlot,
     Ratio,
-    RingUid,
+    RingUidOrNone,
     Seconds,
     Sentence,
     SlotCount,
@@ -102,7 +102,7 @@ class Member(msgspec.Struct, frozen=True):
 class RingReport(msgspec.Struct, frozen=True):
     """GET /api/v1/ring: the whole ring as this node sees it."""
 
-    ring_uid: RingUid
+    ring_uid: RingUidOrNone
     replication_factor: Copies
     slots: SlotCount
     members: Annotated[list[Member], Nodes]
@@ -122,7 +122,7 @@ class NodeReport(msgspec.Struct, frozen=True):
     uid: UidText
     name: Label
     version: Word
-    ring_uid: RingUid
+    ring_uid: RingUidOrNone
     state: Word
     reasons: Annotated[list[Sentence], Listed]
     position: SlotOrNone
@@ -207,7 +207,7 @@ class RecoveredSlot(msgspec.Struct, frozen=True):
 class RecoveryReport(msgspec.Struct, frozen=True):
     """POST /api/v1/recover: which slots cannot reach a quorum, and what was done about them."""
 
-    ring_uid: RingUid
+    ring_uid: RingUidOrNone
     accepted: bool
     """False: nothing was changed."""
     nodes: Annotated[dict[UidText, Label], Nodes]

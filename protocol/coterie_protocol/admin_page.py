@@ -17,7 +17,7 @@ from .bounds import (
     Nodes,
     Rate,
     Ratio,
-    RingUid,
+    RingUidOrNone,
     Seconds,
     Sentence,
     SlotCount,
@@ -55,7 +55,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     at: Word
     """RFC 3339, UTC, with milliseconds."""
     seat: Seat
-    ring_uid: RingUid
+    ring_uid: RingUidOrNone
     """Empty while the node is in no ring: then there are no members, and `seat` has the reasons."""
     replication_factor: Copies
     slots: SlotCount
@@ -71,7 +71,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
 
     at: Word
     seat: Seat | UnsetType = UNSET
-    ring_uid: RingUid | UnsetType = UNSET
+    ring_uid: RingUidOrNone | UnsetType = UNSET
     replication_factor: Copies | UnsetType = UNSET
     slots: SlotCount | UnsetType = UNSET
     slots_under_replicated: Count | UnsetType = UNSET

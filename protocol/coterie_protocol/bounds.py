@@ -161,8 +161,10 @@ NodeUid = Annotated[Uid, _UID]
 """A node's uid, empty for a node that is known by its address alone. Nothing in it deceives a terminal or a path."""
 UidText = Annotated[str, _UID]
 """The same where it is only shown or compared."""
-RingUid = Annotated[str, Meta(max_length=32, pattern=r"^(?:[0-9a-f]{32})?\Z")]
-"""A ring's uid: 32 hexadecimal digits, which make a directory's name; empty for none."""
+RingUid = Annotated[str, Meta(max_length=32, pattern=r"^[0-9a-f]{32}\Z")]
+"""A ring's uid: 32 hexadecimal digits, which make a directory's name."""
+RingUidOrNone = Annotated[str, Meta(max_length=32, pattern=r"^(?:[0-9a-f]{32})?\Z")]
+"""The same, or empty: a node that waits for a ring, a local ring that was never started."""
 Boot = Annotated[str, Meta(max_length=128)]
 """What is unique per process start."""
 Proposer = Annotated[str, Meta(max_length=256)]

@@ -15,7 +15,7 @@ from .bounds import (
     Nodes,
     NodeUid,
     Port,
-    RingUid,
+    RingUidOrNone,
     SlotCount,
     SlotOrNone,
     UidText,
@@ -54,7 +54,7 @@ class PeerHello(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
     version_low: WireVersion
     version_high: WireVersion
-    ring_uid: RingUid
+    ring_uid: RingUidOrNone
     """Empty while the node belongs to no ring."""
     replication_factor: Copies
     slots: SlotCount

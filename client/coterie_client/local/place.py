@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from coterie_protocol.bounds import Copies, LocalNodes, OpenPort, RingUid
+from coterie_protocol.bounds import Copies, LocalNodes, OpenPort, RingUidOrNone
 
 from ..errors import ClientError
 from ..private import make_directory, open_private
@@ -36,7 +36,7 @@ class RingFile(msgspec.Struct):
     nodes: LocalNodes
     replication_factor: Copies
     port: OpenPort
-    ring_uid: RingUid = ""
+    ring_uid: RingUidOrNone = ""
     """Empty until the first start has founded the ring."""
 
 

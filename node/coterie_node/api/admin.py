@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from coterie_protocol.bounds import RingUid, SlotNumber
+from coterie_protocol.bounds import RingUidOrNone, SlotNumber
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 from ..doors import Hosts, known_hosts_only, same_site_only
@@ -87,7 +87,7 @@ class _Move(msgspec.Struct):
 
 class _Recover(msgspec.Struct):
     accept_loss: bool = False
-    ring_uid: RingUid = ""
+    ring_uid: RingUidOrNone = ""
 
 
 def admin_app(

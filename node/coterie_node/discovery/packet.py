@@ -12,7 +12,7 @@ import hmac
 
 import msgspec
 
-from coterie_protocol.bounds import Boot, Host, Label, Nonce, OpenPort, RingUid, UidText, UnixMs
+from coterie_protocol.bounds import Boot, Host, Label, Nonce, OpenPort, RingUidOrNone, UidText, UnixMs
 
 VERSION = 1
 MAX_BYTES = 1200
@@ -38,7 +38,7 @@ class Announcement(msgspec.Struct, array_like=True, frozen=True):
     uid: UidText
     boot: Boot
     """Unique per process start."""
-    ring_uid: RingUid
+    ring_uid: RingUidOrNone
     """Empty while the node belongs to no ring."""
     host: Host
     """Where its peer port is; empty: where the datagram came from."""
