@@ -76,16 +76,17 @@ class Guarded(web.RequestHandler):
     )
 
     def __init__(self, guard: Guard, manager: web.Server, limits: PortLimits) -> None:
+        head = min(limits.head, limits.idle)
         super().__init__(
             manager,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=limits.idle,
+            keepalive_timeout=max(limits.idle, head + 1.0),  # Whose head is late is told so before.
             max_headers=MAX_HEADERS,
             access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to have none
         )
         self._guard = guard
         self._admitted = False
-        self._head = limits.head
+        self._head = head
         self._begun = False
         """Part of a request's head has come."""
         self._late: asyncio.TimerHandle | None = None

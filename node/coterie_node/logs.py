@@ -17,6 +17,9 @@ import structlog
 QUOTED = frozenset(" \t=\r\n\"'")
 """A value with one of these is written by its repr, which escapes it; an event's own text never is."""
 
+MOST_CHARACTERS = 1000
+"""What is written of a value; a traceback is whole."""
+
 
 class LossyText(io.TextIOBase):
     """A text stream that drops what cannot be written.
@@ -46,6 +49,7 @@ def set_up(level: str, form: str, stream: TextIO) -> None:
     shared: list[structlog.types.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        bounded,
     ]
     last: list[structlog.types.Processor]
     if form == "json":
@@ -67,6 +71,14 @@ def set_up(level: str, form: str, stream: TextIO) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def bounded(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Cut what is too long to be a reason or a name: those come from other machines too."""
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > MOST_CHARACTERS:
+            event[key] = f"{value[:MOST_CHARACTERS]}… ({len(value)} characters)"
+    return event
 
 
 def printable(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

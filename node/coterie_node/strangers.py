@@ -9,6 +9,7 @@ import structlog
 
 from . import identity as identities
 from .identity import Meeting, Membership
+from .ration import Ration
 
 if TYPE_CHECKING:
     from coterie_protocol.nodes import PeerHello
@@ -19,8 +20,6 @@ log = structlog.get_logger()
 
 MOST = 64
 """Other rings that are remembered."""
-REMIND = 60.0
-"""Seconds between two log lines about the same other ring."""
 
 
 class Strangers:
@@ -37,7 +36,7 @@ class Strangers:
         self._give_up = give_up
         self._first: dict[str, float] = {}
         """When each was first met."""
-        self._said: dict[str, float] = {}
+        self._say = Ration(log.error, "another ring", clock.now)
 
     async def met(self, ring: Membership, hello: PeerHello) -> None:
         """Judge what a node of another ring said. Raises StoreError."""
@@ -53,10 +52,7 @@ class Strangers:
             seen_for=self._clock.now() - first,
         )
         if decided is Meeting.SAY:
-            if self._clock.now() - self._said.get(hello.ring_uid, -REMIND) >= REMIND:
-                self._said = {uid: at for uid, at in self._said.items() if uid in self._first}
-                self._said[hello.ring_uid] = self._clock.now()
-                log.error("another ring", what=identities.stranger(ring, hello))
+            self._say(hello.ring_uid, what=identities.stranger(ring, hello))
         elif decided is Meeting.GIVE_UP:
             log.warning("gives its empty ring up to join another", ring_uid=hello.ring_uid)
             self._give_up()

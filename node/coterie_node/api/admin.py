@@ -17,8 +17,9 @@ from aiohttp import web
 from coterie_protocol.bounds import RingUidOrNone, SlotNumber
 from coterie_protocol.errors import CoterieError, ErrorCode
 
-from ..doors import Hosts, known_hosts_only, same_site_only
+from ..doors import Hosts, known_hosts_only, same_site_only, source_of
 from ..listening import Guarded
+from ..ration import Ration
 from ..watched import WatchedFile
 from .health import HEALTH_PATHS, add_health, json_response
 from .metrics.exposition import METRICS_PATH, Exposition, add_metrics
@@ -103,7 +104,7 @@ def admin_app(
     It answers to `names` (`doors.Hosts`), to addresses and to `localhost`.
     """
     doors = (known_hosts_only(Hosts(names)), same_site_only())
-    app = web.Application(middlewares=[_json_errors, *doors, _bounded()], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_json_errors(), *doors, _bounded()], client_max_size=MAX_BODY_BYTES)
     add_health(app, view.readiness)
     _add_reports(app, view, RingPage(view, opened=page))
     _add_changes(app, view, token)
@@ -222,24 +223,29 @@ def _bounded() -> Any:
     return bounded
 
 
-@web.middleware
-async def _json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _json_errors() -> Any:
     """Turn whatever goes wrong into JSON; what was not foreseen is logged."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        response = _error(error.reason.lower().replace(" ", "_"), error.text or error.reason, error.status)
-        for header in ("Allow", "Retry-After", "WWW-Authenticate"):
-            if header in error.headers:
-                response.headers[header] = error.headers[header]
-        return response
-    except CoterieError as error:
-        return _error(error.wire_code.name.lower(), error.detail, _STATUS.get(error.wire_code, 500))
-    except Exception as error:
-        log.exception("admin request failed", path=request.path)
-        return _error("internal", f"the node failed ({type(error).__name__}); its log says how", 500)
+    failed = Ration(log.error, "admin request failed")
+
+    @web.middleware
+    async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            response = _error(error.reason.lower().replace(" ", "_"), error.text or error.reason, error.status)
+            for header in ("Allow", "Connection", "Retry-After", "WWW-Authenticate"):
+                if header in error.headers:
+                    response.headers[header] = error.headers[header]
+            return response
+        except CoterieError as error:
+            return _error(error.wire_code.name.lower(), error.detail, _STATUS.get(error.wire_code, 500))
+        except Exception as error:
+            failed(source_of(request.remote or ""), path=request.path, exc_info=True)
+            return _error("internal", f"the node failed ({type(error).__name__}); its log says how", 500)
+
+    return json_errors
 
 
 def _error(code: str, detail: str, status: int) -> web.Response:

@@ -55,11 +55,7 @@ def read(data: bytes) -> tuple[PeerHello, PeerError | None]:
 
 
 def check(mine: PeerHello, theirs: PeerHello) -> Refused | None:
-    """Say why two nodes must not be linked; None when they may.
-
-    A node without a ring may be linked with any: that is how it gets to know one. K and S matter once both belong to
-    the ring.
-    """
+    """Say why two nodes must not be linked; None when they may, or when there is nothing to refuse (`belong`)."""
     who = f"{theirs.node.name or theirs.node.uid} at {theirs.node.address}"
     if theirs.version_low > PEER_VERSION_HIGH or theirs.version_high < PEER_VERSION_LOW:
         return Refused(
@@ -68,7 +64,7 @@ def check(mine: PeerHello, theirs: PeerHello) -> Refused | None:
             ErrorCode.UNSUPPORTED_VERSION,
             theirs,
         )
-    if not mine.ring_uid or not theirs.ring_uid:
+    if not belong(mine, theirs):
         return None
     if mine.ring_uid != theirs.ring_uid:
         return Refused(
@@ -85,6 +81,15 @@ def check(mine: PeerHello, theirs: PeerHello) -> Refused | None:
             theirs,
         )
     return None
+
+
+def belong(mine: PeerHello, theirs: PeerHello) -> bool:
+    """Say whether both belong to a ring.
+
+    Where one does not, the hellos are all that is said: they tell a node that looks for a ring which one is there, and
+    a stranger no more than that. A link is made once the node says the ring's uid.
+    """
+    return bool(mine.ring_uid and theirs.ring_uid)
 
 
 def refused(theirs: PeerHello, error: PeerError) -> Refused:

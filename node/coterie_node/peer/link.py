@@ -49,7 +49,9 @@ class Link:
         tasks: Tasks,
         settings: PeerSettings,
         lost: Callable[[Link, str], None],
+        cut: Callable[..., None],
     ) -> None:
+        """`cut` is told, with the peer and why, when the peer has broken the protocol."""
         self.uid: Uid = hello.node.uid
         self.hello = hello
         self.dialled = dialled
@@ -69,6 +71,7 @@ class Link:
         self._tasks = tasks
         self._settings = settings
         self._lost = lost
+        self._cut = cut
         self._outbox = Outbox(settings)
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
@@ -165,7 +168,7 @@ class Link:
         except FrameError as error:
             reason = f"it sent what this node does not understand ({error.detail})"
             if not self._ended:
-                log.warning("a peer broke the protocol; the link is cut", peer=self._who, why=error.detail)
+                self._cut(self._who, why=error.detail)
                 await self._wire.close(GOODBYE, WSCloseCode.PROTOCOL_ERROR, error.detail)
         except (WireClosed, ConnectionError) as error:
             reason = str(error)

@@ -19,6 +19,8 @@ from coterie_protocol.errors import CoterieError, ErrorCode, FrameError, Unavail
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, PeerHello
 
+from ..doors import source_of
+from ..ration import Ration
 from ..replication.dispatch import Dispatcher, TaskGroup
 from ..replication.ports import Clock, Tasks
 from ..telling import tell
@@ -34,6 +36,21 @@ from .settings import PeerSettings
 from .wire import Wire, WireClosed
 
 log = structlog.get_logger()
+
+
+class Lines:
+    """What is logged of those at the peer port who are no peers, or bad ones."""
+
+    def __init__(self) -> None:
+        self.broke = Ration(log.warning, "a connection to the peer port broke the protocol")
+        self.refused = Ration(log.warning, "a peer was refused")
+        self.twin = Ration(log.error, "a node runs with a copy of this node's data")
+        self.cut = Ration(log.warning, "a peer broke the protocol; the link is cut")
+
+    def tell(self) -> None:
+        """Say how many were left out."""
+        for ration in (self.broke, self.refused, self.twin, self.cut):
+            ration.tell()
 
 
 class Links:
@@ -71,6 +88,7 @@ class Links:
         self._closing = False
         self.failures = 0
         """Links lost since the start, for metrics: broken, silent, or ended by a peer that stopped."""
+        self._lines = Lines()
         self._own = TaskGroup()
         self._notice = notice or (lambda _: None)
         self._dialler = Dialler(hello, self._settings, self._notice)
@@ -99,6 +117,7 @@ class Links:
         await self._own.close()
         await self._listener.close()
         await self._dialler.close()
+        self._lines.tell()
         self.book.tell()
 
     # --- What is known ---
@@ -202,17 +221,22 @@ class Links:
 
     async def contact(self, host: str, port: int, timeout: float) -> NodeRef:
         """Open a link to an address and return who answered there. Raises Unavailable, or Refused."""
-        return (await self.greet(host, port, timeout)).node
+        hello = await self.greet(host, port, timeout)
+        if not handshake.belong(self._hello(), hello):
+            raise Unavailable(f"{hello.node.name or hello.node.uid} at {host}:{port}, or this node, is in no ring yet")
+        return hello.node
 
     async def greet(self, host: str, port: int, timeout: float) -> PeerHello:
-        """Open a link to an address and return the hello of who answered there.
+        """Open a link to an address and return the hello of who answered there; no link while one is in no ring yet.
 
         Raises Unavailable (SelfContact: the address is this node's own and can be given up), or Refused.
         """
         self._check_open()
         deadline = asyncio.get_running_loop().time() + timeout
         met = await self._meet(host, port, timeout)
-        if not await self._settle(met):
+        if not handshake.belong(self._hello(), met.hello):
+            met.wire.drop()
+        elif not await self._settle(met):
             await self._wait(met.hello.node.uid, max(deadline - asyncio.get_running_loop().time(), 0.0))
         return met.hello
 
@@ -249,6 +273,9 @@ class Links:
             if met.hello.node.uid != uid:
                 met.wire.drop()
                 raise Unavailable(f"{ref.address} is not the node {ref.name or uid} any more")
+            if not handshake.belong(self._hello(), met.hello):
+                met.wire.drop()
+                raise Unavailable(f"{ref.name or uid} at {ref.address} is in no ring yet")
             wait = not await self._settle(met)
         except CoterieError as error:
             self.book.doubt(ref)
@@ -319,7 +346,7 @@ class Links:
             async with asyncio.timeout(self._settings.dial_timeout):
                 hello, _ = handshake.read(await wire.receive())
             hello = seen_from(hello, host)
-            if not await self._admit(wire, hello):
+            if not await self._admit(wire, hello, source_of(host)):
                 await wire.close(GOODBYE, WSCloseCode.POLICY_VIOLATION)
                 return
             uid = hello.node.uid
@@ -332,7 +359,7 @@ class Links:
                 if not self._greeted[uid]:
                     del self._greeted[uid]
         except FrameError as error:
-            log.warning("a connection to the peer port broke the protocol", host=host, why=error.detail)
+            self._lines.broke(source_of(host), why=error.detail)
             await wire.close(GOODBYE, WSCloseCode.PROTOCOL_ERROR, error.detail)
         except (TimeoutError, WireClosed, ConnectionError):
             wire.drop()
@@ -342,7 +369,7 @@ class Links:
             else:
                 await self._stand(wire, hello, dialled=False).run(first)
 
-    async def _admit(self, wire: Wire, hello: PeerHello) -> bool:
+    async def _admit(self, wire: Wire, hello: PeerHello, source: str) -> bool:
         """Answer a hello; say whether it may become a link."""
         mine = self._hello()
         if hello.probe:
@@ -352,11 +379,14 @@ class Links:
         if hello.node.uid == self._me:
             if hello.boot != mine.boot:
                 refusal = handshake.twin(hello)
-                log.error("a node runs with a copy of this node's data", why=refusal.detail)
+                self._lines.twin(source, why=refusal.detail)
         elif (refusal := handshake.check(mine, hello)) is not None:
             if refusal.wire_code is ErrorCode.WRONG_RING:
                 self._met_foreign(hello)
-            log.warning("a peer was refused", why=refusal.detail)
+            self._lines.refused(source, why=refusal.detail)
+        elif not handshake.belong(mine, hello):
+            await wire.send(handshake.answer(mine))
+            return False
         elif self._just_made(hello):
             refusal = CoterieError("another link was just made", code=ErrorCode.BUSY)
         else:
@@ -392,6 +422,7 @@ class Links:
             tasks=self._tasks,
             settings=self._settings,
             lost=self._lost,
+            cut=self._lines.cut,
         )
         self._links[uid] = link
         self._down.pop(uid, None)

@@ -10,7 +10,7 @@ from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES, PEER_PATH
 
 from ..config import Address
 from ..doors import origins_only
-from ..listening import Port, PortLimits, plain, upgraded
+from ..listening import Guarded, Port, PortLimits, plain, upgraded
 from .settings import PeerSettings
 from .wire import Wire
 
@@ -55,5 +55,11 @@ class Listener:
         if not await upgraded(socket, request):
             return web.Response()
         if request.transport is not None:
-            await self._serve(Wire(socket, request.transport), plain(request.remote or ""))
+            wire = Wire(socket, request.transport)
+            guarded = request.protocol
+            assert isinstance(guarded, Guarded)
+            guarded.on_broken = wire.broke
+            if guarded.broken:  # It came with the upgrade.
+                wire.broke(guarded.broken)
+            await self._serve(wire, plain(request.remote or ""))
         return socket

@@ -38,6 +38,7 @@ class Wire:
     """One WebSocket between two nodes."""
 
     def __init__(self, socket: ClientWebSocketResponse | WebSocketResponse, transport: asyncio.Transport) -> None:
+        self._broken = ""
         self._socket = socket
         self._transport = transport
         self.send = socket.send_bytes
@@ -50,6 +51,8 @@ class Wire:
     async def receive(self) -> bytes:
         """Return the next message. Raises WireClosed, or FrameError for what is no binary message of a legal size."""
         message = await self._socket.receive()
+        if self._broken:
+            raise FrameError(self._broken)
         if message.type is WSMsgType.BINARY:
             data: bytes = message.data
             return data
@@ -59,6 +62,11 @@ class Wire:
             raise FrameError(str(message.data))
         goodbye = message.extra if message.type is WSMsgType.CLOSE else None
         raise WireClosed(goodbye or "the connection was closed")
+
+    def broke(self, why: str) -> None:
+        """End the connection: what came on it is no WebSocket's, whatever it would say."""
+        self._broken = why
+        self._transport.abort()
 
     async def close(self, timeout: float, code: int = WSCloseCode.OK, reason: str = "") -> None:
         """Say goodbye and close; after the timeout (seconds), drop the connection."""

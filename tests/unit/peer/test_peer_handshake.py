@@ -59,17 +59,13 @@ async def test_a_copied_data_directory_is_noticed(make: MakeNode) -> None:
     assert one.changes == twin.changes == []
 
 
-async def test_links_made_before_a_node_had_its_ring_are_made_anew(make: MakeNode) -> None:
-    one, two, three = await make(1, ring=""), await make(2), await make(3, ring="")
+async def test_links_of_a_ring_that_a_node_has_given_up_are_cut(make: MakeNode) -> None:
+    one, two = await make(1), await make(2)
     await one.meet(two)
-    await one.meet(three)
-    hello = one.links.hello_of(two.uid)
-    assert hello is not None
-    one.ring = hello.ring_uid
+    one.ring = "another"
     one.links.ring_changed()
-    assert one.links.alive(two.uid)
-    assert not one.links.alive(three.uid)
-    await three.until(lambda: not three.links.alive(one.uid))
+    assert not one.links.alive(two.uid)
+    await two.until(lambda: not two.links.alive(one.uid))
 
 
 def test_what_is_no_hello() -> None:

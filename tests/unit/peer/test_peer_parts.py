@@ -137,6 +137,7 @@ async def test_a_quiet_link_beats_every_time_and_a_busy_one_never() -> None:
         tasks=node.tasks,
         settings=PeerSettings(),
         lost=lambda *_: None,
+        cut=lambda *_, **__: None,
     )
     link.start()
     for turn in range(1, 5):

@@ -1,0 +1,48 @@
+"""Log lines that strangers can cause come at a rate that they cannot set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coterie_node.ration import BURST, MOST_SOURCES, PAUSE, REFILL, Ration
+
+
+class Log:
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.lines: list[dict[str, Any]] = []
+        self.ration = Ration(lambda _, **values: self.lines.append(values), "knocked", lambda: self.now)
+
+
+async def test_one_source_is_told_once_a_minute_and_the_rest_is_counted() -> None:
+    log = Log()
+    for _ in range(100):
+        log.ration("a", why="x")
+    assert log.lines == [{"source": "a", "why": "x"}]
+    log.now += PAUSE
+    log.ration("a", why="y")
+    assert log.lines[1:] == [{"source": "a", "why": "y"}]
+    log.ration.tell()
+    assert log.lines[2:] == [{"source": "several, or one again", "suppressed": 99}]
+    log.ration.tell()
+    assert len(log.lines) == 3
+
+
+async def test_many_sources_together_are_bounded_too() -> None:
+    log = Log()
+    for number in range(10_000):
+        log.ration(f"source {number}")
+        log.now += 0.001
+    assert len(log.lines) <= BURST + 10.0 / REFILL + 1
+    assert len(log.ration._sources) <= MOST_SOURCES
+    log.ration.tell()
+    assert log.lines[-1]["suppressed"] == 10_000 - len(log.lines) + 1
+
+
+async def test_what_is_remembered_is_bounded() -> None:
+    log = Log()
+    for number in range(2 * MOST_SOURCES):
+        log.ration(f"source {number}")
+        log.now += REFILL
+    assert len(log.lines) == 2 * MOST_SOURCES
+    assert len(log.ration._sources) == MOST_SOURCES
