@@ -25,18 +25,16 @@ ANY = Address("127.0.0.1", 0)
 
 
 @asynccontextmanager
-async def running(directory: Path, port: int, *, found: bool) -> AsyncIterator[None]:
-    """Run a node that founds a ring, or one that goes on looking for one."""
+async def running(directory: Path, port: int) -> AsyncIterator[None]:
+    """Run a node that founds a ring."""
     config = NodeConfig(
-        data_dir=directory, name="n1", found=found, replication_factor=1, slots=16, bcrypt_cost=4,
-        seed=() if found else (Address("127.0.0.1", 1),),
+        data_dir=directory, name="n1", found=True, ring_uid=peers.RING, replication_factor=3, slots=1024, bcrypt_cost=4,
         listen_client=ANY, listen_peer=Address("127.0.0.1", port), listen_admin=ANY,
     )  # fmt: skip
     node = Node(config)
     starting = asyncio.create_task(node.start())
     try:
-        if found:
-            await starting
+        await starting
         yield
     finally:
         starting.cancel()
@@ -55,19 +53,18 @@ async def meet(peer: peers.Node, port: int) -> Uid:
 
 
 @pytest.mark.parametrize(
-    ("found", "message", "unknown"),
+    ("message", "unknown"),
     [
-        (False, ClockTold(1), False),
-        (True, ClockTold(1), False),
-        (True, WhoIs([]), True),  # a request, and none that may come without a number
+        (ClockTold(1), False),
+        (WhoIs([]), True),  # a request, and none that may come without a number
     ],
 )
-async def test_only_what_no_room_takes_is_warned_of(tmp_path: Path, found: bool, message: Any, unknown: bool) -> None:
+async def test_only_what_no_room_takes_is_warned_of(tmp_path: Path, message: Any, unknown: bool) -> None:
     port = free_port(1)
-    peer = peers.Node(2, ring="")
+    peer = peers.Node(2)
     await peer.start()
     with capture_logs() as logs:
-        async with running(tmp_path, port, found=found):
+        async with running(tmp_path, port):
             uid = await meet(peer, port)
             assert peer.links.send(uid, message)
             await peer.links.request(uid, Ping(), SOON)  # what came before it has been taken

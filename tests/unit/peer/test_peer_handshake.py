@@ -19,9 +19,6 @@ from coterie_protocol.nodes import Heartbeat, PeerHello, Ping, Pong, WhoIs
     ("mine", "theirs", "code"),
     [
         ({}, {}, None),
-        ({"ring": ""}, {}, None),
-        ({}, {"ring": ""}, None),
-        ({"ring": "", "k": 5}, {"k": 3}, None),
         ({}, {"ring": ANOTHER}, ErrorCode.WRONG_RING),
         ({}, {"ring": ANOTHER, "k": 5}, ErrorCode.WRONG_RING),
         ({}, {"k": 5}, ErrorCode.WRONG_SETTINGS),
