@@ -107,6 +107,12 @@ def test_seeds_may_be_given_again_or_with_commas() -> None:
         (["--replace-after", "-1"], "above 0"),
         (["--heartbeat", "0.6"], "at least twice as long"),
         (["--bcrypt-cost", "31"], "between 4 and 20"),
+        (["--admin-host", "http://node"], "must be a host name without a port"),
+        (["--admin-host", "node:7402"], "must be a host name without a port"),
+        (["--admin-host", "a.*.b"], "must be a host name without a port"),
+        (["--allowed-origin", "chat.example.org"], "must be an origin"),
+        (["--allowed-origin", "https://chat.example.org/page"], "must be an origin"),
+        (["--allowed-origin", "*"], "must be an origin"),
         (["--ring-uid", "main"], "32 hexadecimal digits"),
         (["--config", "/nowhere/node.toml"], "cannot read /nowhere/node.toml: No such file"),
         (["--data-dir", ""], "--data-dir is missing"),
@@ -117,6 +123,17 @@ def test_what_cannot_be_is_said_in_one_line(flags: list[str], words: str) -> Non
         run(*flags)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_who_may_ask_at_the_ports() -> None:
+    config, sources = run(
+        "--admin-host", "Ring.example.org", "--admin-host", "*.inner.example.org", "--admin-host", "*"
+    )
+    assert config.admin_host == ("ring.example.org", "*.inner.example.org", "*")
+    assert sources["admin_host"].shown == "ring.example.org,*.inner.example.org,*"
+    config, _ = run(environment={"COTERIE_NODE_ALLOWED_ORIGIN": "https://chat.example.org/, http://[::1]:8000"})
+    assert config.allowed_origin == ("https://chat.example.org", "http://[::1]:8000")
+    assert run()[0].allowed_origin == run()[0].admin_host == ()
 
 
 def test_how_a_node_finds_the_others() -> None:

@@ -21,6 +21,7 @@ try:
     raise ValueError("odd\\nvalue")
 except ValueError:
     log.exception("it failed")
+log.info("long", why="x" * 5000)
 logging.getLogger("asyncio").error("Task was destroyed\\nbut it is pending: %s", "task")
 logging.getLogger("aiohttp").info("not said either")
 """
@@ -37,12 +38,14 @@ def test_json_is_one_object_a_line_whoever_logs() -> None:
     assert [(line["level"], line["event"]) for line in lines] == [
         ("info", "link down"),
         ("error", "it failed"),
+        ("info", "long"),
         ("error", "Task was destroyed\nbut it is pending: task"),
     ]
     assert all(line["timestamp"].endswith("Z") for line in lines)
     assert lines[0]["peers"] == 3
     assert "ValueError: odd" in lines[1]["exception"]
-    assert lines[2]["logger"] == "asyncio"
+    assert lines[2]["why"] == "x" * 1000 + "… (5000 characters)"
+    assert lines[3]["logger"] == "asyncio"
 
 
 def test_on_a_console_no_text_from_elsewhere_makes_a_line_or_moves_the_cursor() -> None:
