@@ -85,6 +85,27 @@ async def test_a_killed_node_is_seen_to_leave_and_to_return(five: Ring, open_pag
     await five.ready()
 
 
+async def test_a_lost_majority_is_the_verdict_with_the_names_of_who_is_missing(five: Ring, open_page: OpenPage) -> None:
+    lost = five.nodes[2:]
+    async with open_page(home(five.nodes[0])) as visit:
+        page = RingPage(visit.page)
+        await page.live(5)
+        for node in lost:
+            node.kill()
+        try:
+            verdict = visit.page.locator("#verdict")
+            await expect(verdict).to_have_text("Unavailable", timeout=LEFT_WITHIN * 1000)
+            lead = visit.page.locator("#details-lead")
+            await expect(lead).to_contain_text("no majority: no account there can be used")
+            for node in lost:
+                await expect(lead).to_contain_text(node.name)
+        finally:
+            for node in lost:
+                node.start()
+        await expect(verdict).to_have_text("Whole", timeout=BACK_WITHIN * 1000)
+    await five.ready()
+
+
 async def test_the_page_comes_back_after_its_own_node_was_restarted(five: Ring, open_page: OpenPage) -> None:
     node = five.nodes[2]
     async with open_page(home(node)) as visit:

@@ -135,7 +135,7 @@ class Accounts:
                     if refusal is not None:
                         raise refusal
                     return value
-        raise Unavailable(f"{self._table.lacks(slot) or f'the members of {name!r} do not agree just now'}; try again")
+        raise Unavailable(self._table.lacks(slot) or f"those who hold {name!r} do not agree just now; try again")
 
     def rise_to(self, counter: int) -> None:
         """Propose only above this counter from now on."""

@@ -108,7 +108,7 @@ class Router:
             if last is not None and last.wire_code is ErrorCode.UNKNOWN_SLOT:
                 await self.refresh(slot)
         if lacks := self._table.lacks(slot):
-            raise Unavailable(f"{lacks}; try again")  # and not whoever happened to be asked last, who may be well
+            raise Unavailable(lacks)  # and not whoever happened to be asked last, who may be well
         if last is not None and last.wire_code in (ErrorCode.BUSY, ErrorCode.UNAVAILABLE):
             raise last
         raise Unavailable("nobody who holds this name could answer in time; try again")
