@@ -60,6 +60,12 @@ class Limiter:
         if wait := bucket.take(now, count):
             raise rate_limited(self._what, wait)
 
+    def look(self, key: str, now: float, count: float = 1.0) -> None:
+        """Raise RATE_LIMITED where so many tokens could not be taken now; take none."""
+        bucket = self._buckets.get(key)
+        if bucket is not None and (wait := bucket.look(now, count)):
+            raise rate_limited(self._what, wait)
+
     def give_back(self, key: str) -> None:
         """Return a token."""
         if key in self._buckets:

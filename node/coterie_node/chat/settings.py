@@ -21,7 +21,7 @@ class ChatSettings:
     """Messages a second of one session at one gateway; twice as many may come at once."""
     bytes_per_second: float = 8 * 1024 * 1024
     """Bytes a second of the messages of one session at one gateway; twice as many may come at once."""
-    acknowledged_per_second: float = 4000.0
+    acknowledged_per_second: float = 2000.0
     """Archive copies (and discarded ones) a second of one session; five times as many may come at once, as of what
     follows."""
     states_per_second: float = 1000.0

@@ -1,0 +1,194 @@
+"""What one hostile account does at full speed: `python -m bench.floods NAME USER TOKEN AUTH VICTIM URL...`.
+
+A process of its own, with the lowest priority, so that what honest accounts notice is what their ring does, not that
+the machine is busy with making the flood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+
+import uvloop
+from tests.mute import Mute
+
+from coterie_protocol.client_api import (
+    MAX_CLIENT_FRAMES,
+    Archive,
+    Discard,
+    Hello,
+    Keep,
+    Login,
+    Lookup,
+    Page,
+    PresenceQuery,
+    Request,
+    Resume,
+    Send,
+    States,
+    Subscribe,
+)
+
+from .honest import fresh_id
+
+CONNECTIONS = 12
+"""Connections of the one session, spread over the nodes."""
+AT_ONCE = 100
+"""Connections that a storm opens at the same time."""
+HALF_OPEN = 600
+
+
+class Attacker:
+    """The account, and whom it harms."""
+
+    def __init__(self, name: str, token: bytes, auth: str, victim: str, urls: list[str]) -> None:
+        self.name = name
+        self.token = token
+        self.auth = auth
+        self.victim = victim
+        self.urls = urls
+
+    async def connection(self, number: int) -> Mute:
+        """Open a connection in the account's session."""
+        mute = await Mute.connect(self.urls[number % len(self.urls)])
+        await mute.upgrade()
+        mute.ask((1, Hello(1, 1, "flood")), (2, Resume(self.name, self.token)))
+        return mute
+
+
+Requests = Callable[[Attacker], list[Request]]
+
+
+def many(count: int, make: Callable[[Attacker], Request]) -> Requests:
+    """Make a whole message of requests."""
+    return lambda attacker: [make(attacker) for _ in range(count)]
+
+
+REQUESTS: dict[str, Requests] = {
+    "sends": many(256, lambda a: Send(a.name, fresh_id(), b"x")),
+    "large sends": many(8, lambda a: Send(a.name, fresh_id(), bytes(70_000))),
+    "sends to nobody": many(256, lambda a: Send(f"nobody{random.getrandbits(60)}", fresh_id(), b"x")),
+    "keeps": many(256, lambda a: Keep(fresh_id(), b"x")),
+    "prekeys": many(1, lambda a: Send(a.victim, fresh_id(), b"x", bytes(900_000))),
+    "discards": many(4, lambda a: Discard([(a.victim, fresh_id(), 0) for _ in range(1000)])),
+    "forged receipts": many(4, lambda a: Archive([(a.victim, fresh_id(), 0, b"") for _ in range(1000)])),
+    "archive": many(4, lambda a: Archive([("", fresh_id(), 0, bytes(200)) for _ in range(1000)])),
+    "states": many(8, lambda a: States(a.victim, [fresh_id() for _ in range(1000)])),
+    "presence": many(8, lambda a: PresenceQuery([f"nobody{random.getrandbits(60)}" for _ in range(1000)])),
+    "pages": many(64, lambda a: Page(b"", 500)),
+    "lookups": many(64, lambda a: Lookup(a.victim)),
+    "subscribes": many(64, lambda a: Subscribe()),
+    "tiny frames": many(MAX_CLIENT_FRAMES, lambda a: Lookup("x")),
+    "hellos": many(MAX_CLIENT_FRAMES, lambda a: Hello(1, 1, "flood")),
+}
+
+
+async def requests(attacker: Attacker, make: Requests) -> None:
+    """Write requests on several connections as fast as they are taken; read the answers, and look at none."""
+
+    async def one(number: int) -> None:
+        while True:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                mute = await attacker.connection(number)
+                reading = asyncio.create_task(mute.drain())
+                try:
+                    numbers: Iterator[int] = itertools.count(3)
+                    while not reading.done():
+                        mute.ask(*((next(numbers), request) for request in make(attacker)))
+                        await mute.writer.drain()
+                finally:
+                    reading.cancel()
+                    mute.abort()
+            await asyncio.sleep(0.01)
+
+    await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
+
+
+async def storm(attacker: Attacker, first: Callable[[Mute], Awaitable[None]]) -> None:
+    """Open connections, say something, and close them, over and over."""
+
+    async def one(number: int) -> None:
+        while True:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+                mute = await Mute.connect(attacker.urls[number % len(attacker.urls)])
+                try:
+                    async with asyncio.timeout(5.0):
+                        await mute.upgrade()
+                        await first(mute)
+                finally:
+                    mute.abort()
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(one(number) for number in range(AT_ONCE)))
+
+
+async def connections(attacker: Attacker) -> None:
+    """Connect, say hello, and go."""
+
+    async def hello(mute: Mute) -> None:
+        mute.ask((1, Hello(1, 1, "flood")))
+        await mute.frames()
+
+    await storm(attacker, hello)
+
+
+async def logins(attacker: Attacker) -> None:
+    """Log in, with the right password, over and over."""
+
+    async def login(mute: Mute) -> None:
+        mute.ask((1, Hello(1, 1, "flood")), (2, Login(attacker.name, attacker.auth, os.urandom(16))))
+        while all(frame.id != 2 for frame in await mute.frames()):
+            pass
+
+    await storm(attacker, login)
+
+
+async def half_open(attacker: Attacker) -> None:
+    """Stop in the middle of a message, on many connections, and begin again when they are cut."""
+
+    async def one(number: int) -> None:
+        while True:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                mute = await Mute.connect(attacker.urls[number % len(attacker.urls)])
+                if number % 3:
+                    await mute.upgrade()
+                    mute.ask((1, Hello(1, 1, "flood")))
+                    mute.send(bytes(1 << 20), 900_000 if number % 3 == 1 else 1000)
+                await mute.drain()
+                mute.abort()
+            await asyncio.sleep(0.05)
+
+    await asyncio.gather(*(one(number) for number in range(HALF_OPEN)))
+
+
+OTHERS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
+    "connections": connections,
+    "logins": logins,
+    "half-open": half_open,
+}
+FLOODS = [*REQUESTS, *OTHERS]
+
+
+async def flood(kind: str, attacker: Attacker) -> None:
+    """Do it until cancelled."""
+    if kind in REQUESTS:
+        await requests(attacker, REQUESTS[kind])
+    else:
+        await OTHERS[kind](attacker)
+
+
+def main() -> None:
+    """Flood until killed."""
+    kind, name, token, auth, victim, *urls = sys.argv[1:]
+    os.nice(19)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(flood(kind, Attacker(name, bytes.fromhex(token), auth, victim, urls)))
+
+
+if __name__ == "__main__":
+    main()
