@@ -88,6 +88,16 @@ REQUESTS: dict[str, Requests] = {
 }
 
 
+def begun() -> None:
+    """Say, once, that the flood is under way."""
+    if not _said:
+        _said.append(True)
+        print("begun", flush=True)
+
+
+_said: list[bool] = []
+
+
 async def requests(attacker: Attacker, make: Requests) -> None:
     """Write requests on several connections as fast as they are taken; read the answers, and look at none."""
 
@@ -101,6 +111,7 @@ async def requests(attacker: Attacker, make: Requests) -> None:
                     while not reading.done():
                         mute.ask(*((next(numbers), request) for request in make(attacker)))
                         await mute.writer.drain()
+                        begun()
                 finally:
                     reading.cancel()
                     mute.abort()
@@ -120,6 +131,7 @@ async def storm(attacker: Attacker, first: Callable[[Mute], Awaitable[None]]) ->
                     async with asyncio.timeout(5.0):
                         await mute.upgrade()
                         await first(mute)
+                        begun()
                 finally:
                     mute.abort()
             await asyncio.sleep(0)
@@ -159,6 +171,7 @@ async def half_open(attacker: Attacker) -> None:
                     await mute.upgrade()
                     mute.ask((1, Hello(1, 1, "flood")))
                     mute.send(bytes(1 << 20), 900_000 if number % 3 == 1 else 1000)
+                begun()
                 await mute.drain()
                 mute.abort()
             await asyncio.sleep(0.05)

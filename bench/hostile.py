@@ -1,8 +1,9 @@
 """`python -m bench.hostile`: what honest accounts notice of one hostile account that does each flood at full speed.
 
 A ring of three real nodes; honest pairs chat at a steady pace all the while. Each flood comes from one account, on
-several connections, in a process of its own. Beside it stands the same chat while an *honest* account sends at full speed: with
-128 messages under way, and waiting as it is told. Milliseconds from Send to the recipient; `ratio` is of the two p99.
+several connections, in a process of its own. Beside it stands the same chat while an *honest* account sends at full
+speed: with 128 messages under way, and waiting as it is told. Milliseconds from Send to the recipient; `ratio` is of
+the two p99.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import asyncio
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,17 +76,23 @@ def row(noticed: Noticed, memory: float) -> Row:
     return Row(p50, p99, worst, len(noticed.stored), len(noticed.refused), noticed.lost, memory)
 
 
-@contextlib.contextmanager
-def flooding(kind: str, attacker: Speaker, victim: str, urls: Sequence[str]) -> Iterator[None]:
-    """Run a flood beside the block."""
+@contextlib.asynccontextmanager
+async def flooding(kind: str, attacker: Speaker, victim: str, urls: Sequence[str]) -> AsyncIterator[None]:
+    """Run a flood beside the block, which begins once it is under way."""
     command = [sys.executable, "-m", "bench.floods", kind, attacker.name, attacker.token.hex(), attacker.auth, victim]
-    with subprocess.Popen([*command, *urls]) as process:
-        try:
-            yield
-            if process.poll() is not None:
-                raise RuntimeError(f"the flood {kind!r} ended by itself with {process.returncode}")
-        finally:
+    process = await asyncio.create_subprocess_exec(*command, *urls, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(20.0):
+            if not await process.stdout.readline():
+                raise RuntimeError(f"the flood {kind!r} did not begin")
+        yield
+        if process.returncode is not None:
+            raise RuntimeError(f"the flood {kind!r} ended by itself with {process.returncode}")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
 
 
 async def measure(
@@ -100,10 +106,10 @@ async def measure(
     async with aiohttp.ClientSession(connector=connector) as http, pairs(http, urls, "honest", count) as accounts:
 
         async def look() -> Row:
-            await chat(accounts, per_second, 1.0)  # The flood is under way by then.
             memory.take()
             return row(await chat(accounts, per_second, seconds), memory.take())
 
+        await chat(accounts, per_second, 1.0)  # Caches, links, files.
         rows["nobody"] = await look()
         load = asyncio.create_task(busy(http, urls, "busy"))
         rows["honest"] = await look()
@@ -113,9 +119,8 @@ async def measure(
             attacker = await Speaker.connect(http, urls[0], f"mallory{number}")
             await attacker.register()
             await attacker.close()
-            with flooding(kind, attacker, accounts[0][0].name, urls):
+            async with flooding(kind, attacker, accounts[0][0].name, urls):
                 rows[kind] = await look()
-            await asyncio.sleep(1.0)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
     return rows

@@ -53,6 +53,10 @@ QUEUED_COST = 48
 """What an encoded frame costs in memory beside its bytes."""
 FRAME_COST = 200
 """About how many bytes a frame that was decoded and not taken yet costs beside those that came."""
+LONGEST_PAUSE = 5.0
+"""Seconds for which nothing is read from a client that has sent more bytes than it may."""
+STRANGER_BYTES = 256 * 1024
+"""Bytes of a message that are taken of a client without a session: Register has 128 KiB of keys and vault."""
 PARTLY = 64 * 1024
 """Bytes of messages that are not taken yet which a connection may keep without owing them."""
 
@@ -164,6 +168,9 @@ class Connection:
                 if self._taking:
                     self._taking = 0
                     self._owe()
+                if pause := conversation.read(len(message.data)):
+                    conversation.pause = min(pause, LONGEST_PAUSE)
+                    await self._pause()
                 if self._slow:
                     await self._until_room()
         except FrameError as error:
@@ -197,7 +204,9 @@ class Connection:
 
     def _came(self, size: int) -> None:
         self._untaken += size
-        if self._untaken > PARTLY:
+        if self._untaken > STRANGER_BYTES and self._conversation.session is None:
+            self.cut_off("it sends much and has no session")
+        elif self._untaken > PARTLY:
             self._owe()
 
     def _no_hello(self) -> None:

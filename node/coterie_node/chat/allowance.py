@@ -22,6 +22,8 @@ from .limits import TokenBucket, rate_limited
 from .names import Names
 from .settings import ChatSettings
 
+READ_FOR_ONE = 3
+"""Bytes that come for one of a message: the message, its own copy, and that one's archive copy."""
 ITEM_BYTES = 100
 """About how much an id or a name of a question costs while it is served."""
 PAGE_BYTES = 512 * 1024
@@ -48,23 +50,28 @@ class Share:
 class Allowance:
     """The rates of one session."""
 
-    __slots__ = ("_by_kind", "_keep_bytes", "_keeps", "_others", "_send_bytes", "_sends", "share")
+    __slots__ = ("_by_kind", "_keep_bytes", "_keeps", "_others", "_read", "_send_bytes", "_sends", "share")
 
     def __init__(self, settings: ChatSettings) -> None:
         sends, size = settings.sends_per_second, settings.bytes_per_second
         self._sends, self._keeps = _bucket(sends, 2), _bucket(sends, 2)
         self._send_bytes, self._keep_bytes = _bucket(size, 2), _bucket(size, 2)
-        acknowledged = _bucket(settings.acknowledged_per_second, 5)
+        self._read = _bucket(READ_FOR_ONE * size, 2)
+        acknowledged = _bucket(settings.acknowledged_per_second, 1)
         self._by_kind: dict[type, tuple[TokenBucket, str]] = {
             Archive: (acknowledged, "archive copies of one session"),
             Discard: (acknowledged, "archive copies of one session"),
             States: (_bucket(settings.states_per_second, 5), "states asked for by one session"),
-            PresenceQuery: (_bucket(settings.names_per_second, 5), "names asked for by one session"),
+            PresenceQuery: (_bucket(settings.names_per_second, 10), "names asked for by one session"),
             Lookup: (_bucket(settings.lookups_per_second, 5), "lookups of one session"),
             Page: (_bucket(settings.pages_per_second, 5), "pages of one session"),
         }
         self._others = _bucket(settings.others_per_second, 10), "requests of one session"
         self.share = Share()
+
+    def read(self, now: float, size: int) -> float:
+        """Count bytes that have come, whatever they hold; return how many seconds nothing more should be read."""
+        return self._read.spend(now, size)
 
     def message(self, now: float, weight: int, cost: float, *, own: bool) -> None:
         """Count a message (or the `own` copy of one). Raises RATE_LIMITED."""

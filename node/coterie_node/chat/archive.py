@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -71,6 +72,8 @@ class Archive:
         self._unasked = Limiter(
             settings.unasked_at_once, 1 / settings.unasked_per_second, "copies of messages that do not wait"
         )
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """One user's writes come one after the other: their flood takes nobody else's time, and is counted rightly."""
         self._unheld = Limiter(settings.unheld_discards, settings.unheld_discard_pause, "ids that are not held")
         self._reads: list[tuple[Sequence[RecordKey], asyncio.Future[list[Record | None]]]] = []
         self.delays = Distribution(DELIVERY_SECONDS)
@@ -95,9 +98,14 @@ class Archive:
             if part >= MAX_PARTS:  # A gateway of an earlier release lets it pass.
                 raise CoterieError(f"a message has at most {MAX_PARTS} parts", code=ErrorCode.BAD_REQUEST)
         await self._current.check(name, request.epoch, grace=True)
-        # Who has asked too much is told so before a thousand records are read for it.
-        self._unasked.look(name, self._clock.now(), len(request.items))
         await self._settled(slot)
+        async with self._turns.setdefault(name, asyncio.Lock()):
+            # Who has asked too much is told so before a thousand records are read for it.
+            self._unasked.look(name, self._clock.now(), len(request.items))
+            await self._store_copies(slot, name, request)
+        return Archived()
+
+    async def _store_copies(self, slot: int, name: str, request: ArchiveWrite) -> None:
         items = {RecordKey(slot, name, sender, mid, part): copy for sender, mid, part, copy in request.items}
         held = await self._held(list(items))
         final = State.DELETED if request.discard else State.ARCHIVED
@@ -128,7 +136,6 @@ class Archive:
             if found is not None and found.state == State.PENDING and found.sender != OUTGOING and not found.part:
                 self.delays.observe(max(at - found.stored_at, 0) / 1000)
         self._receipts.route(delivered)
-        return Archived()
 
     def _remembered(self, key: RecordKey) -> bool:
         """Say whether the discarding of what is not held here is remembered (docs/decisions/0021).

@@ -138,6 +138,8 @@ class Gateway:
         """Requests other than messages that are served just now ..."""
         self.serving_bytes = 0
         """... and what they weigh."""
+        size = settings.stranger_bytes_per_second
+        self.stranger_bytes = Limiter(16 * size, 1 / size, "bytes from this address")
         self.strangers = Limiter(settings.strangers_at_once, settings.stranger_pause, "requests from this address")
 
     def state(self) -> str:
@@ -220,6 +222,13 @@ class Conversation:
         if not self.greeted:
             raise FrameError(error.detail)
         self._client.reply(number, error_of(error))
+
+    def read(self, size: int) -> float:
+        """Count bytes that have come; return how many seconds nothing more should be read from this client."""
+        gateway = self._gateway
+        if self.session is None:
+            return gateway.stranger_bytes.spend(self._client.address, gateway.clock.now(), size)
+        return self.session.allowance.read(gateway.clock.now(), size)
 
     def left(self) -> None:
         """The connection is gone."""

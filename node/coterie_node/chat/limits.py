@@ -21,11 +21,17 @@ class TokenBucket:
         self._full_at = 0.0
 
     def take(self, now: float, count: float = 1.0) -> float:
-        """Take tokens: return 0.0, or how many seconds to wait (and take nothing). A full bucket always has enough."""
+        """Take tokens: return 0.0, or how many seconds to wait (and take nothing). What a full bucket
+        has not is owed: it is given, and more is to be waited for afterwards."""
         if wait := self.look(now, count):
             return wait
-        self._full_at = max(self._full_at, now) + self._pause * min(count, self._burst)
+        self.spend(now, count)
         return 0.0
+
+    def spend(self, now: float, count: float) -> float:
+        """Take tokens whether they are there or not; return how many seconds to wait until none is owed."""
+        self._full_at = max(self._full_at, now) + self._pause * count
+        return max(0.0, self._full_at - now - self._burst * self._pause)
 
     def look(self, now: float, count: float = 1.0) -> float:
         """Return how many seconds to wait for so many tokens, and take none."""
@@ -52,13 +58,20 @@ class Limiter:
 
     def take(self, key: str, now: float, count: float = 1.0) -> None:
         """Take tokens of the key's bucket; raises CoterieError RATE_LIMITED with the milliseconds to wait."""
+        if wait := self._bucket(key, now).take(now, count):
+            raise rate_limited(self._what, wait)
+
+    def _bucket(self, key: str, now: float) -> TokenBucket:
         bucket = self._buckets.get(key)
         if bucket is None:
             if len(self._buckets) >= MOST_KEYS:
                 self._forget(now)
             bucket = self._buckets[key] = TokenBucket(self._burst, self._pause)
-        if wait := bucket.take(now, count):
-            raise rate_limited(self._what, wait)
+        return bucket
+
+    def spend(self, key: str, now: float, count: float) -> float:
+        """Take tokens of the key's bucket, whether they are there or not; return how many seconds to wait."""
+        return self._bucket(key, now).spend(now, count)
 
     def look(self, key: str, now: float, count: float = 1.0) -> None:
         """Raise RATE_LIMITED where so many tokens could not be taken now; take none."""

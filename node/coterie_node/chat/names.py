@@ -6,7 +6,7 @@ from coterie_protocol.errors import BadName
 from coterie_protocol.identifiers import MAX_NAME_BYTES, UserName, slot_of_name, user_name
 
 MOST = 20_000
-FRESH = 10
+FRESH = 4
 """What normalising a name costs, in lookups of one that is remembered."""
 SHOWN = 32
 """Characters of an overlong name that its refusal shows."""

@@ -46,6 +46,9 @@ ID_BYTES = 16
 ARCHIVE_LIMIT = 1000
 PRESENCE_LIMIT = 1000
 PRESENCE_ROUNDS = 4
+PRESENCE_PART = 32
+"""Names that are asked for at once: normalising each may take a quarter of a millisecond, and each that is nobody's is
+read from a quorum."""
 
 
 class Questions:
@@ -110,13 +113,19 @@ class Questions:
         return StatesReply(answer.items)
 
     async def _presence(self, texts: Sequence[str]) -> PresenceReply:
-        """Ask all owners, each once for all its names; what has moved on is asked again where it is now."""
+        """Ask all owners, some names at once; what has moved on is asked again where it is now."""
         if len(texts) > PRESENCE_LIMIT:
             raise CoterieError(
                 f"presence of {counted(len(texts), 'user')} at once; the limit is {PRESENCE_LIMIT}",
                 code=ErrorCode.TOO_LARGE,
                 value=PRESENCE_LIMIT,
             )
+        items: list[PresenceItem] = []
+        for start in range(0, len(texts), PRESENCE_PART):
+            items += await self._presence_of(texts[start : start + PRESENCE_PART])
+        return PresenceReply(list({item.name: item for item in items}.values()))
+
+    async def _presence_of(self, texts: Sequence[str]) -> list[PresenceItem]:
         left: dict[str, int] = dict(self._names.get(text) for text in texts)
         found: dict[str, PresenceItem] = {}
         for _ in range(PRESENCE_ROUNDS):
@@ -135,7 +144,7 @@ class Questions:
             left = {name: slot for name, slot in left.items() if name in elsewhere}
             if not left:
                 names = dict.fromkeys(self._names.get(text)[0] for text in texts)
-                return PresenceReply([found[name] for name in names if name in found])
+                return [found[name] for name in names if name in found]
         raise Unavailable("not all owners could be found; try again")
 
 

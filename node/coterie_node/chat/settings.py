@@ -19,25 +19,25 @@ class ChatSettings:
     """... and their bytes, counted like those of a mailbox."""
     sends_per_second: float = 1000.0
     """Messages a second of one session at one gateway; twice as many may come at once."""
-    bytes_per_second: float = 8 * 1024 * 1024
-    """Bytes a second of the messages of one session at one gateway; twice as many may come at once."""
+    bytes_per_second: float = 2 * 1024 * 1024
+    """Bytes a second of the messages of one session at one gateway; twice as many may come at once. Three times as many
+    are read from its connections, whatever they hold."""
     acknowledged_per_second: float = 2000.0
-    """Archive copies (and discarded ones) a second of one session; five times as many may come at once, as of what
-    follows."""
+    """Archive copies (and discarded ones) a second of one session, and at once."""
     states_per_second: float = 1000.0
-    """States of messages that one session asks for, a second."""
-    names_per_second: float = 500.0
-    """Names whose presence one session asks for, a second."""
+    """States of messages that one session asks for a second; five times as many at once, as of pages and lookups."""
+    names_per_second: float = 100.0
+    """Names whose presence one session asks for a second; ten times as many at once."""
     lookups_per_second: float = 50.0
     """Accounts that one session looks up a second: each is read from a quorum."""
     pages_per_second: float = 40.0
     """Pages of its archive that one session reads a second."""
     others_per_second: float = 5.0
     """Other requests of one session a second, such as Subscribe, which begins a drain; ten times as many at once."""
-    unasked_per_second: float = 200.0
+    unasked_per_second: float = 100.0
     """Archive copies a second by which one user acknowledges nothing that waits: copies of what was never pending, or
     what is archived already ..."""
-    unasked_at_once: int = 4000
+    unasked_at_once: int = 1000
     """... and how many at once."""
     deleted_records: int = 1_000_000
     """How many deleted records are remembered for one user: what is beyond it stays pending until older ones go."""
@@ -47,7 +47,7 @@ class ChatSettings:
     """... and the seconds after which one more."""
     session_entries: int = 2048
     """Unanswered messages of one session at one gateway before it answers BUSY ..."""
-    session_bytes: int = 4 * 1024 * 1024
+    session_bytes: int = 2 * 1024 * 1024
     """... and what they weigh; nothing more is read from a connection while they are half of that."""
     session_questions: int = 64
     """Unanswered requests of one session that are no messages, before a gateway answers BUSY ..."""
@@ -59,6 +59,8 @@ class ChatSettings:
     """Requests before a login from one address at once: Resume, LoginParams, Lookup, another Hello ..."""
     stranger_pause: float = 0.01
     """... and the seconds after which one more."""
+    stranger_bytes_per_second: float = 4 * 1024 * 1024
+    """Bytes a second that are read from one address before a login; sixteen times as many at once."""
     registrations_per_address: int = 1000
     """Names that one address may register at once at one gateway ..."""
     registration_pause: float = 10.0

@@ -18,7 +18,7 @@ from tests.unit.api.lone_node import CoterieError, LoneNode, Peer, connected, lo
 
 from coterie_node import listening
 from coterie_node.api import connection as connection_module
-from coterie_node.api.connection import HIGH_WATER, PACKED_BYTES
+from coterie_node.api.connection import HIGH_WATER, PACKED_BYTES, STRANGER_BYTES
 from coterie_node.api.debts import Debts
 from coterie_node.chat.gateway import STATE_AGE
 from coterie_node.chat.settings import ChatSettings
@@ -100,7 +100,20 @@ async def someone(node: LoneNode, peer: Peer, name: str) -> None:
     await peer.register(name)
 
 
-async def test_a_message_sent_in_part_is_owed_and_the_largest_debtor_is_cut_off(tmp_path: Path) -> None:
+async def test_who_has_no_session_and_sends_much_is_cut_off(tmp_path: Path) -> None:
+    async with lone_node(tmp_path) as node, mute(node) as one, connected(node.url) as alice:
+        await someone(node, alice, "alice")
+        one.send(encode([ClientFrame(1, Hello(1, 1, "mute"))]))
+        one.send(bytes(1_000_000), STRANGER_BYTES + 1000)
+        await one.gone()
+        await alice.ask(Lookup("alice"), LookupReply)
+        assert node.api.connections == 1
+
+
+async def test_a_message_sent_in_part_is_owed_and_the_largest_debtor_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "STRANGER_BYTES", 1 << 20)
     async with lone_node(tmp_path, ChatSettings(clients_bytes=1_000_000)) as node, contextlib.AsyncExitStack() as stack:
         hello = encode([ClientFrame(1, Hello(1, 1, "mute"))])
         payload = bytes(1_000_000)

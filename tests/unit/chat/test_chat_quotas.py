@@ -51,7 +51,7 @@ async def count(ring: ChatRing, name: str) -> int:
 
 def test_discarding_ids_that_never_were_leaves_nothing_on_a_disk() -> None:
     async def story() -> None:
-        async with ChatRing() as ring:
+        async with ChatRing(settings=ChatSettings(unasked_at_once=10_000, acknowledged_per_second=10_000)) as ring:
             mallory = await ring.user(N[0], "mallory")
             await ring.user(N[1], "bob")
             before = await count(ring, "mallory")
@@ -279,7 +279,7 @@ def test_what_one_session_has_under_way_is_bounded_and_leaves_room_for_others() 
             replies = await asyncio.gather(*futures)
             codes = {reply.code for reply in replies if isinstance(reply, Error)}
             assert codes == {ErrorCode.BUSY}
-            assert 50 < sum(isinstance(reply, Stored) for reply in replies) < 150
+            assert 20 < sum(isinstance(reply, Stored) for reply in replies) < 80
             assert mallory.conversation.session is not None
             assert mallory.conversation.session.allowance.share.bytes == 0
 
