@@ -30,8 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=__doc__,
-        epilog="example: python -m bench --rounds 3. See also bench.failover, bench.rereplicate and bench.watching,"
-        " each with --help",
+        epilog="example: python -m bench --rounds 3. See also bench.failover, bench.hostile, bench.rereplicate and"
+        " bench.watching, each with --help",
     )
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--clients", type=int, default=64)
