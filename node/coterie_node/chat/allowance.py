@@ -28,7 +28,6 @@ ITEM_BYTES = 100
 """About how much an id or a name of a question costs while it is served."""
 PAGE_BYTES = 512 * 1024
 """What the answer to Page may weigh."""
-BUSY = CoterieError("this session has too much under way; try again", code=ErrorCode.BUSY, value=200)
 
 
 class Share:
@@ -91,6 +90,11 @@ class Allowance:
 
 def _bucket(per_second: float, seconds: float) -> TokenBucket:
     return TokenBucket(seconds * per_second, 1.0 / per_second)
+
+
+def session_busy() -> CoterieError:
+    """Return the error for a session with too much under way."""
+    return CoterieError("this session has too much under way; try again", code=ErrorCode.BUSY, value=200)
 
 
 def cost_of(request: Request, names: Names) -> float:

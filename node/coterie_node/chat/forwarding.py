@@ -23,8 +23,7 @@ from coterie_protocol.records import OUTGOING
 from coterie_protocol.registers import KnownConfig
 from coterie_protocol.weight import FRAME, weight_of_post
 
-from .allowance import BUSY as SESSION_BUSY
-from .allowance import Share
+from .allowance import Share, session_busy
 from .mailbox import Answer
 from .mailbox import Refused as RefusedPlace
 from .mailbox import Stored as StoredPlace
@@ -140,7 +139,7 @@ class Forwarder:
         if self.in_flight >= settings.entries_in_flight or self._bytes > settings.bytes_in_flight:
             raise CoterieError("this node is busy; try again shortly", code=ErrorCode.BUSY, value=200)
         if share is not None and (share.entries >= settings.session_entries or share.bytes > settings.session_bytes):
-            raise SESSION_BUSY
+            raise session_busy()
         self.in_flight += 1
         self.accepted += post.sender != OUTGOING
         entry = Entry(post, number, result, self._clock.now() + settings.send_timeout, share)

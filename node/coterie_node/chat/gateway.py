@@ -57,8 +57,7 @@ from coterie_protocol.weight import FRAME
 
 from ..ration import Ration
 from .accounts import unforeseen
-from .allowance import BUSY as SESSION_BUSY
-from .allowance import Share, cost_of, weight_of_question
+from .allowance import Share, cost_of, session_busy, weight_of_question
 from .forwarding import Forwarder
 from .limits import Limiter
 from .mailbox import oversize
@@ -77,7 +76,6 @@ STATE_AGE = 0.2
 INTERNAL = error_of(unforeseen())
 LONGEST_PAUSE = 0.25
 """Seconds for which a client that asked too much is not read from: less than a client takes for silence."""
-BUSY = CoterieError("this node is busy; try again shortly", code=ErrorCode.BUSY, value=200)
 
 
 class Client(SessionClient, Protocol):
@@ -327,9 +325,9 @@ class Conversation:
             session.allowance.question(now, request, cost_of(request, gateway.names))
             share = session.allowance.share
         if share.questions >= settings.session_questions or share.questions_bytes > settings.session_questions_bytes:
-            raise SESSION_BUSY
+            raise session_busy()
         if gateway.serving >= settings.questions_at_once or gateway.serving_bytes > settings.questions_bytes:
-            raise BUSY
+            raise CoterieError("this node is busy; try again shortly", code=ErrorCode.BUSY, value=200)
         self.asking += 1
         share.questions += 1
         share.questions_bytes += weight
