@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.rawhttp import ask
+from tests.rawhttp import ask, connected
 from tests.unit.api.stage import Stage
 
 from coterie_node.api.admin import admin_app
@@ -119,3 +119,29 @@ async def test_paths_lead_to_nothing_but_the_pages_files(port: int, path: str) -
     assert status == 404
     assert b"<" not in body
     assert b"passwd" not in body
+
+
+async def test_each_of_many_requests_in_one_write_is_judged_alone(port: int) -> None:
+    good, evil = request("/api/v1/node", host="localhost"), request("/api/v1/node", host="evil.example")
+    keep = [one.replace(b"Connection: close\r\n", b"") for one in (good, evil)]
+    async with connected(port) as one:
+        one.send(b"".join(keep) * 100)
+        for _ in range(100):
+            assert (await one.answer())[0] == 200
+            assert (await one.answer())[0] == 403
+
+
+async def test_a_body_hides_no_second_request(port: int) -> None:
+    hidden = request("/api/v1/ring")
+    length = f"Content-Length: {len(hidden)}"
+    async with connected(port) as one:
+        one.send(request("/api/v1/node", length).replace(b"Connection: close\r\n", b"") + hidden + request("/livez"))
+        assert b"uid" in (await one.answer())[2]
+        assert b"alive" in (await one.answer())[2]
+        assert await one.ended()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_old_clients_are_judged_likewise(port: int, version: str) -> None:
+    assert (await ask(port, request("/livez", version=version)))[0] == 200
+    assert (await ask(port, request("/livez", version=version, host="evil.example")))[0] == 403

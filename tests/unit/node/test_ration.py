@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+import coterie_node
 from coterie_node.ration import BURST, MOST_SOURCES, PAUSE, REFILL, Ration
 
 
@@ -46,3 +51,31 @@ async def test_what_is_remembered_is_bounded() -> None:
         log.now += REFILL
     assert len(log.lines) == 2 * MOST_SOURCES
     assert len(log.ration._sources) == MOST_SOURCES
+
+
+STRANGERS_REACH = [
+    "listening", "strangers", "api/admin", "api/client", "api/connection", "chat/gateway", "chat/registration",
+    "peer/listener", "peer/links",
+]  # fmt: skip
+NOT_BY_STRANGERS = {
+    "fewer connections than are allowed": "once, at the start",
+    "clients did not close in time": "once, at the end",
+    "gives its empty ring up to join another": "once: the node starts anew",
+    "link up": "by nodes of the ring, see docs/security.md",
+    "link down": "by nodes of the ring",
+    "an event cannot be sent": "to nodes of the ring",
+    "a watcher of links failed": "a fault of the node itself",
+}
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+
+
+@pytest.mark.parametrize("module", STRANGERS_REACH)
+def test_what_strangers_reach_logs_by_ration_only(module: str) -> None:
+    path = Path(coterie_node.__file__).parent / f"{module}.py"
+    for call in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr not in LEVELS:
+            continue
+        if isinstance(call.func.value, ast.Name) and call.func.value.id == "log":
+            event = call.args[0]
+            assert isinstance(event, ast.Constant)
+            assert event.value in NOT_BY_STRANGERS, f"{module}, line {call.lineno}: use a Ration"
