@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from coterie_protocol.nodes import NodeRef
 
     from .config import NodeConfig
+    from .guard import PortLimits
     from .identity import Membership
-    from .listening import PortLimits
     from .peer.links import Links
     from .replica import Replica
     from .replication.dispatch import Dispatcher, TaskGroup

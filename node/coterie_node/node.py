@@ -39,9 +39,10 @@ from .discovery.dns import search_list
 from .discovery.lookout import Lookout
 from .doors import admin_names
 from .edge import Edge
+from .guard import PortLimits
 from .herald import CAME_BACK, Herald
 from .identity import Beginning, Identity, Membership
-from .listening import Port, PortLimits
+from .listening import Port
 from .peer.echo import Echo
 from .peer.links import Links
 from .peer.settings import peer_settings

@@ -18,7 +18,7 @@ from coterie_protocol.bounds import RingUidOrNone, SlotNumber
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 from ..doors import Hosts, known_hosts_only, same_site_only, source_of
-from ..listening import Guarded
+from ..guard import Guarded
 from ..ration import Ration
 from ..watched import WatchedFile
 from .health import HEALTH_PATHS, add_health, json_response

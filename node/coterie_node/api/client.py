@@ -15,7 +15,8 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.words import counted
 
 from ..doors import origins_only
-from ..listening import Guarded, PortLimits, upgraded
+from ..guard import Guarded, PortLimits
+from ..listening import upgraded
 from .connection import Connection, Lines, refuse
 from .debts import Debts
 

@@ -24,7 +24,7 @@ from coterie_protocol.client_api import Closing, Drained, Event, Mail, Reply, Se
 from coterie_protocol.errors import CoterieError, ErrorCode, FrameError
 from coterie_protocol.frames import decode_client, encode, encode_frame, error_of, join
 
-from ..listening import Guarded
+from ..guard import Guarded
 from ..ration import Ration
 from .debts import Debts
 

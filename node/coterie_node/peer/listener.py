@@ -10,7 +10,8 @@ from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES, PEER_PATH
 
 from ..config import Address
 from ..doors import origins_only
-from ..listening import Guarded, Port, PortLimits, plain, upgraded
+from ..guard import Guarded, PortLimits
+from ..listening import Port, plain, upgraded
 from .settings import PeerSettings
 from .wire import Wire
 

@@ -20,7 +20,8 @@ from coterie_node.chat.registration import Passwords
 from coterie_node.chat.service import Chat
 from coterie_node.chat.settings import ChatSettings
 from coterie_node.config import Address
-from coterie_node.listening import Port, PortLimits
+from coterie_node.guard import PortLimits
+from coterie_node.listening import Port
 from coterie_node.node import SystemClock
 from coterie_node.replication.accounts import Accounts
 from coterie_node.replication.append import Appender

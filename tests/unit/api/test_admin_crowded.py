@@ -14,7 +14,8 @@ from tests.unit.api.stage import Stage
 
 from coterie_node.api.admin import admin_app
 from coterie_node.config import Address
-from coterie_node.listening import Port, PortLimits
+from coterie_node.guard import PortLimits
+from coterie_node.listening import Port
 from coterie_node.node import ADMIN_LIMITS
 
 FOUR = [f"127.0.0.{number}" for number in range(2, 6)]

@@ -22,7 +22,7 @@ from coterie_node.api.connection import HIGH_WATER, PACKED_BYTES, STRANGER_BYTES
 from coterie_node.api.debts import Debts
 from coterie_node.chat.gateway import STATE_AGE
 from coterie_node.chat.settings import ChatSettings
-from coterie_node.listening import PortLimits
+from coterie_node.guard import PortLimits
 from coterie_protocol.client_api import (
     MAX_CLIENT_FRAMES,
     Archive,

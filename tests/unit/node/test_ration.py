@@ -54,7 +54,7 @@ async def test_what_is_remembered_is_bounded() -> None:
 
 
 STRANGERS_REACH = [
-    "listening", "strangers", "api/admin", "api/client", "api/connection", "chat/gateway", "chat/registration",
+    "guard", "listening", "strangers", "api/admin", "api/client", "api/connection", "chat/gateway", "chat/registration",
     "peer/listener", "peer/links",
 ]  # fmt: skip
 NOT_BY_STRANGERS = {
