@@ -50,7 +50,7 @@ class NodeConfig:
     # --- Who it is ---
     data_dir: Path = _setting(Path(), Path, "the node's data; made if missing (required)", "DIR")
     """Everything that the node knows. Whoever empties it makes a new node of it."""
-    name: str = _setting("", read.text, "what people call the node (default: the data directory's name)", "NAME")
+    name: str = _setting("", read.label, "what people call the node (default: the data directory's name)", "NAME")
     """For tables and logs only; nodes know each other by uid."""
 
     # --- Its ring ---
@@ -59,7 +59,7 @@ class NodeConfig:
     ring_uid: str = _setting("", read.uid, "join only this ring (with --found: the uid of the new one)", "UID")
     """Protects a node from joining a stranger's ring by a wrong seed."""
     replication_factor: int | None = _setting(
-        None, read.positive, "K, the disks that keep each message; fixed at the founding (there: 3)", "K"
+        None, read.copies, "K, the disks that keep each message; fixed at the founding (there: 3)", "K"
     )
     """None: what the ring has, or 3 when this node founds it. Another K than the ring's is refused."""
     slots: int | None = _setting(
@@ -113,7 +113,7 @@ class NodeConfig:
         (), read.origins, "an origin whose pages may connect as clients; may be given again", "ORIGIN"
     )
     """Browsers let every page open a WebSocket to anywhere, and say which one it was: no page may, but for these."""
-    advertise: str = _setting("", read.text, "the host by which others reach this node", "HOST")
+    advertise: str = _setting("", read.label, "the host by which others reach this node", "HOST")
     """Default: where it listens for peers or, when that is every address (0.0.0.0), where peers see it come from."""
     admin_token_file: Path | None = _setting(None, read.file, "holds the token that admin changes need", "FILE")
     """Without it nobody can change anything through the admin API."""
@@ -237,7 +237,12 @@ def node_config(settings: Sequence[Sourced]) -> NodeConfig:
     values = {one.name: one.value for one in settings}
     if values["data_dir"] == Path():
         raise ConfigError("--data-dir is missing: name a directory for the node's data, such as --data-dir ./node1")
-    values["name"] = values["name"] or values["data_dir"].absolute().name
+    try:
+        values["name"] = values["name"] or read.label(values["data_dir"].absolute().name)
+    except ValueError as error:
+        raise ConfigError(
+            f"the data directory's name cannot be the node's ({error}); give it one with --name"
+        ) from None
     config = NodeConfig(**values)
     if config.discovery == "dns" and not config.peers_service:
         raise ConfigError(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coterie_protocol.bounds import MAX_COPIES, MAX_COUNT, MAX_LABEL
+
 Reader = Callable[[str], Any]
 
 ANY_HOST = ("", "0.0.0.0", "::")  # noqa: S104  (these are told apart, not listened on)
@@ -31,10 +33,11 @@ def address(value: str) -> Address:
     """Read HOST:PORT; an IPv6 address stands in brackets."""
     host, separator, port = value.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if not separator or not port.isdecimal() or int(port) > 65535 or (":" in host) != bracketed:
+    digits = port.isascii() and port.isdecimal() and len(port) <= 5
+    if not separator or not digits or int(port) > 65535 or (":" in host) != bracketed:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:7401 or [::1]:7401")
     host = host[1:-1] if bracketed else host
-    if not host or any(c.isspace() or c == "/" for c in host):
+    if not host or len(host) > MAX_LABEL or any(c.isspace() or c == "/" for c in host):
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:7401 or [::1]:7401")
     return Address(host, int(port))
 
@@ -49,6 +52,14 @@ def text(value: str) -> str:
     return value.strip()
 
 
+def label(value: str) -> str:
+    """Take a text that other nodes are told: a name or a host."""
+    told = value.strip()
+    if len(told) > MAX_LABEL or not told.isprintable():
+        raise ValueError(f"must be printable, and have at most {MAX_LABEL} characters")
+    return told
+
+
 def uid(value: str) -> str:
     """Read a ring's uid."""
     if value and not re.fullmatch(r"[0-9a-f]{32}", value):
@@ -58,10 +69,12 @@ def uid(value: str) -> str:
 
 def positive(value: str) -> int:
     """Read a whole number above 0."""
-    number = _whole(value)
-    if number < 1:
-        raise ValueError("must be at least 1")
-    return number
+    return _positive(value, MAX_COUNT - 1)
+
+
+def copies(value: str) -> int:
+    """Read a replication factor."""
+    return _positive(value, MAX_COPIES)
 
 
 def slots(value: str) -> int:
@@ -192,6 +205,15 @@ def group(value: str) -> Address:
 
 SEVERAL: tuple[Reader, ...] = (addresses, hosts, origins)
 """What reads settings that may be given more than once."""
+
+
+def _positive(value: str, most: int) -> int:
+    number = _whole(value)
+    if number < 1:
+        raise ValueError("must be at least 1")
+    if number > most:
+        raise ValueError(f"must be at most {most}")
+    return number
 
 
 def _whole(value: str) -> int:

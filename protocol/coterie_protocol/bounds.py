@@ -51,6 +51,8 @@ MAX_COPIES = 255
 """Members of a slot's configuration; replication factors are single digits."""
 MAX_LISTED = 4096
 """Nodes in one node's view: successors, fingers, servers, uids that did not answer."""
+MAX_LABEL = 255
+"""Characters of a node's name, or of a host: what a file's name and a name of the DNS have at most."""
 MAX_FRAMES = 1 << 20
 """Frames in one message between nodes: the smallest takes four bytes of its 4 MiB."""
 
@@ -169,9 +171,9 @@ Boot = Annotated[str, Meta(max_length=128)]
 """What is unique per process start."""
 Proposer = Annotated[str, Meta(max_length=256)]
 """Who proposed a ballot, or runs a recovery: a uid, a boot, a number."""
-Label = Annotated[str, Meta(max_length=255)]
+Label = Annotated[str, Meta(max_length=MAX_LABEL)]
 """What people call a node or a program: a pod's or a directory's name, with or without a version."""
-Host = Annotated[str, Meta(max_length=255)]
+Host = Annotated[str, Meta(max_length=MAX_LABEL)]
 """An address or a name of the DNS (RFC 1035: 255 octets); empty where it is not known."""
 Address = Annotated[str, Meta(max_length=512)]
 """host:port, or a URL of them."""
