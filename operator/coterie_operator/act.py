@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ NEWER = frozenset({"storageSize"})
 """Fields of the status that the definition of 0.1.0 does not have."""
 ESSENTIAL = ("StatefulSet", "ConfigMap", "Secret")
 """Parts without which no step is taken."""
+GUARD = re.compile(r"ValidatingAdmissionPolicy '([-.a-z0-9]+\.coterie\.chat)'")
+"""Finds, in what the API server says, the chart's guard of StatefulSets, whose advice is for people."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ def problem(error: KubeError | NameTaken | SecretDamaged) -> Problem:
     """Say in a condition's terms why something could not be put in place."""
     if isinstance(error, SecretDamaged):
         return Problem("SecretDamaged", str(error))
+    if isinstance(error, Denied) and (guard := GUARD.search(str(error))):
+        return Problem("GuardRefuses", _guarded(guard.group(1), error))
     if isinstance(error, NameTaken):
         return Problem("NameTaken", str(error))
     return Problem("OperatorForbidden" if isinstance(error, Forbidden) else "ApplyFailed", str(error))
@@ -301,6 +306,14 @@ class Hands:
 def _unordered(status: Mapping[str, Any]) -> dict[str, Any]:
     """Return a status whose conditions have no order: the API keeps its own."""
     return {**status, "conditions": {one["type"]: one for one in status.get("conditions", ())}}
+
+
+def _guarded(guard: str, error: KubeError) -> str:
+    return (
+        f"the guard {guard} does not let this operator pass ({error.what}): it is of an older chart or of another"
+        " release; upgrade that release, or if it is gone: kubectl delete validatingadmissionpolicy,"
+        f"validatingadmissionpolicybinding {guard}"
+    )
 
 
 def _cannot_grow(claim: str, has: str, wanted: str, error: KubeError) -> str:

@@ -17,6 +17,7 @@ RING = ("namespace", "ring")
 REASONS = (
     "ApplyFailed",
     "ClaimCannotGrow",
+    "GuardRefuses",
     "InternalError",
     "InvalidSpec",
     "NameTaken",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.kube.lab.handle import Kube
+from tests.kube.lab.ring import CHART
 from tests.kube.operators import PARTS, PROGRAM, change, condition, operator, reason, ring, settled, versions
 
 
@@ -209,6 +210,26 @@ def test_a_secret_that_was_deleted_is_made_anew_and_told_of(plane: Kube, space: 
         )
         plane.until(lambda: reason(plane, space) == "SecretDamaged", 30, "a Secret without a token is named")
         assert "kubectl -n" in condition(plane, space, "Degraded")["message"]
+
+
+def test_a_guard_that_does_not_let_it_pass_is_named_with_the_remedy(plane: Kube, space: str) -> None:
+    """It advised to scale the ring instead, which is what had been done."""
+    rendered = plane.helm("template", "gone", CHART, "-n", space, "--show-only", "templates/guard.yaml").stdout
+    plane.kubectl("apply", "-f", "-", input=rendered)
+    name = f"gone-coterie.{space}.coterie.chat"
+    try:
+        plane.apply(ring(space))
+        with operator(plane.kubeconfig, space) as one:
+            settled(plane, space, one)
+            scale = ("scale", "sts/main", "--replicas=2", "-n", space, "--dry-run=server")
+            plane.until(lambda: name in plane.kubectl(*scale, check=False).stderr, 30, "the guard is in force")
+            founded = json.dumps({"data": {"ring-uid": "5" * 32}})
+            plane.kubectl("patch", "cm", "main-ring", "-n", space, "-p", founded)
+            plane.until(lambda: reason(plane, space) == "GuardRefuses", 30, "Degraded says so")
+            said = condition(plane, space, "Degraded")["message"]
+            assert f"kubectl delete validatingadmissionpolicy,validatingadmissionpolicybinding {name}" in said
+    finally:
+        plane.kubectl("delete", "-f", "-", input=rendered)
 
 
 def claim(space: str, name: str) -> dict[str, Any]:
