@@ -125,8 +125,9 @@ What Rings may have besides what is only theirs. What this release gives its own
 the values: whoever installs the operator may do more than whoever edits Rings.
 */}}
 {{- define "coterie.permits" -}}
-{{- $allow := .Values.allow -}}
-{{- $secrets := $allow.imagePullSecrets -}}
+{{- /* With --reuse-values there is nothing of what an older chart did not have. */}}
+{{- $allow := .Values.allow | default dict -}}
+{{- $secrets := $allow.imagePullSecrets | default list -}}
 {{- range .Values.imagePullSecrets }}{{ $secrets = append $secrets .name }}{{ end -}}
 {{/* An empty text is left out: the API server would drop it, and whoever applies the same again would meet a conflict. */}}
 {{- with $allow.images }}
@@ -135,12 +136,18 @@ the values: whoever installs the operator may do more than whoever edits Rings.
 {{- with $secrets }}
 - {name: COTERIE_OPERATOR_ALLOW_PULL_SECRETS, value: {{ join "," . | quote }}}
 {{- end }}
-- {name: COTERIE_OPERATOR_ALLOW_HOST_NETWORK, value: {{ $allow.hostNetwork | quote }}}
-- {name: COTERIE_OPERATOR_ALLOW_CONTROL_PLANE, value: {{ $allow.controlPlane | quote }}}
+{{- if $allow.hostNetwork }}
+- {name: COTERIE_OPERATOR_ALLOW_HOST_NETWORK, value: "true"}
+{{- end }}
+{{- if $allow.controlPlane }}
+- {name: COTERIE_OPERATOR_ALLOW_CONTROL_PLANE, value: "true"}
+{{- end }}
 {{- with $allow.serviceAnnotations }}
 - {name: COTERIE_OPERATOR_ALLOW_SERVICE_ANNOTATIONS, value: {{ join "," . | quote }}}
 {{- end }}
-- {name: COTERIE_OPERATOR_ALLOW_SERVICE_TYPES, value: {{ join "," $allow.serviceTypes | quote }}}
+{{- with $allow.serviceTypes }}
+- {name: COTERIE_OPERATOR_ALLOW_SERVICE_TYPES, value: {{ join "," . | quote }}}
+{{- end }}
 {{- if .Values.ring.enabled }}
 {{- $ring := .Values.ring }}
 {{- $spec := pick $ring "hostNetwork" "tolerations" "nodeSelector" "affinity" }}

@@ -13,8 +13,8 @@ from typing import Any
 
 from .model import RingSpec
 
-CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
-"""Labels and taints of the machines that run Kubernetes itself."""
+CONTROL_PLANE = tuple(f"node-role.kubernetes.io/{role}" for role in ("control-plane", "master", "controlplane", "etcd"))
+"""Labels and taints of the machines that run Kubernetes itself, as distributions call them."""
 NAMING = ("In", "Exists", "Gt", "Lt")
 """Operators of a node requirement that ask for a label; the others keep away from it."""
 

@@ -167,6 +167,14 @@ def test_an_upgrade_over_what_others_changed_is_refused_as_a_whole(plane: Kube, 
     assert "512Mi" in json.dumps(plane.get("deployment", "coterie-operator", "-n", space)["spec"])
 
 
+def test_the_values_of_an_older_release_can_be_reused(plane: Kube, space: str) -> None:
+    """With --reuse-values a chart gets nothing of its own new defaults."""
+    older = ("--set", "allow=null,roles=null,takeOver=null,ring.remove=null")
+    plane.helm(*INSTALL, "-n", space, *older)
+    plane.helm("upgrade", "coterie", CHART, "-n", space, "--no-hooks", "--reuse-values")
+    plane.helm("upgrade", "coterie", CHART, "-n", space, "--no-hooks", "--reset-then-reuse-values")
+
+
 def test_the_same_can_be_applied_again_by_others(plane: Kube, space: str) -> None:
     """What the API server fills in where it compares a list or a selector as a whole made equal contents a conflict."""
     plane.helm(*INSTALL, "-n", space)
