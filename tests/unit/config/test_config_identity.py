@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+import msgspec
 import pytest
 
 from coterie_node.identity import (
@@ -34,6 +36,7 @@ ME = Uid("a" * 32)
 OURS, OTHER = "5" * 32, "7" * 32
 RING = Membership(OURS, 3, 1024, founded=False)
 FOUNDED = Membership(OURS, 3, 1024, founded=True)
+FOUNDED_AS_MAP = asdict(FOUNDED)
 
 
 class Table:
@@ -64,6 +67,41 @@ def test_an_empty_directory_makes_a_new_node_and_only_that() -> None:
     tx = Table()
     assert load(tx, lambda: ME) == Identity(ME, None, -1)
     assert load(tx, lambda: Uid("b" * 32)) == Identity(ME, None, -1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("uid", b"\xff"),
+        ("uid", b"../../elsewhere"),
+        ("uid", b"a" * 33),
+        ("ring", b"\xc1"),
+        ("ring", msgspec.msgpack.encode({**FOUNDED_AS_MAP, "ring_uid": "/somewhere/deep"})),
+        ("ring", msgspec.msgpack.encode({**FOUNDED_AS_MAP, "slots": 1 << 62})),
+        ("ring", msgspec.msgpack.encode({**FOUNDED_AS_MAP, "replication_factor": -1})),
+        ("position", b"-2"),
+        ("position", b"9" * 5000),
+        ("position", b"\xff"),
+    ],
+)
+def test_a_directory_that_does_not_say_who_the_node_is_is_refused_in_one_line(key: str, value: bytes) -> None:
+    tx = Table()
+    load(tx, lambda: ME)
+    put_membership(tx, FOUNDED)
+    tx.put_meta(key, value)
+    with pytest.raises(WrongRing, match="see coterie-node check") as refused:
+        load(tx, lambda: ME)
+    assert "\n" not in str(refused.value)
+
+
+def test_notes_that_cannot_be_read_cost_no_start() -> None:
+    tx = Table()
+    for value in (b"\xff", b"-1", b"9" * 5000, str(1 << 53).encode()):
+        tx.put_meta("incarnation", value)
+        assert next_incarnation(tx, 5) == 5
+    for value in (b"\xc1", msgspec.msgpack.encode([["x" * 33, "n", 0, "h", 1, 1, 1, 1]])):
+        tx.put_meta("peers", value)
+        assert remembered(tx) == []
 
 
 def test_what_is_kept_comes_back() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import inspect as mi
+from tests.values import outside
 
 from coterie_node.discovery.packet import (
     MAX_BYTES,
@@ -38,6 +42,16 @@ def test_what_was_sealed_comes_back() -> None:
 def test_the_largest_announcement_fits() -> None:
     texts = {"uid": "u" * 32, "boot": "b" * 32, "ring_uid": "r" * 32, "host": "h" * 253, "name": "€" * 64}
     assert len(seal(SECRET, said(**texts))) < MAX_BYTES
+
+
+def test_every_field_out_of_bounds_is_nobody_s_of_ours() -> None:
+    for place, value in outside(mi.type_info(Announcement), "Announcement"):
+        data = seal(SECRET, cast("Announcement", value))
+        if len(data) <= MAX_BYTES:
+            with pytest.raises(NotOurs):
+                unseal(SECRET, data, NOW)
+        else:
+            assert "too long" in place
 
 
 @pytest.mark.parametrize("skew", [-MAX_SKEW, 0.0, MAX_SKEW])

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec import inspect as mi
+from tests.values import outside
 
 from coterie_client.errors import ClientError, UsageError
 from coterie_client.local.place import RingFile, RingPlace, take_lock, write_pid
@@ -82,6 +85,13 @@ def test_ring_json_goes_there_and_back(tmp_path: Path) -> None:
     (tmp_path / "ring.json").write_text("{")
     with pytest.raises(ClientError, match=r"cannot read .*ring\.json"):
         place.load()
+
+
+def test_every_field_of_ring_json_out_of_bounds_is_a_file_to_mend(tmp_path: Path) -> None:
+    for _, value in outside(mi.type_info(RingFile), "RingFile"):
+        (tmp_path / "ring.json").write_bytes(msgspec.json.encode(value))
+        with pytest.raises(ClientError, match="mend it, or use another --dir"):
+            RingPlace(tmp_path).load()
 
 
 def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
