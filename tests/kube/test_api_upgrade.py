@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -167,10 +168,13 @@ def test_an_upgrade_over_what_others_changed_is_refused_as_a_whole(plane: Kube, 
     assert "512Mi" in json.dumps(plane.get("deployment", "coterie-operator", "-n", space)["spec"])
 
 
-def test_the_values_of_an_older_release_can_be_reused(plane: Kube, space: str) -> None:
+def test_the_values_of_an_older_release_can_be_reused(plane: Kube, space: str, tmp_path: Path) -> None:
     """With --reuse-values a chart gets nothing of its own new defaults."""
-    older = ("--set", "allow=null,roles=null,takeOver=null,ring.remove=null")
-    plane.helm(*INSTALL, "-n", space, *older)
+    older = shutil.copytree(CHART, tmp_path / "coterie")
+    values = yaml.safe_load((older / "values.yaml").read_text())
+    del values["allow"], values["roles"], values["takeOver"], values["ring"]["remove"]
+    (older / "values.yaml").write_text(yaml.safe_dump(values))
+    plane.helm("install", "coterie", str(older), "--skip-crds", "-n", space)
     plane.helm("upgrade", "coterie", CHART, "-n", space, "--no-hooks", "--reuse-values")
     plane.helm("upgrade", "coterie", CHART, "-n", space, "--no-hooks", "--reset-then-reuse-values")
 
