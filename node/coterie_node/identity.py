@@ -13,7 +13,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from coterie_protocol.bounds import Copies, Count, Nodes, NodeUid, RingUid, SlotCount, SlotOrNone
-from coterie_protocol.identifiers import Uid
+from coterie_protocol.identifiers import Uid, slot_bits
 from coterie_protocol.nodes import NodeRef, PeerHello
 from coterie_protocol.registers import SlotRegister
 
@@ -81,10 +81,21 @@ _peers = msgspec.msgpack.Decoder(Annotated[list[NodeRef], Nodes])
 
 def read_membership(value: bytes | None) -> Membership | None:
     """Read the ring that a store names, None for none; raises ValueError when that cannot be."""
+    if value is None:
+        return None
     try:
-        return None if value is None else _memberships.decode(value)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        membership = _memberships.decode(value)
+        _possible(membership.replication_factor, membership.slots)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ValueError(f"the ring that it names cannot be: {error}") from None
+    return membership
+
+
+def _possible(replication_factor: int, slots: int) -> None:
+    """Raise ValueError for what no ring has."""
+    slot_bits(slots)
+    if replication_factor < 1:
+        raise ValueError(f"a replication factor of {replication_factor}")
 
 
 def load(tx: Meta, make_uid: Callable[[], Uid]) -> Identity:
@@ -238,6 +249,12 @@ def join(hello: PeerHello, *, expected: str, replication_factor: int | None, slo
     """
     if not hello.ring_uid:
         return None
+    try:
+        _possible(hello.replication_factor, hello.slots)
+    except ValueError as error:
+        raise WrongRing(
+            f"{hello.node.address} says of ring {hello.ring_uid} what cannot be ({error}); check --seed"
+        ) from None
     if expected and hello.ring_uid != expected:
         raise WrongRing(
             f"{hello.node.address} belongs to ring {hello.ring_uid}, not to the expected {expected}; "

@@ -79,6 +79,9 @@ def test_an_empty_directory_makes_a_new_node_and_only_that() -> None:
         ("ring", msgspec.msgpack.encode({**FOUNDED_AS_MAP, "ring_uid": "/somewhere/deep"})),
         ("ring", msgspec.msgpack.encode({**FOUNDED_AS_MAP, "slots": 1 << 62})),
         ("ring", msgspec.msgpack.encode({**FOUNDED_AS_MAP, "replication_factor": -1})),
+        ("ring", msgspec.msgpack.encode({**FOUNDED_AS_MAP, "replication_factor": 0})),
+        ("ring", msgspec.msgpack.encode({**FOUNDED_AS_MAP, "slots": 0})),
+        ("ring", msgspec.msgpack.encode({**FOUNDED_AS_MAP, "slots": 1000})),
         ("position", b"-2"),
         ("position", b"9" * 5000),
         ("position", b"\xff"),
@@ -167,6 +170,9 @@ def test_how_a_node_begins(ring: Membership | None, asked: Asked, what: Beginnin
         (hello(), {"expected": OTHER}, "not to the expected"),
         (hello(), {"replication_factor": 5}, "--replication-factor 3, not 5"),
         (hello(), {"slots": 64}, "--slots 1024, not 64"),
+        (hello(k=0), {}, "what cannot be"),
+        (hello(slots=0), {}, "what cannot be"),
+        (hello(slots=1000), {}, "what cannot be"),
     ],
 )
 def test_which_ring_a_node_joins(theirs: PeerHello, asked: Asked, what: Membership | str | None) -> None:
