@@ -76,9 +76,20 @@ def admin_names(
     labels = service.removesuffix(".").split(".") if service else []
     for count in range(1, len(labels) + 1):
         short = ".".join(labels[:count])
-        for whole in (short, *(f"{short}.{domain}" for domain in domains)):
+        bare = [short] if not _registrable(short) or (count == len(labels) > 1) else []
+        for whole in (*bare, *(f"{short}.{domain}" for domain in domains)):
             names += [whole, f"*.{whole}"]
     return [*names, *others]
+
+
+def _registrable(name: str) -> bool:
+    """Say whether a name may be anybody's: top-level domains are letters, or internationalised.
+
+    The service `main-peers.chat.svc` is known in its namespace as `main-peers`, and in others as `main-peers.chat`,
+    which can be bought.
+    """
+    last = name.rpartition(".")[2].lower()
+    return last.isalpha() or last.startswith("xn--")
 
 
 def known_hosts_only(hosts: Hosts) -> Any:

@@ -35,8 +35,8 @@ KNOWN = Hosts(NAMES)
         "main-0:7402",
         "main-0.local:7402",
         "main-0.main-peers",
-        "main-0.main-peers.chat",
         "main-0.main-peers.chat.svc:7402",
+        "main-0.main-peers.chat.svc.cluster.local",
         "Main-0.Main-Peers.chat.svc.cluster.local.:7402",
         "main-peers.chat.svc",
         "ring.example.org",
@@ -84,6 +84,8 @@ def test_these_are_this_node(authority: str) -> None:
         "main-peers.chat.svc.evil.example",
         "main-0.main-peers.chat.svc.cluster.local.evil.example",
         "other-0.other-peers.chat.svc",
+        "main-peers.chat",
+        "main-0.main-peers.chat",
         "inner.example.org",
         "evil-inner.example.org",
         "xring.example.org",
@@ -101,6 +103,19 @@ def test_a_node_without_names_is_known_by_addresses_and_localhost() -> None:
     assert hosts.know("[::1]:1")
     assert not hosts.know("example.org")
     assert not hosts.know("x.example.org")
+
+
+def test_no_short_form_of_a_service_can_be_bought() -> None:
+    """Namespaces and services are called chat, dev or app, as top-level domains are."""
+    hosts = Hosts(admin_names(listen="::", advertise="", hostname="", service="dev", search=["a.svc"], others=[]))
+    assert hosts.know("node-1.dev.a.svc")
+    assert not hosts.know("evil.dev")
+    hosts = Hosts(admin_names(listen="::", advertise="", hostname="", service="xn--p1ai", search=[], others=[]))
+    assert not hosts.know("evil.xn--p1ai")
+    hosts = Hosts(admin_names(listen="::", advertise="", hostname="", service="n.example.org", search=[], others=[]))
+    assert hosts.know("a.n.example.org")
+    assert not hosts.know("a.n.example")
+    assert not hosts.know("a.n")
 
 
 def test_a_star_is_every_name_and_still_only_names() -> None:
