@@ -69,8 +69,9 @@ def check_ours(path: Path, what: str) -> None:
 
 
 def is_readable_by_others(path: Path) -> bool:
-    """Say whether others may read a file."""
+    """Say whether others may read a file; one that they may write is refused anyhow."""
     try:
-        return bool(path.stat().st_mode & 0o044)
+        mode = path.stat().st_mode
     except OSError:
         return False
+    return stat.S_ISREG(mode) and bool(mode & 0o044) and not mode & 0o022

@@ -99,6 +99,8 @@ class World:
     """May raise Refusal, or ConnectionError to break the connection."""
     archive_records: int = 1_000_000
     """Archived messages that each user may have."""
+    servers: list[str] = field(default_factory=list)
+    """What is named to clients as other servers."""
     drains: bool = True
     """Whether it is ever said that everything has come."""
     certain: bool = True
@@ -232,7 +234,9 @@ class Gateway:
         match request:
             case Hello():
                 limits = Limits(65_536, 72 * 1024, 1 << 20, 1000)
-                return Welcome(1, world.ring_uid, f"{self.port:032x}", "n", "ready", 3, 1024, limits, [], now())
+                return Welcome(
+                    1, world.ring_uid, f"{self.port:032x}", "n", "ready", 3, 1024, limits, world.servers, now()
+                )
             case Register():
                 if request.name in world.accounts:
                     raise Refusal(ErrorCode.NAME_TAKEN)

@@ -1,0 +1,254 @@
+"""What lies on the disk: rights, links, damage, and a login that finds out before it takes a session over."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.unit.client.conftest import PASSWORD, Coterie, Enter, Ran
+from tests.unit.client.gateway import World
+
+from coterie_client.errors import ClientError, UsageError
+from coterie_client.locks import receiver_lock
+from coterie_client.private import check_ours, open_private
+from coterie_client.session import Reserved, load_session, save_session
+from coterie_client.settings import Settings, check_proxies, check_server, load_settings
+
+LOGIN = ("login", "alice", "--password-file", "-")
+
+
+def clean(ran: Ran, code: int) -> str:
+    """Return the one line that a command has ended with."""
+    assert ran.code == code, ran
+    (line,) = ran.err.splitlines()
+    assert line.startswith("coterie: ")
+    assert line.isprintable()
+    return line
+
+
+async def grown(coterie: Coterie, world: World) -> None:
+    """Make alice's account by the command itself, whose parameters a login accepts."""
+    ran = await coterie("register", "alice", "--password-file", "-", stdin=PASSWORD.encode())
+    assert ran.code == 0, ran
+
+
+# --- login repairs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[]", b'{"name":1}', b"[" * 100_000, bytes(100_000)])
+async def test_login_repairs_a_damaged_session_file(
+    coterie: Coterie, world: World, tmp_path: Path, damage: bytes
+) -> None:
+    await grown(coterie, world)
+    path = tmp_path / "alice" / "session.json"
+    path.write_bytes(damage)
+    assert "coterie login" in clean(await coterie("receive"), 1)
+    ran = await coterie(*LOGIN, stdin=PASSWORD.encode())
+    assert (ran.code, ran.err) == (0, "")
+    assert (await coterie("receive")).code == 0
+
+
+async def test_logout_on_this_device_only_needs_no_server(coterie: Coterie, world: World, alice: Settings) -> None:
+    ran = await coterie("logout", "--local", COTERIE_SERVERS="ws://127.0.0.1:9")
+    assert (ran.code, ran.out) == (0, "alice is logged out here\n")
+    assert not alice.session_file.exists()
+    clean(await coterie("logout", "--local"), 3)
+    alice.session_file.write_bytes(b"")
+    assert (await coterie("logout", "--local")).code == 0
+    assert not alice.session_file.exists()
+
+
+async def test_logout_without_a_server_names_the_way_out(coterie: Coterie, alice: Settings) -> None:
+    assert "--local" in clean(await coterie("logout", COTERIE_SERVERS="ws://127.0.0.1:9"), 5)
+    assert alice.session_file.exists()
+
+
+@pytest.mark.parametrize("where", ["session.json", "accounts"])
+async def test_a_session_that_could_not_be_kept_is_not_taken_over(
+    coterie: Coterie, world: World, tmp_path: Path, where: str
+) -> None:
+    """Something stands in the way, which stops root too; a full or read-only disk fails at the same place."""
+    await grown(coterie, world)
+    epoch, home = world.accounts["alice"].epoch, tmp_path / "alice"
+    if where == "accounts":
+        shutil.rmtree(home / where)
+        (home / where).write_bytes(b"")
+    else:
+        (home / where).unlink()
+        (home / where).mkdir()
+    clean(await coterie(*LOGIN, stdin=PASSWORD.encode()), 1)
+    assert world.accounts["alice"].epoch == epoch
+    assert not [path for path in home.iterdir() if path.name.startswith(".session-")]
+
+
+def test_a_full_disk_is_told_before_the_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("coterie_client.session.os.fsync", full)
+    with pytest.raises(ClientError, match="No space left"):
+        Reserved(tmp_path / "session.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_login_of_another_account_says_whose_session_was_here(
+    coterie: Coterie, world: World, enter: Enter
+) -> None:
+    await grown(coterie, world)
+    ran = await coterie("register", "carol", "--password-file", "-", stdin=PASSWORD.encode())
+    assert ran.code == 0
+    assert "alice was logged in here" in ran.err
+    assert (await coterie("whoami")).out == "carol\n"
+
+
+# --- whose it is ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("", 0o770), ("", 0o777), ("session.json", 0o622), ("session.json", 0o660), ("config.toml", 0o666)],
+)
+async def test_what_others_may_write_is_refused_with_the_remedy(
+    coterie: Coterie, alice: Settings, name: str, mode: int
+) -> None:
+    path = alice.home / name
+    if not path.exists():
+        path.write_text("")
+    path.chmod(mode)
+    line = clean(await coterie("receive"), 2)
+    assert f"can be written by others; run: chmod {'600' if name else '700'} {path}" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("name", ["", "session.json", "config.toml"])
+async def test_what_others_own_is_refused(coterie: Coterie, alice: Settings, name: str) -> None:
+    path = alice.home / name
+    if not path.exists():
+        path.write_text("")
+    os.chown(path, 12345, -1)
+    assert "belongs to another user (12345)" in clean(await coterie("receive"), 2)
+
+
+async def test_a_session_that_others_can_read_is_said_and_used(coterie: Coterie, alice: Settings) -> None:
+    alice.session_file.chmod(0o644)
+    ran = await coterie("receive")
+    assert ran.code == 0
+    assert "others can read" in ran.err
+    assert f"chmod 600 {alice.session_file}" in ran.err
+
+
+async def test_a_home_that_others_can_only_read_is_used_in_silence(coterie: Coterie, alice: Settings) -> None:
+    alice.home.chmod(0o755)
+    ran = await coterie("receive")
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_nothing_is_nobodys(tmp_path: Path) -> None:
+    check_ours(tmp_path / "nothing", "it")
+
+
+# --- links and rights -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [os.symlink, lambda to, at: os.mkfifo(at), lambda to, at: os.mkdir(at)])
+def test_a_lock_is_a_file_and_no_link(tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
+    victim, lock = tmp_path / "victim", tmp_path / "a.lock"
+    victim.write_text("precious")
+    make(victim, lock)
+    with pytest.raises(ClientError, match="perhaps a link; remove it"), receiver_lock(lock):
+        pass
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("umask", ["000", "022", "777"])
+async def test_all_that_is_made_is_private_whatever_the_umask(
+    coterie: Coterie, world: World, tmp_path: Path, enter: Enter, umask: str
+) -> None:
+    await enter("bob")
+    before = os.umask(int(umask, 8))
+    try:
+        ran = await coterie("register", "alice", "--password-file", "-", home="deep/er", stdin=PASSWORD.encode())
+        assert ran.code == 0, ran
+        assert (await coterie("send", "bob", "x", home="deep/er")).code == 0
+        assert (await coterie("receive", home="deep/er")).code == 0
+    finally:
+        os.umask(before)
+    made = [tmp_path / "deep", *(tmp_path / "deep").rglob("*")]
+    assert len(made) > 5
+    for path in made:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_a_file_that_is_made_under_any_umask_is_its_owners(tmp_path: Path) -> None:
+    for umask in (0, 0o777):
+        before = os.umask(umask)
+        try:
+            os.close(open_private(tmp_path / str(umask)))
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / str(umask)).stat().st_mode) == 0o600
+
+
+def test_a_session_is_kept_whole(tmp_path: Path, alice: Settings) -> None:
+    session = load_session(alice.session_file)
+    save_session(tmp_path / "s.json", session)
+    assert load_session(tmp_path / "s.json") == session
+    assert stat.S_IMODE((tmp_path / "s.json").stat().st_mode) == 0o600
+
+
+# --- names of servers, homes and proxies ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("home", ["~nobody-of-that-name/x", "a\0b"])
+def test_a_home_that_cannot_be_is_a_usage_error(home: str) -> None:
+    with pytest.raises(UsageError, match="COTERIE_HOME"):
+        load_settings({"home": home}, {})
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://127.0.0.1:0", "ws://127.0.0.1@evil.example:7400", "wss://user:word@host:1", "ws://127.0.0.1:1#x"]
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="not a server's address"):
+        check_server(url, insecure=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "environ"),
+    [
+        ("wss://chat.example:7400", {"HTTPS_PROXY": "http://proxy:3128"}),
+        ("wss://chat.example:7400", {"https_proxy": "http://proxy:3128", "NO_PROXY": "other.example"}),
+        ("wss://chat.example:7400", {"ALL_PROXY": "socks5://127.0.0.1:9050"}),
+        ("ws://chat.example:7400", {"HTTP_PROXY": "http://proxy:3128"}),
+    ],
+)
+def test_a_proxy_is_not_passed_over_in_silence(url: str, environ: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"set NO_PROXY=chat\.example"):
+        check_proxies([url], environ)
+
+
+@pytest.mark.parametrize(
+    ("url", "environ"),
+    [
+        ("ws://127.0.0.1:7400", {"HTTP_PROXY": "http://proxy:3128", "ALL_PROXY": "http://proxy:3128"}),
+        ("ws://localhost:7400", {"HTTP_PROXY": "http://proxy:3128"}),
+        ("ws://[::1]:7400", {"ALL_PROXY": "http://proxy:3128"}),
+        ("wss://chat.example:7400", {"HTTP_PROXY": "http://proxy:3128"}),
+        ("wss://chat.example:7400", {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "chat.example"}),
+        ("wss://chat.example:7400", {"HTTPS_PROXY": "http://proxy:3128", "no_proxy": ".example"}),
+        ("wss://chat.example:7400", {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "*"}),
+        ("wss://chat.example:7400", {"HTTPS_PROXY": ""}),
+    ],
+)
+def test_what_needs_no_proxy_is_left_alone(url: str, environ: dict[str, str]) -> None:
+    check_proxies([url], environ)
+
+
+async def test_a_command_says_that_it_knows_no_proxy(coterie: Coterie, alice: Settings) -> None:
+    env = {"COTERIE_SERVERS": "wss://chat.example:7400", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
+    assert "HTTPS_PROXY is set" in clean(await coterie("receive", **env), 2)
+    assert (await coterie("history", "bob", **env)).code == 0
