@@ -18,6 +18,8 @@ READ_SECONDS = 2.0
 """A healthy node answers in milliseconds. A pass waits for the slowest, so a dead one must not hold it up."""
 CHANGE_SECONDS = 5.0
 """A leave begins with a look at the whole ring."""
+MOST_BYTES = 16 << 20
+"""Of an answer: a ring of a thousand nodes takes one."""
 
 T = TypeVar("T")
 
@@ -99,7 +101,7 @@ class Admin:
                 timeout=aiohttp.ClientTimeout(total=seconds),
                 allow_redirects=False,
             ) as response:
-                data = await response.read()
+                data = await _body(response)
                 if response.status >= 300:
                     raise _refusal(data, response.status)
                 return data
@@ -107,6 +109,16 @@ class Admin:
             raise NodeUnreachable(f"does not answer within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise NodeUnreachable(f"cannot be reached ({plain(error)})") from None
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Read an answer. Raises NodeError for one that is larger than any ring's could be."""
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(1 << 16):
+        data += chunk
+        if len(data) > MOST_BYTES:
+            raise NodeError(f"gives an answer of more than {MOST_BYTES >> 20} MiB")
+    return bytes(data)
 
 
 def _refusal(data: bytes, status: int) -> NodeRefused:

@@ -105,6 +105,13 @@ async def test_an_answer_of_another_version_is_an_error(admin: Admin, node: Node
         await admin.node("127.0.0.1")
 
 
+async def test_an_answer_without_end_is_not_read_to_it(admin: Admin, node: Node) -> None:
+    """A node that lies could have filled the operator's memory."""
+    node.body = b" " * (module.MOST_BYTES + 1)
+    with pytest.raises(NodeError, match="more than 16 MiB"):
+        await admin.node("127.0.0.1")
+
+
 async def test_silence_ends(admin: Admin, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READ_SECONDS", 0.1)
     node.silent = True
