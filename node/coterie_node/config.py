@@ -114,7 +114,8 @@ class NodeConfig:
     )
     """Browsers let every page open a WebSocket to anywhere, and say which one it was: no page may, but for these."""
     advertise: str = _setting("", read.label, "the host by which others reach this node", "HOST")
-    """Default: where it listens for peers or, when that is every address (0.0.0.0), where peers see it come from."""
+    """Default: where it listens for peers or, when that is every address (0.0.0.0, [::]), this machine's end of its
+    connections with other nodes. To be named where addresses are translated on the way."""
     admin_token_file: Path | None = _setting(None, read.file, "holds the token that admin changes need", "FILE")
     """Without it nobody can change anything through the admin API."""
 
