@@ -59,7 +59,7 @@ from ..ration import Ration
 from .accounts import unforeseen
 from .allowance import Share, cost_of, session_busy, weight_of_question
 from .forwarding import Forwarder
-from .limits import Limiter
+from .limits import TokenBucket, rate_limited
 from .mailbox import oversize
 from .names import Names
 from .questions import Questions
@@ -136,9 +136,6 @@ class Gateway:
         """Requests other than messages that are served just now ..."""
         self.serving_bytes = 0
         """... and what they weigh."""
-        size = settings.stranger_bytes_per_second
-        self.stranger_bytes = Limiter(16 * size, 1 / size, "bytes from this address")
-        self.strangers = Limiter(settings.strangers_at_once, settings.stranger_pause, "requests from this address")
 
     def state(self) -> str:
         """Return the node's state, as of a moment ago: it costs a look at every slot, and asking for it nothing."""
@@ -169,6 +166,10 @@ class Conversation:
         """... and those of them that are no messages."""
         self.pause = 0.0
         """Seconds for which nothing more should be read: the client has asked too much. Whoever waits resets it."""
+        settings = gateway.settings
+        self._requests = TokenBucket(settings.stranger_requests, settings.stranger_pause)
+        self._bytes = TokenBucket(8 * settings.stranger_bytes_per_second, 1 / settings.stranger_bytes_per_second)
+        """What it may ask and send without a session."""
         self._share = Share()
         """What this connection has under way without a session."""
         self.on_room: Callable[[], None] = _nothing
@@ -225,7 +226,7 @@ class Conversation:
         """Count bytes that have come; return how many seconds nothing more should be read from this client."""
         gateway = self._gateway
         if self.session is None:
-            return gateway.stranger_bytes.spend(self._client.address, gateway.clock.now(), size)
+            return self._bytes.spend(gateway.clock.now(), size)
         return self.session.allowance.read(gateway.clock.now(), size)
 
     def left(self) -> None:
@@ -244,7 +245,7 @@ class Conversation:
 
     def _hello(self, number: int, hello: Hello) -> None:
         if self.greeted:
-            self._gateway.strangers.take(self._client.address, self._gateway.clock.now())
+            self._take_as_stranger(1)
         version = min(hello.version_high, PROTOCOL_HIGH)
         if version < max(hello.version_low, PROTOCOL_LOW):
             detail = (
@@ -319,7 +320,7 @@ class Conversation:
         weight = weight_of_question(request)
         if session is None or isinstance(request, Register | Login | LoginParams | Resume):
             if not isinstance(request, Register | Login):  # These have limits of their own: each costs a bcrypt.
-                gateway.strangers.take(self._client.address, now, gateway.names.cost(getattr(request, "name", "")))
+                self._take_as_stranger(gateway.names.cost(getattr(request, "name", "")))
             share = self._share
         else:
             session.allowance.question(now, request, cost_of(request, gateway.names))
@@ -334,6 +335,10 @@ class Conversation:
         gateway.serving += 1
         gateway.serving_bytes += weight
         gateway.tasks.start(self._serve(number, request, share, weight), f"serve {type(request).__name__}")
+
+    def _take_as_stranger(self, cost: float) -> None:
+        if wait := self._requests.take(self._gateway.clock.now(), cost):
+            raise rate_limited("requests of this connection", wait)
 
     async def _serve(self, number: int, request: Request, share: Share, weight: int) -> None:
         reply: Reply

@@ -55,12 +55,13 @@ class ChatSettings:
     """... and what they weigh."""
     questions_bytes: int = 32 * 1024 * 1024
     """What such requests of all sessions weigh at most."""
-    strangers_at_once: int = 2000
-    """Requests before a login from one address at once: Resume, LoginParams, Lookup, another Hello ..."""
-    stranger_pause: float = 0.01
-    """... and the seconds after which one more."""
-    stranger_bytes_per_second: float = 4 * 1024 * 1024
-    """Bytes a second that are read from one address before a login; sixteen times as many at once."""
+    stranger_requests: int = 50
+    """Requests of one connection that need no session at once: Resume, LoginParams, Lookup, another Hello ..."""
+    stranger_pause: float = 0.1
+    """... and the seconds after which one more. An address has no limit of its own for them: who floods behind it would
+    keep the others from their sessions."""
+    stranger_bytes_per_second: float = 128 * 1024
+    """Bytes a second that are read from a connection without a session; eight times as many at once."""
     registrations_per_address: int = 1000
     """Names that one address may register at once at one gateway ..."""
     registration_pause: float = 10.0

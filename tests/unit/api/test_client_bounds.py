@@ -224,7 +224,7 @@ async def test_more_frames_than_a_message_may_have_break_the_protocol(tmp_path: 
 
 async def test_asking_for_the_node_s_state_over_and_over_does_not_find_it_out_each_time(tmp_path: Path) -> None:
     """A look at a thousand slots for sixteen bytes of somebody who has no account kept a node from everything else."""
-    async with lone_node(tmp_path) as node, connected(node.url) as peer:
+    async with lone_node(tmp_path, ChatSettings(stranger_requests=10_000)) as node, connected(node.url) as peer:
         looks = 0
 
         def look() -> str:

@@ -216,7 +216,7 @@ async def test_a_client_that_does_not_read_gets_its_mail_when_it_does(tmp_path: 
 
 
 async def test_bcrypt_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    settings = ChatSettings(strangers_at_once=1_000_000)
+    settings = ChatSettings(stranger_requests=1_000_000)
     async with contextlib.AsyncExitStack() as stack:
         node = await stack.enter_async_context(lone_node(tmp_path, settings, bcrypt_cost=12))
         slow, quick = [await stack.enter_async_context(connected(node.url)) for _ in range(2)]

@@ -180,7 +180,7 @@ FLOODS: dict[str, Callable[[int], Request]] = {
 @pytest.mark.parametrize("flood", FLOODS)
 def test_every_kind_of_request_has_a_rate_and_says_how_long_to_wait(flood: str) -> None:
     async def story() -> None:
-        settings = ChatSettings(sends_per_second=100, strangers_at_once=200)
+        settings = ChatSettings(sends_per_second=100)
         async with ChatRing(settings=settings) as ring:
             mallory = await ring.user(ring.elsewhere("mallory"), "mallory")
             await ring.user(N[1], "bob")
