@@ -149,13 +149,17 @@ class History:
         before: bytes | None = None,
         search: str | None = None,
         shown_only: bool = False,
+        me: str = "",
     ) -> list[Message] | None:
         """Return the newest `limit` messages with `peer` (before that one; with that text in them), oldest first.
 
-        None if `before` is no message of this conversation.
+        None if `before` is no message of this conversation. What somebody writes to themselves (`me`) is sent and
+        received here, and is one message.
         """
         where = "WHERE peer = ? AND shown = 1" if shown_only else "WHERE peer = ?"
         arguments: list[object] = [peer]
+        if peer == me:
+            where += f" AND NOT ({_RECEIVED_TWIN})"
         if before is not None:
             anchor = self._select("WHERE peer = ? AND id = ?", (peer, before))
             if not anchor:
@@ -195,6 +199,10 @@ def message_of_row(row: Sequence[Any]) -> Message:
     return Message(*(*row[:7], time, *row[8:-1], bool(row[-1])))
 
 
+_RECEIVED_TWIN = (
+    "sender = peer AND EXISTS (SELECT 1 FROM messages AS sent "
+    "WHERE sent.sender = '' AND sent.id = messages.id AND sent.peer = messages.peer)"
+)
 _INSERT = (
     "INSERT INTO messages (sender, id, peer, epoch, counter, prev, time, text, body, state, shown, archived) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING seq"

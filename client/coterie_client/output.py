@@ -61,7 +61,7 @@ def json_line(value: object) -> Shown:
         import json
 
         encoded = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
-    return Shown(terminal.json(encoded) + "\n")
+    return terminal.ended(terminal.json(encoded))
 
 
 def has_color(stream: TextIO) -> bool:
@@ -115,4 +115,4 @@ def message_lines(message: Message, aliases: Mapping[str, str], *, date: bool = 
     text = message_line(message, aliases, date=date)
     if sys.stdout.isatty():
         text = terminal.wrapped(text, os.get_terminal_size(sys.stdout.fileno()).columns or 80)
-    return Shown(text + "\n")
+    return terminal.ended(text)

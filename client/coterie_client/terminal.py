@@ -75,6 +75,16 @@ def json(encoded: str) -> Shown:
     return Shown(_JSON.sub(_escaped, encoded))
 
 
+def ended(text: Shown) -> Shown:
+    """Return text with the end of its line."""
+    return Shown(text + "\n")
+
+
+def erased(count: int) -> Shown:
+    """Return what takes the last `count` lines away."""
+    return Shown(f"\x1b[{count}F\x1b[J" if count else "")
+
+
 def joined(*parts: Shown) -> Shown:
     """Put texts that may be shown together."""
     return Shown("".join(parts))

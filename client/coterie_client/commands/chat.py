@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from coterie_client import terminal
@@ -77,13 +77,16 @@ class Conversation:
     """
 
     def __init__(self, client: Client, name: str) -> None:
+        from coterie_client.acquaintance import Acquaintance
         from coterie_client.editor import console
 
         self._client = client
         self._name = name
         self._me = client.account.session.name
         self._aliases = client.account.contacts.aliases()
-        self._last = client.account.history.page(name, limit=LAST_LINES, shown_only=True) or []
+        history = client.account.history
+        self._last = history.page(name, limit=LAST_LINES, shown_only=True, me=self._me) or []
+        self._acquaintance = Acquaintance(client.account)
         self._console: Console = console([m.text for m in self._last if m.outgoing and m.text])
         self._pending: dict[bytes, Message] = {}
         """Own messages that stand in the console's tail."""
@@ -105,6 +108,7 @@ class Conversation:
                 self._hold(message)
             else:
                 self._print_message(message, faint=True, date=True)
+        self._announce([self._name])
         sender.on_change = self._on_change
         sender.on_failure = self._on_failure
         self._client.archiver.on_full = self._complain
@@ -196,6 +200,7 @@ class Conversation:
             new = [m for m in here if self._name != self._me or account.outbox.get(m.id) is None]
             if batch.messages:
                 self._settle(now=True)
+                self._announce(message.peer for message in batch.messages)
             lines = [self._line(message) for message in new]
             elsewhere = Counter(message.peer for message in batch.messages if message.peer != self._name)
             lines += [terminal.lines([_elsewhere(peer, count)]) for peer, count in elsewhere.items()]
@@ -287,6 +292,10 @@ class Conversation:
         _, lost = self._console.show(line)
         if lost is not None and not self._over.done():
             self._over.set_exception(lost)
+
+    def _announce(self, names: Iterable[str]) -> None:
+        for sentence in self._acquaintance.announce(names):
+            self._console.note(f"coterie: {sentence}")
 
     def _complain(self, error: Exception) -> None:
         self._console.note(f"coterie: {error}")

@@ -43,10 +43,10 @@ def history(options: argparse.Namespace) -> int:
         except ValueError:
             raise UsageError(f"{options.before!r} is not a message id; --json shows them") from None
     with contextlib.closing(Account.open(settings_of(options))) as account:
-        messages = account.history.page(name, limit=options.limit, before=before, search=search)
+        me, aliases = account.session.name, account.contacts.aliases()
+        messages = account.history.page(name, limit=options.limit, before=before, search=search, me=me)
         if messages is None:
             raise ClientError(f"there is no message {options.before} with {name} on this device; --json shows the ids")
-        me, aliases = account.session.name, account.contacts.aliases()
         for message in messages:
             out(json_line(message_json(message, me)) if options.json else message_lines(message, aliases))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from coterie_client.output import complain, json_line, message_json, message_lines
+from coterie_client.output import complain, json_line, message_json, message_lines, note
 
 from .common import FOLLOW_PATIENCE, add_command, seconds, settings_of
 
@@ -63,8 +63,10 @@ async def receive(options: argparse.Namespace) -> int:
 async def _show(client: Client, options: argparse.Namespace) -> None:
     import asyncio
 
+    from coterie_client.acquaintance import Acquaintance
     from coterie_client.handing import Handing
 
+    acquaintance = Acquaintance(client.account)
     me = client.account.session.name
     aliases = client.account.contacts.aliases()
     shown = False
@@ -73,6 +75,8 @@ async def _show(client: Client, options: argparse.Namespace) -> None:
             while True:
                 batch = await client.mailbox.next_batch()
                 if batch.messages:
+                    for sentence in acquaintance.announce(message.peer for message in batch.messages):
+                        note(f"coterie: {sentence}")
                     handing = Handing()
                     try:
                         await handing.run(*_lines(batch.messages, me, aliases, as_json=options.json))

@@ -51,10 +51,11 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 async def send(options: argparse.Namespace) -> int:
     """Run `coterie send`."""
+    from coterie_client.acquaintance import Acquaintance
     from coterie_client.client import Client
     from coterie_client.connection import PATIENCE
     from coterie_client.envelope import check_text
-    from coterie_client.errors import ClientError, Kept, Unavailable
+    from coterie_client.errors import ClientError, Kept, NotLoggedIn, SessionTaken
 
     settings, name = settings_of(options), user_name_of(options.name)
     message_id = None if options.id is None else _id_of(options.id)
@@ -65,17 +66,20 @@ async def send(options: argparse.Namespace) -> int:
         client.sender.on_failure = _tell_leftover
         client.archiver.on_full = complain
         client.sender.resend()
+        strangers = Acquaintance(client.account).announce([name])
         message, task = client.sender.submit(name, text, known_id=message_id)
         # Whoever does not read the id any more has still asked for the message to be sent.
         _, lost = (0, None) if options.json else written(terminal.lines([message.id_text]))
         try:
             message = await task
+            _tell(strangers)
             if options.wait == "delivered":
                 message = await client.sender.wait_delivered(message, options.timeout)
         except ClientError as error:
             kept = outbox.get(message.id)
             if kept is not None and kept.state == "sending":
-                if isinstance(error, Unavailable):
+                _tell(strangers)
+                if not isinstance(error, SessionTaken | NotLoggedIn):
                     raise Kept(error) from None
                 error.preface("the message is not sent yet but kept here, and the next command that connects sends it")
             raise
@@ -87,6 +91,11 @@ async def send(options: argparse.Namespace) -> int:
     if lost is not None:
         raise lost
     return 0
+
+
+def _tell(sentences: list[str]) -> None:
+    for sentence in sentences:
+        note(f"coterie: {sentence}")
 
 
 def _id_of(text: str) -> bytes:

@@ -46,10 +46,10 @@ class LiveTable:
         self._drawn = 0
 
     def _redraw(self, lines: list[str]) -> None:
-        up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
+        up = terminal.erased(self._drawn)
         self._drawn = len(lines)
         width = shutil.get_terminal_size().columns - 1  # a line that wraps would be two to go up
-        self._write(Shown(up), terminal.lines(terminal.clip(terminal.line(line), width) for line in lines))
+        self._write(up, terminal.lines(terminal.clip(terminal.line(line), width) for line in lines))
 
     def _write(self, *items: Shown) -> None:
         self._screen.write_shown(*items)
