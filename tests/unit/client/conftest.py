@@ -68,6 +68,12 @@ class Ran:
     err: str
 
 
+def said(err: str | bytes) -> str:
+    """Return what was said on standard error, but for who is new."""
+    text = err.decode() if isinstance(err, bytes) else err
+    return "".join(line for line in text.splitlines(keepends=True) if " is new to you" not in line)
+
+
 Coterie = Callable[..., Coroutine[None, None, Ran]]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.client.conftest import Coterie, Enter, environment
+from tests.unit.client.conftest import Coterie, Enter, environment, said
 from tests.unit.client.gateway import Server
 
 from coterie_client import terminal
@@ -168,7 +168,7 @@ async def test_a_clock_before_1970_sends_and_receives(
     )
     for arguments in (["send", "bob", "hello"], ["contacts", "add", "bob"], ["contacts", "--json"], ["history", "bob"]):
         ran = await coterie(*arguments, PYTHONPATH=str(early))
-        assert (ran.code, ran.err) == (0, ""), arguments
+        assert (ran.code, said(ran.err)) == (0, ""), arguments
     ran = await coterie("receive", home="bob", PYTHONPATH=str(early))
     assert ran.code == 0
     assert ran.out.endswith("alice: hello\n")
@@ -185,7 +185,7 @@ async def test_a_text_is_sent_wherever_its_options_stand(coterie: Coterie, enter
         ["send", "--wait=stored", "bob", "--json", "hi"],
     ):
         ran = await coterie(*arguments)
-        assert (ran.code, ran.err) == (0, ""), arguments
+        assert (ran.code, said(ran.err)) == (0, ""), arguments
         assert '"text":"hi"' in ran.out
     for text in ("-h", "--json", "-5"):
         ran = await coterie("send", "bob", "--", text)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.client.conftest import PASSWORD, Coterie, Enter, environment
+from tests.unit.client.conftest import PASSWORD, Coterie, Enter, environment, said
 from tests.unit.client.gateway import Gateway, Refusal, Server, World
 
 from coterie_client.cli import MODULES, build_parser, main
@@ -276,7 +276,7 @@ async def test_follow_goes_on_until_ctrl_c(coterie: Coterie, enter: Enter, serve
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 130
         assert process.stderr is not None
-        assert await process.stderr.read() == b""
+        assert said(await process.stderr.read()) == ""
     assert (await coterie("receive", home="bob")).code == 0
 
 
@@ -307,7 +307,7 @@ async def test_a_pipe_that_closes_is_quiet(coterie: Coterie, enter: Enter, serve
     )
     out, err = await process.communicate()
     assert json.loads(out)["text"].startswith("00000")
-    assert err == b""
+    assert said(err) == ""
 
 
 async def test_chat_through_pipes(world: World, coterie: Coterie, enter: Enter, server: Server, tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ async def test_a_full_disk_under_standard_output_shows_the_message_again(
     )
     _, err = await process.communicate()
     assert process.returncode == 1
-    assert err == b"coterie: the system refused: No space left on device (standard output)\n"
+    assert said(err) == "coterie: the system refused: No space left on device (standard output)\n"
     assert len(world.pending("bob")) == 1
     assert (await coterie("receive", home="bob")).out.endswith("alice: not lost\n")
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.client.conftest import Coterie, environment
+from tests.unit.client.conftest import Coterie, environment, said
 from tests.unit.client.gateway import Server, World
 
 from coterie_client.client import Client
@@ -40,7 +40,7 @@ async def receive(server: Server, tmp_path: Path, stdout: int, *arguments: str) 
     )  # fmt: skip
     os.close(stdout)
     _, err = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode or 0, err.decode()
+    return process.returncode or 0, said(err)
 
 
 def numbers(data: bytes | str) -> list[int]:
@@ -51,7 +51,7 @@ def numbers(data: bytes | str) -> list[int]:
 
 async def again(coterie: Coterie) -> list[int]:
     ran = await coterie("receive", "--json", home="bob")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, said(ran.err)) == (0, "")
     return numbers(ran.out)
 
 
@@ -90,7 +90,7 @@ async def test_what_a_reader_that_goes_did_not_take_comes_again(
         stderr=subprocess.PIPE,
     )
     out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert (process.returncode, err) == (0, b"")
+    assert (process.returncode, said(err)) == (0, "")
     first = numbers(out)
     assert first == [0, 1, 2]
     assert await again(coterie) == list(range(3, COUNT))
@@ -174,7 +174,7 @@ async def test_a_stream_that_is_closed_takes_nothing_for_shown_and_no_file_for_i
         )
         assert shown == []
     else:
-        assert (process.returncode, err, shown) == (0, b"", [0, 1, 2])
+        assert (process.returncode, said(err), shown) == (0, "", [0, 1, 2])
     assert await again(coterie) == [n for n in range(3) if n not in shown]
 
 
