@@ -59,6 +59,13 @@ class Connected:
     """Told to listeners: there is a (new) link, and the session is resumed on it."""
 
 
+class Serverless:
+    """Told to listeners: none of the servers could be used just now, because of `error`; the search goes on."""
+
+    def __init__(self, error: ClientError) -> None:
+        self.error = error
+
+
 class Failed:
     """Told to listeners: the connection has ended for good, because of `error`."""
 
@@ -66,7 +73,7 @@ class Failed:
         self.error = error
 
 
-Notice = Event | Connected | Failed
+Notice = Event | Connected | Serverless | Failed
 
 
 class Connection:
@@ -240,6 +247,7 @@ class Connection:
                         limit = min(self.patience, FIRST_PATIENCE) if plain else self.patience
                         if loop.time() - since >= limit:
                             raise _no_server(problems)
+                        self._tell(Serverless(_no_server(problems)))
                         await asyncio.sleep(self._backoff(attempt))
                         attempt += 1
                         continue

@@ -84,7 +84,10 @@ def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, 
     if not servers:
         raise UsageError("no server is named; set COTERIE_SERVERS to addresses such as ws://127.0.0.1:7400")
     ca = flags.get("ca") or environ.get("COTERIE_CA") or config.get("ca")
-    return Settings(home, servers, insecure, Path(ca).expanduser() if ca else None)
+    try:
+        return Settings(home, servers, insecure, Path(ca).expanduser() if ca else None)
+    except RuntimeError as error:
+        raise UsageError(f"the CA file {ca} has no place: {error}; name a PEM file") from None
 
 
 def check_server(url: str, *, insecure: bool) -> str:

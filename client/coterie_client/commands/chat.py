@@ -100,6 +100,8 @@ class Conversation:
         """Talk until there is no more to send or the session ends; return the exit code."""
         import asyncio
 
+        from coterie_client.watch import Watch
+
         sender, mailbox = self._client.sender, self._client.mailbox
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
@@ -108,6 +110,7 @@ class Conversation:
                 self._hold(message)
             else:
                 self._print_message(message, faint=True, date=True)
+        Watch(self._client.connection, self._console.note)
         self._announce([self._name])
         sender.on_change = self._on_change
         sender.on_failure = self._on_failure

@@ -39,9 +39,13 @@ async def receive(options: argparse.Namespace) -> int:
 
     from coterie_client.client import Client
     from coterie_client.connection import PATIENCE
+    from coterie_client.watch import Watch
 
     patience = FOLLOW_PATIENCE if options.follow else PATIENCE
-    async with Client.open(settings_of(options), receive=True, patience=patience) as client:
+    wait = not options.follow
+    async with Client.open(settings_of(options), receive=True, wait=wait, patience=patience) as client:
+        if options.follow:
+            Watch(client.connection, note)
         client.archiver.on_full = complain
         await client.catch_up()
         client.mailbox.start()

@@ -37,6 +37,7 @@ HOSTILE = [
     "x" * 100_000,
     "é" * 5_000,
     "%s{}%n",
+    "~nobody-there/x",
     "/dev/null/x",
     "..",
     "ws://[",
@@ -141,7 +142,7 @@ def _waits(arguments: list[str]) -> bool:
 )
 async def test_no_environment_ends_in_a_fault(key: str, enter: Enter, server: Server, tmp_path: Path) -> None:
     await enter("alice")
-    values = [b"\xff\x1b[2J", b"x" * 100_000, b"C", b"-1", b"tr_TR.ISO-8859-9", b""]
+    values = [b"\xff\x1b[2J", b"x" * 100_000, b"C", b"-1", b"~nobody-there/x", b"tr_TR.ISO-8859-9", b""]
     for value in values:
         env = {key.encode(): value.encode() for key, value in environment(tmp_path / "alice", server.url).items()}
         process = await asyncio.create_subprocess_exec(

@@ -280,6 +280,24 @@ async def test_follow_goes_on_until_ctrl_c(coterie: Coterie, enter: Enter, serve
     assert (await coterie("receive", home="bob")).code == 0
 
 
+async def test_follow_says_once_that_there_is_no_server_and_that_there_is_one_again(
+    world: World, enter: Enter, server: Server, tmp_path: Path
+) -> None:
+    await enter("bob")
+    port = int(server.url.rsplit(":", 1)[1])
+    await server.stop()
+    async with running(tmp_path / "bob", server.url, "receive", "--follow") as process:
+        for _ in range(2):
+            line = await line_of(process.stderr)
+            assert "still trying" in line
+            assert "try again" not in line
+            await server.start(port)
+            assert await line_of(process.stderr) == f"coterie: there is a server again: {server.url}"
+            await server.kill()
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+
+
 async def test_a_takeover_ends_follow_with_seven(enter: Enter, server: Server, tmp_path: Path, world: World) -> None:
     await enter("bob")
     async with running(tmp_path / "bob", server.url, "receive", "--follow") as process:
