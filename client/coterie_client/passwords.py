@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from . import interrupts
 from .errors import UsageError
 from .kdf import check_password
+from .output import note
 
 
 def read_password(source: str | None, *, confirm: bool) -> str:
@@ -40,11 +40,10 @@ def _asked(prompt: str) -> str:
         with interrupts.raising():
             return getpass.getpass(prompt)
     except EOFError:
-        print(file=sys.stderr, flush=True)  # nobody has ended the prompt's line
+        note("")  # nobody has ended the prompt's line
         raise UsageError("no password was given; run the command again") from None
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):
-            os.write(2, b"\n")  # the screen writes nothing any more
+        note("")
         raise
 
 
