@@ -21,6 +21,7 @@ from coterie_protocol.nodes import Heartbeat, PeerHello
 from ..replication.dispatch import Dispatcher
 from ..replication.ports import Tasks
 from . import packing
+from .lines import Lines
 from .outbox import Outbox
 from .settings import PeerSettings
 from .wire import Wire, WireClosed
@@ -49,9 +50,8 @@ class Link:
         tasks: Tasks,
         settings: PeerSettings,
         lost: Callable[[Link, str], None],
-        cut: Callable[..., None],
+        lines: Lines,
     ) -> None:
-        """`cut` is told, with the peer and why, when the peer has broken the protocol."""
         self.uid: Uid = hello.node.uid
         self.hello = hello
         self.dialled = dialled
@@ -71,7 +71,7 @@ class Link:
         self._tasks = tasks
         self._settings = settings
         self._lost = lost
-        self._cut = cut
+        self._lines = lines
         self._outbox = Outbox(settings)
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
@@ -168,7 +168,7 @@ class Link:
         except FrameError as error:
             reason = f"it sent what this node does not understand ({error.detail})"
             if not self._ended:
-                self._cut(self._who, why=error.detail)
+                self._lines.cut(self._who, why=error.detail)
                 await self._wire.close(GOODBYE, WSCloseCode.PROTOCOL_ERROR, error.detail)
         except (WireClosed, ConnectionError) as error:
             reason = str(error)
@@ -214,7 +214,7 @@ class Link:
         It would be made anew, and what its peer means to say would cut it again, for everybody.
         """
         if not self.unreadable:
-            log.warning("a frame of a peer is not understood", peer=self._who, why=why)
+            self._lines.unreadable(self._who, why=why)
         self.unreadable += 1
         if number > 0:
             refusal = CoterieError(f"not understood: {why}", code=ErrorCode.BAD_REQUEST)
@@ -277,7 +277,7 @@ class Link:
     def _put(self, frame: bytes) -> bool:
         if self._outbox.put(frame):
             return True
-        log.warning("a peer takes too little of what is sent to it; the link is cut", peer=self._who)
+        self._lines.slow(self._who)
         self.end("it takes too little of what is sent to it")
         return False
 

@@ -20,13 +20,13 @@ from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, PeerHello
 
 from ..doors import source_of
-from ..ration import Ration
 from ..replication.dispatch import Dispatcher, TaskGroup
 from ..replication.ports import Clock, Tasks
 from ..telling import tell
 from . import handshake
 from .book import MOST, Book, seen_at
 from .dialler import Dialler, Met, seen_from
+from .lines import Lines
 from .link import GOODBYE, Link
 from .listener import Listener
 from .pulse import Pulse
@@ -36,21 +36,6 @@ from .settings import PeerSettings
 from .wire import Wire, WireClosed
 
 log = structlog.get_logger()
-
-
-class Lines:
-    """What is logged of those at the peer port who are no peers, or bad ones."""
-
-    def __init__(self) -> None:
-        self.broke = Ration(log.warning, "a connection to the peer port broke the protocol")
-        self.refused = Ration(log.warning, "a peer was refused")
-        self.twin = Ration(log.error, "a node runs with a copy of this node's data")
-        self.cut = Ration(log.warning, "a peer broke the protocol; the link is cut")
-
-    def tell(self) -> None:
-        """Say how many were left out."""
-        for ration in (self.broke, self.refused, self.twin, self.cut):
-            ration.tell()
 
 
 class Links:
@@ -422,7 +407,7 @@ class Links:
             tasks=self._tasks,
             settings=self._settings,
             lost=self._lost,
-            cut=self._lines.cut,
+            lines=self._lines,
         )
         self._links[uid] = link
         self._down.pop(uid, None)

@@ -55,7 +55,7 @@ async def test_what_is_remembered_is_bounded() -> None:
 
 STRANGERS_REACH = [
     "guard", "listening", "strangers", "api/admin", "api/client", "api/connection", "chat/gateway", "chat/registration",
-    "peer/listener", "peer/links",
+    "peer/link", "peer/links", "peer/listener",
 ]  # fmt: skip
 NOT_BY_STRANGERS = {
     "fewer connections than are allowed": "once, at the start",
@@ -64,6 +64,7 @@ NOT_BY_STRANGERS = {
     "link up": "by nodes of the ring, see docs/security.md",
     "link down": "by nodes of the ring",
     "an event cannot be sent": "to nodes of the ring",
+    "writing to a peer failed": "a fault of the node itself",
     "a watcher of links failed": "a fault of the node itself",
 }
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}

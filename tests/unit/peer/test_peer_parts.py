@@ -13,6 +13,7 @@ from tests.unit.peer.nodes import Node, event, uid_of
 from coterie_node.config import Address, NodeConfig
 from coterie_node.peer import packing
 from coterie_node.peer.book import Book
+from coterie_node.peer.lines import Lines
 from coterie_node.peer.link import Link
 from coterie_node.peer.outbox import URGENT_MESSAGE, Outbox
 from coterie_node.peer.settings import PeerSettings, peer_settings
@@ -137,7 +138,7 @@ async def test_a_quiet_link_beats_every_time_and_a_busy_one_never() -> None:
         tasks=node.tasks,
         settings=PeerSettings(),
         lost=lambda *_: None,
-        cut=lambda *_, **__: None,
+        lines=Lines(),
     )
     link.start()
     for turn in range(1, 5):
