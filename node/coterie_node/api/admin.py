@@ -242,6 +242,8 @@ def _json_errors() -> Any:
         except CoterieError as error:
             return _error(error.wire_code.name.lower(), error.detail, _STATUS.get(error.wire_code, 500))
         except Exception as error:
+            if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                return web.Response()  # The client has gone: there is nobody to answer, and nothing has failed.
             failed(source_of(request.remote or ""), path=request.path, exc_info=True)
             return _error("internal", f"the node failed ({type(error).__name__}); its log says how", 500)
 

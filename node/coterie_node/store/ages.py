@@ -23,7 +23,7 @@ _PENDING = (
     " ON r.slot = ?1 AND r.state = 0 AND r.owner = owners.name AND r.stored_at < ?2"
 )
 _TOMBSTONES = (
-    "SELECT slot, owner, sender, id, part, state, digest, stored_at FROM records INDEXED BY records_tombstones"
+    "SELECT slot, owner, sender, id, part, state, digest, stored_at, hash FROM records INDEXED BY records_tombstones"
     " WHERE slot = ? AND state IN (1, 3) AND changed_at < ? ORDER BY changed_at, hash LIMIT ?"
 )
 _SINCE = (
@@ -42,8 +42,7 @@ class AgeTx(RecordTx):
 
     def tombstones_before(self, slot: int, before_ms: int, limit: int) -> list[Version]:
         """Return expired and deleted records with changed_at below a time, the oldest first."""
-        rows = self._connection.execute(_TOMBSTONES, (slot, before_ms, limit)).fetchall()
-        return [Version(*row) for row in rows]
+        return self._listed(self._connection.execute(_TOMBSTONES, (slot, before_ms, limit)).fetchall())
 
     def mailbox_size(self, slot: int, owner: str, since_ms: int = 0) -> tuple[int, int]:
         """Return (number, weight of the rows) of an owner's pending records with stored_at of at least `since_ms`."""

@@ -13,10 +13,11 @@ _BLAMELESS = (sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.IntegrityErro
 _PRIMARY_CODE = 0xFF
 
 
-def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+def connect(path: Path, *, writable: bool, as_it_is: bool = False) -> sqlite3.Connection:
     """Open a connection that may go from thread to thread, one at a time. Raises sqlite3.Error.
 
-    WAL with synchronous=FULL: a COMMIT returns after the log's fsync. Checkpoints are the checkpointer's.
+    WAL with synchronous=FULL: a COMMIT returns after the log's fsync. Checkpoints are the checkpointer's. `as_it_is` is
+    for who only looks: the database is not made one with a write-ahead log if it is none.
     """
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -24,20 +25,29 @@ def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     try:
         # A damaged text must reach the checksum instead of failing the whole page of rows.
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-        connection.execute("PRAGMA journal_mode = WAL" if writable else "PRAGMA query_only = ON")
+        if not as_it_is:
+            connection.execute("PRAGMA journal_mode = WAL" if writable else "PRAGMA query_only = ON")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB if writable else PAGE_CACHE_KIB // 8}")
+    except UnicodeDecodeError as error:
+        connection.close()
+        raise undecodable(error) from error
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def is_ours(error: sqlite3.Error) -> bool:
+def undecodable(error: UnicodeDecodeError) -> sqlite3.DatabaseError:
+    """Return what a message of SQLite's that is no text means: it quotes a schema that is damaged."""
+    return malformed(f"its schema is no text: {error.reason}")
+
+
+def is_ours(error: Exception) -> bool:
     """Say whether the store failed; otherwise the function that ran gave SQLite something it cannot store."""
-    return not isinstance(error, _BLAMELESS)
+    return isinstance(error, sqlite3.Error) and not isinstance(error, _BLAMELESS)
 
 
 def concerns_all(error: sqlite3.Error) -> bool:

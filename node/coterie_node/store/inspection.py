@@ -118,7 +118,7 @@ def inspect(path: Path, progress: Progress) -> Inspection:
     """
     found = Inspection(path, condemned=verdict(path))
     try:
-        connection = connect(path, writable=True)
+        connection = connect(path, writable=True, as_it_is=True)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
@@ -151,7 +151,7 @@ def _inspect(connection: sqlite3.Connection, found: Inspection, progress: Progre
     for step in steps:
         try:
             step(connection, found, progress)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:  # Damage can change a value's type, too.
             if not found.fatal:
                 found.add(Severity.FATAL, f"the database cannot be read to its end ({error})", NEW_NODE)
     if found.mark is not None and found.highest > found.mark:
@@ -182,7 +182,11 @@ def _integrity(connection: sqlite3.Connection, found: Inspection, progress: Prog
 
 
 def _identity(connection: sqlite3.Connection, found: Inspection, _: Progress) -> None:
-    found.meta = {str(key): bytes(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+    for key, value in connection.execute("SELECT key, value FROM meta"):
+        if isinstance(key, str) and isinstance(value, bytes):
+            found.meta[key] = value
+        else:
+            found.add(Severity.FATAL, f"the value {key!r} is no bytes", NEW_NODE)
     if "uid" not in found.meta and connection.execute("SELECT 1 FROM slot_registers LIMIT 1").fetchone():
         found.add(Severity.FATAL, "the node's uid is missing, and it holds slots", NEW_NODE)
 

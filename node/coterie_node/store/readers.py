@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from .connections import concerns_all, is_ours, store_error
+from .connections import concerns_all, is_ours, store_error, undecodable
 from .errors import StoreError
 from .tx import Transaction
 
@@ -45,7 +45,8 @@ class Readers:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as raised:
+            error = undecodable(raised) if isinstance(raised, UnicodeDecodeError) else raised
             if not is_ours(error):
                 raise
             failure = store_error(error, self._path)

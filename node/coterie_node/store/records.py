@@ -48,9 +48,11 @@ _ARCHIVE = (
     " ORDER BY stored_at DESC, hash DESC"
 )
 _VERSIONS = (
-    "SELECT slot, owner, sender, id, part, state, digest, stored_at FROM records"
+    "SELECT slot, owner, sender, id, part, state, digest, stored_at, hash FROM records"
     " WHERE slot = ? AND hash > ? AND hash < ? AND stored_at < ? ORDER BY hash LIMIT ?"
 )
+_VERSION_TYPES = (int, str, str, bytes, int, int, bytes, int)
+"""A damaged row may have others."""
 _ASIDE_COLUMNS = "slot, hash, owner, sender, id, part, state, digest, size, prekey, epoch, stored_at, changed_at, body"
 _ASIDE = (
     f"INSERT INTO damaged_records (found_at, {_ASIDE_COLUMNS})"  # noqa: S608 - no data in it
@@ -388,8 +390,17 @@ class RecordTx(BaseTx):
         return page
 
     def _versions(self, slot: int, start: bytes, end: bytes, before_ms: int, limit: int) -> list[Version]:
-        rows = self._connection.execute(_VERSIONS, (slot, start, end, before_ms, limit)).fetchall()
-        return [Version(*row) for row in rows]
+        return self._listed(self._connection.execute(_VERSIONS, (slot, start, end, before_ms, limit)).fetchall())
+
+    def _listed(self, rows: Sequence[tuple[Any, ...]]) -> list[Version]:
+        """Return the versions of rows that end with their hash; put aside those with values of another type."""
+        damaged = [row for row in rows if tuple(map(type, row[:-1])) != _VERSION_TYPES]
+        self._found_damaged([(row[0], row[-1]) for row in damaged])
+        return (
+            [Version(*row[:-1]) for row in rows if row not in damaged]
+            if damaged
+            else [Version(*row[:-1]) for row in rows]
+        )
 
 
 def after_hash(after: tuple[int, bytes]) -> bytes:

@@ -137,7 +137,7 @@ class RegisterTx(BaseTx):
             rows = self._connection.execute("SELECT name, register, row_check FROM accounts WHERE slot = ?", (slot,))
             for name, row, check in rows:
                 if not _sound(slot, name, row, check):
-                    self.suspects.add((slot, name))
+                    self.suspects.add((slot, str(name)))  # Damage can change a value's type, too.
         damaged = []
         for place in sorted(self.suspects, key=lambda place: (place[0], place[1] or "")):
             if self._is_damaged(*place):
@@ -224,7 +224,7 @@ class RegisterTx(BaseTx):
         register = decoded_account(slot, name, row, check)
         if register is not None:
             return register
-        self.suspects.add((slot, name))
+        self.suspects.add((slot, str(name)))
         held = self.slot_register(slot)
         epoch = 0 if held is None or held.config is None else held.config.epoch
         raise RegisterDamaged(slot, name, AccountBallot(epoch, self.mark(), LAST_PROPOSER))

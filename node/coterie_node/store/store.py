@@ -20,7 +20,7 @@ from ..measure import BATCH_RECORDS, COMMIT_SECONDS, Distribution
 from ..telling import tell
 from .checkpoints import Checkpointer
 from .condemned import verdict
-from .connections import connect, store_error
+from .connections import connect, store_error, undecodable
 from .directory import DirectoryLock
 from .errors import StoreBusy, StoreClosed, StoreDamaged, StoreError
 from .migrations import migrate
@@ -217,6 +217,8 @@ class _Opened:
                 raise StoreDamaged(path, reason)
             try:
                 opened = cls(directory, now_ms, stack)
+            except UnicodeDecodeError as error:
+                raise store_error(undecodable(error), path) from error
             except sqlite3.Error as error:
                 raise store_error(error, path) from error
             opened._stack = stack.pop_all()

@@ -283,6 +283,16 @@ class Tally:
                     "SELECT hash, state, digest, stored_at FROM records WHERE slot = ?", (slot,)
                 )
                 for key_hash, state, record_digest, stored_at in rows:
+                    if not (
+                        isinstance(key_hash, bytes)
+                        and key_hash
+                        and isinstance(state, int)
+                        and isinstance(record_digest, bytes)
+                        and isinstance(stored_at, int)
+                    ):
+                        # Damage can change a value's type, too. It counts as not held, and is put aside when it is read.
+                        states[state] += 1
+                        continue
                     digest.toggle(key_hash[0], entry_digest(key_hash, state, record_digest), stored_at, now)
                     states[state] += 1
                 self._compare_indexes(slot, states)

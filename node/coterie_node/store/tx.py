@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .ages import AgeTx
+from .connections import malformed
 from .registers import RegisterTx
 
 
@@ -12,6 +13,8 @@ class Transaction(RegisterTx, AgeTx):
     def meta(self, key: str) -> bytes | None:
         """Return a named value."""
         row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if row is not None and not isinstance(row[0], bytes):
+            raise malformed(f"the value {key!r} is no bytes")
         return None if row is None else bytes(row[0])
 
     def put_meta(self, key: str, value: bytes | None) -> None:

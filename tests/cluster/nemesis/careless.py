@@ -9,9 +9,9 @@ from coterie_node.store import store
 from coterie_node.store.connections import connect
 
 
-def careless(path: Path, *, writable: bool) -> sqlite3.Connection:
+def careless(path: Path, *, writable: bool, as_it_is: bool = False) -> sqlite3.Connection:
     """Open as the real one does, and then let go of the promise."""
-    connection = connect(path, writable=writable)
+    connection = connect(path, writable=writable, as_it_is=as_it_is)
     connection.execute("PRAGMA synchronous = OFF")
     return connection
 
