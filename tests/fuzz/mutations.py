@@ -21,7 +21,7 @@ from tests.fuzz.engine import Finding, explore
 from tests.fuzz.loose import Loose, loose
 from tests.fuzz.targets import TARGETS
 
-from coterie_client import envelope, terminal
+from coterie_client import envelope, history, terminal
 from coterie_client import session as sessions
 from coterie_node.api import admin
 from coterie_node.chat import archive
@@ -121,6 +121,7 @@ _NOTHING = re.compile("(?!)")
 OF_CLIENTS = ((frames, "_client", Loose(list[ClientFrame])), (archive, "read_cursor", _read_cursor))
 OF_PEERS = ((frames, "_peer", Loose(list[PeerFrame])), (frames, "_peer_body", Loose(PeerMessage)))
 OF_VALUES = tuple((module, "fault_of", _unchecked) for module in (append, sifting, rows))
+OF_BODIES = ((envelope, "_decoder", Loose(envelope.Content)), (history, "OverflowError", NeverRaised))
 OF_REGISTERS = (
     (registers, "_sound", lambda *_: True),
     (registers, "_decoded", lambda decoder, row: decoder.decode(row)),
@@ -135,7 +136,7 @@ MUTANTS = (
     Mutant("a-frame-cuts-the-link", "peer-frames", swapped((link, "decode_peer", _decode_peer))),
     Mutant("a-token-that-is-no-text", "admin-http", swapped((admin, "authorise", _authorise))),
     Mutant("a-datagram-that-does-not-decode", "multicast", swapped((packet, "msgspec", BLIND_MSGSPEC))),
-    Mutant("body-bounds-removed", "bodies", swapped((envelope, "_decoder", Loose(envelope.Content)))),
+    Mutant("body-bounds-removed", "bodies", swapped(*OF_BODIES)),
     Mutant("mail-bounds-removed", "bodies", swapped((frames, "_server", Loose(list[ServerFrame])))),
     Mutant("the-terminal-obeys", "bodies", swapped((terminal, "_UNSEEN", _NOTHING), (terminal, "_IN_TEXT", _NOTHING))),
     Mutant("session-bounds-removed", "sessions", swapped((sessions, "msgspec", LOOSE_JSON))),

@@ -11,7 +11,6 @@ from tests.fuzz.mutations import MUTANTS, Mutant, search
 
 SOON = (
     "client-bounds-removed",
-    "values-enter-a-turn-unchecked",
     "a-frame-cuts-the-link",
     "a-token-that-is-no-text",
     "a-datagram-that-does-not-decode",

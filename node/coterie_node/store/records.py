@@ -394,13 +394,10 @@ class RecordTx(BaseTx):
 
     def _listed(self, rows: Sequence[tuple[Any, ...]]) -> list[Version]:
         """Return the versions of rows that end with their hash; put aside those with values of another type."""
-        damaged = [row for row in rows if tuple(map(type, row[:-1])) != _VERSION_TYPES]
-        self._found_damaged([(row[0], row[-1]) for row in damaged])
-        return (
-            [Version(*row[:-1]) for row in rows if row not in damaged]
-            if damaged
-            else [Version(*row[:-1]) for row in rows]
-        )
+        sound = [row for row in rows if tuple(map(type, row[:-1])) == _VERSION_TYPES]
+        if len(sound) < len(rows):
+            self._found_damaged([(row[0], row[-1]) for row in rows if row not in sound])
+        return [Version(*row[:-1]) for row in sound]
 
 
 def after_hash(after: tuple[int, bytes]) -> bytes:

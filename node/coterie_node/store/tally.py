@@ -290,7 +290,7 @@ class Tally:
                         and isinstance(record_digest, bytes)
                         and isinstance(stored_at, int)
                     ):
-                        # Damage can change a value's type, too. It counts as not held, and is put aside when it is read.
+                        # Damage can change a value's type, too. It counts as not held; who reads it puts it aside.
                         states[state] += 1
                         continue
                     digest.toggle(key_hash[0], entry_digest(key_hash, state, record_digest), stored_at, now)
