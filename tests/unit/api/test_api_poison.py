@@ -57,7 +57,7 @@ async def test_a_reply_without_a_form_on_the_wire_is_internal_and_its_neighbours
                 replies.update({frame.id: frame.body for frame in await alice.frames() if frame.id >= 100})
         assert [type(replies[number]) for number in (100, 101, 102)] == [Stored, Error, Stored]
         assert replies[101].code == ErrorCode.INTERNAL
-        assert any(entry.get("kind") == "LookupReply" for entry in logs)
+        assert any(entry.get("encoding") == "LookupReply" for entry in logs)
         assert isinstance(await alice.ask(Send("alice", mid(3), b"c"), Stored), Stored)
 
 
