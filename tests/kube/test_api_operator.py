@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kube.lab.definition import define
 from tests.kube.lab.handle import Kube
 from tests.kube.lab.ring import CHART
 from tests.kube.operators import PARTS, PROGRAM, change, condition, operator, reason, ring, settled, versions
@@ -210,6 +211,24 @@ def test_a_secret_that_was_deleted_is_made_anew_and_told_of(plane: Kube, space: 
         )
         plane.until(lambda: reason(plane, space) == "SecretDamaged", 30, "a Secret without a token is named")
         assert "kubectl -n" in condition(plane, space, "Degraded")["message"]
+
+
+def test_it_works_with_the_definition_of_an_older_chart(plane: Kube, space: str) -> None:
+    """Others may put the definition there later (crd.upgrade=false): the status lacks what that does not know."""
+    size = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/storageSize"
+    rule = "/spec/versions/0/schema/openAPIV3Schema/x-kubernetes-validations/2"
+    patch = json.dumps([{"op": "remove", "path": rule}, {"op": "remove", "path": size}])
+    plane.kubectl("patch", "crd", "rings.coterie.chat", "--type=json", "-p", patch)
+    try:
+        plane.apply(ring(space))
+        with operator(plane.kubeconfig, space) as one:
+            plane.until(lambda: condition(plane, space, "Available"), 60, "there is a status")
+            plane.until(lambda: one.passes > 3, 30, "and more passes")
+            assert reason(plane, space) == ""
+            assert "Traceback" not in one.log.read_text()
+            assert one.said("the definition of Ring is older than this operator")
+    finally:
+        define(plane)
 
 
 def test_a_guard_that_does_not_let_it_pass_is_named_with_the_remedy(plane: Kube, space: str) -> None:
