@@ -33,7 +33,6 @@ from coterie_node.watched import WatchedFile
 from coterie_operator import spec
 from coterie_protocol import frames
 from coterie_protocol.client_api import ClientFrame, ServerFrame
-from coterie_protocol.frames import PeerFrame, PeerMessage
 
 Mutation = Callable[[], AbstractContextManager[None]]
 _MISSING = object()
@@ -119,9 +118,9 @@ def _objects_of(of: Mapping[str, Any], key: str) -> tuple[Any, ...]:
 _NOTHING = re.compile("(?!)")
 
 OF_CLIENTS = ((frames, "_client", Loose(list[ClientFrame])), (archive, "read_cursor", _read_cursor))
-OF_PEERS = ((frames, "_peer", Loose(list[PeerFrame])), (frames, "_peer_body", Loose(PeerMessage)))
 OF_VALUES = tuple((module, "fault_of", _unchecked) for module in (append, sifting, rows))
 OF_BODIES = ((envelope, "_decoder", Loose(envelope.Content)), (history, "OverflowError", NeverRaised))
+OF_MAIL = ((frames, "_server", Loose(list[ServerFrame])), (history, "OverflowError", NeverRaised))
 OF_REGISTERS = (
     (registers, "_sound", lambda *_: True),
     (registers, "_decoded", lambda decoder, row: decoder.decode(row)),
@@ -131,13 +130,12 @@ LOOSE_JSON = SimpleNamespace(json=SimpleNamespace(decode=_loose_session), Msgspe
 
 MUTANTS = (
     Mutant("client-bounds-removed", "client-frames", swapped(*OF_CLIENTS)),
-    Mutant("peer-bounds-removed", "peer-frames", swapped(*OF_PEERS)),
     Mutant("values-enter-a-turn-unchecked", "peer-frames", swapped(*OF_VALUES)),
     Mutant("a-frame-cuts-the-link", "peer-frames", swapped((link, "decode_peer", _decode_peer))),
     Mutant("a-token-that-is-no-text", "admin-http", swapped((admin, "authorise", _authorise))),
     Mutant("a-datagram-that-does-not-decode", "multicast", swapped((packet, "msgspec", BLIND_MSGSPEC))),
     Mutant("body-bounds-removed", "bodies", swapped(*OF_BODIES)),
-    Mutant("mail-bounds-removed", "bodies", swapped((frames, "_server", Loose(list[ServerFrame])))),
+    Mutant("mail-bounds-removed", "bodies", swapped(*OF_MAIL)),
     Mutant("the-terminal-obeys", "bodies", swapped((terminal, "_UNSEEN", _NOTHING), (terminal, "_IN_TEXT", _NOTHING))),
     Mutant("session-bounds-removed", "sessions", swapped((sessions, "msgspec", LOOSE_JSON))),
     Mutant("a-row-of-another-type", "stores", unhandled(rows, "TypeError", "AttributeError")),
