@@ -121,7 +121,12 @@ class Connection:
     async def start(self) -> Welcome:
         """Find a server and return what it says of itself; raises Unavailable, SessionTaken or NotLoggedIn."""
         self.begin()
-        return (await self._usable()).welcome
+        try:
+            async with asyncio.timeout(self.patience + REPLY_TIMEOUT):  # `_keep` usually knows better, and sooner
+                return (await self._usable()).welcome
+        except TimeoutError:
+            url = self._last_url or self._servers[0]
+            raise Unavailable(f"{url} ends each connection; ask another server") from None
 
     def begin(self) -> None:
         """Begin to look for a server, without waiting for it: requests wait, and raise what `start` would."""
@@ -307,6 +312,8 @@ class Connection:
                 raise problem
             if self._session is not None:
                 await self._resume(link, self._session)
+            if link.over:
+                raise ServerProblem(url, "it is going away", lasting=False)
         except BaseException:
             await link.close()
             raise

@@ -19,6 +19,7 @@ from coterie_client.link import LOOK
 from coterie_client.session import Session, load_session
 from coterie_protocol.client_api import (
     Archive,
+    Closing,
     Done,
     Login,
     Lookup,
@@ -27,13 +28,22 @@ from coterie_protocol.client_api import (
     PresenceReply,
     Request,
     Resume,
+    ServerFrame,
     Subscribe,
 )
 from coterie_protocol.errors import CoterieError, ErrorCode
+from coterie_protocol.frames import encode
 
 
 async def session_of(enter: Enter, name: str = "alice") -> Session:
     return load_session((await enter(name)).session_file)
+
+
+async def test_a_server_that_goes_away_with_its_first_word_does_not_hang_the_client(server: Server) -> None:
+    server.speak = lambda frames: encode([*frames, ServerFrame(0, Closing())])
+    async with asyncio.timeout(20):
+        with pytest.raises(Unavailable, match="going away"):
+            await Connection([server.url], patience=0.5).start()
 
 
 async def test_requests_of_one_turn_travel_in_one_message(world: World, server: Server) -> None:
