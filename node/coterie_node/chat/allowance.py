@@ -49,23 +49,16 @@ class Share:
 class Allowance:
     """The rates of one session."""
 
-    __slots__ = ("_by_kind", "_keep_bytes", "_keeps", "_others", "_read", "_send_bytes", "_sends", "share")
+    __slots__ = ("_by_kind", "_keep_bytes", "_keeps", "_read", "_send_bytes", "_sends", "_settings", "share")
 
     def __init__(self, settings: ChatSettings) -> None:
+        self._settings = settings
         sends, size = settings.sends_per_second, settings.bytes_per_second
         self._sends, self._keeps = _bucket(sends, 2), _bucket(sends, 2)
         self._send_bytes, self._keep_bytes = _bucket(size, 2), _bucket(size, 2)
         self._read = _bucket(READ_FOR_ONE * size, 2)
-        acknowledged = _bucket(settings.acknowledged_per_second, 1)
-        self._by_kind: dict[type, tuple[TokenBucket, str]] = {
-            Archive: (acknowledged, "archive copies of one session"),
-            Discard: (acknowledged, "archive copies of one session"),
-            States: (_bucket(settings.states_per_second, 5), "states asked for by one session"),
-            PresenceQuery: (_bucket(settings.names_per_second, 10), "names asked for by one session"),
-            Lookup: (_bucket(settings.lookups_per_second, 5), "lookups of one session"),
-            Page: (_bucket(settings.pages_per_second, 5), "pages of one session"),
-        }
-        self._others = _bucket(settings.others_per_second, 10), "requests of one session"
+        self._by_kind: dict[str, TokenBucket] = {}
+        """Of other requests, made when they are needed: most sessions ask little."""
         self.share = Share()
 
     def read(self, now: float, size: int) -> float:
@@ -83,9 +76,29 @@ class Allowance:
 
     def question(self, now: float, request: Request, cost: float) -> None:
         """Count another request. Raises RATE_LIMITED."""
-        bucket, what = self._by_kind.get(type(request), self._others)
+        what, per_second, seconds = _rate(request, self._settings)
+        bucket = self._by_kind.get(what)
+        if bucket is None:
+            bucket = self._by_kind[what] = _bucket(per_second, seconds)
         if wait := bucket.take(now, cost):
-            raise rate_limited(what, wait)
+            raise rate_limited(f"{what} of one session", wait)
+
+
+def _rate(request: Request, settings: ChatSettings) -> tuple[str, float, float]:
+    """Return what a request is counted among, how many of these a second, and of how many seconds at once."""
+    match request:
+        case Archive() | Discard():
+            return "archive copies", settings.acknowledged_per_second, 1
+        case States():
+            return "states", settings.states_per_second, 5
+        case PresenceQuery():
+            return "names", settings.names_per_second, 10
+        case Lookup():
+            return "lookups", settings.lookups_per_second, 5
+        case Page():
+            return "pages", settings.pages_per_second, 5
+        case _:
+            return "requests", settings.others_per_second, 10
 
 
 def _bucket(per_second: float, seconds: float) -> TokenBucket:

@@ -43,7 +43,7 @@ log = structlog.get_logger()
 
 ATTACH_ITEMS = 2000
 """Sessions in one Attach: some 150 KB."""
-MOST_ALLOWANCES = 20_000
+MOST_ALLOWANCES = 8192
 """Users of whom is remembered what they have asked lately."""
 RETRY = 0.1
 LOCATE_TIMEOUT = 2.0
