@@ -28,7 +28,7 @@ class ChatSettings:
     """States of messages that one session asks for a second; five times as many at once, as of pages and lookups."""
     names_per_second: float = 100.0
     """Names whose presence one session asks for a second; ten times as many at once."""
-    lookups_per_second: float = 50.0
+    lookups_per_second: float = 10.0
     """Accounts that one session looks up a second: each is read from a quorum."""
     pages_per_second: float = 40.0
     """Pages of its archive that one session reads a second."""
