@@ -96,8 +96,12 @@ class Speaker:
 
     def _flush(self) -> None:
         frames, self._out = self._out, []
-        self._tasks.append(asyncio.create_task(self._socket.send_bytes(encode(frames))))
         self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks.append(asyncio.create_task(self._write(encode(frames))))
+
+    async def _write(self, message: bytes) -> None:
+        with contextlib.suppress(ConnectionError):  # Who asked hears nothing, and gives up in time.
+            await self._socket.send_bytes(message)
 
     async def _read(self) -> None:
         async for message in self._socket:
