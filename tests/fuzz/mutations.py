@@ -28,11 +28,11 @@ from coterie_node.chat import archive
 from coterie_node.discovery import packet
 from coterie_node.peer import link
 from coterie_node.replication import append, sifting
-from coterie_node.store import inspection, registers, rows, tally
+from coterie_node.store import registers, rows, tally
 from coterie_node.watched import WatchedFile
 from coterie_operator import spec
 from coterie_protocol import frames
-from coterie_protocol.client_api import ClientFrame, ServerFrame
+from coterie_protocol.client_api import ClientFrame
 
 Mutation = Callable[[], AbstractContextManager[None]]
 _MISSING = object()
@@ -120,7 +120,6 @@ _NOTHING = re.compile("(?!)")
 OF_CLIENTS = ((frames, "_client", Loose(list[ClientFrame])), (archive, "read_cursor", _read_cursor))
 OF_VALUES = tuple((module, "fault_of", _unchecked) for module in (append, sifting, rows))
 OF_BODIES = ((envelope, "_decoder", Loose(envelope.Content)), (history, "OverflowError", NeverRaised))
-OF_MAIL = ((frames, "_server", Loose(list[ServerFrame])), (history, "OverflowError", NeverRaised))
 OF_REGISTERS = (
     (registers, "_sound", lambda *_: True),
     (registers, "_decoded", lambda decoder, row: decoder.decode(row)),
@@ -135,12 +134,10 @@ MUTANTS = (
     Mutant("a-token-that-is-no-text", "admin-http", swapped((admin, "authorise", _authorise))),
     Mutant("a-datagram-that-does-not-decode", "multicast", swapped((packet, "msgspec", BLIND_MSGSPEC))),
     Mutant("body-bounds-removed", "bodies", swapped(*OF_BODIES)),
-    Mutant("mail-bounds-removed", "bodies", swapped(*OF_MAIL)),
     Mutant("the-terminal-obeys", "bodies", swapped((terminal, "_UNSEEN", _NOTHING), (terminal, "_IN_TEXT", _NOTHING))),
     Mutant("session-bounds-removed", "sessions", swapped((sessions, "msgspec", LOOSE_JSON))),
     Mutant("a-row-of-another-type", "stores", unhandled(rows, "TypeError", "AttributeError")),
     Mutant("a-row-of-another-type-is-counted", "stores", swapped((tally, "isinstance", lambda *_: True))),
-    Mutant("check-trusts-what-it-checks", "stores", unhandled(inspection, "TypeError", "ValueError")),
     Mutant("a-register-that-does-not-decode", "stores", swapped(*OF_REGISTERS)),
     Mutant("a-number-that-is-none", "chart-values", swapped((spec, "_number", _number_of))),
     Mutant("a-list-that-is-none", "chart-values", swapped((spec, "_objects", _objects_of))),
