@@ -194,9 +194,8 @@ def in_order(messages: Sequence[Message]) -> list[Message]:
 
 
 def message_of_row(row: Sequence[Any]) -> Message:
-    """Read a row of COLUMNS. A time that no calendar has may have been saved by a release that did not look."""
-    time = min(max(row[7], 0), MAX_MS - 1)
-    return Message(*(*row[:7], time, *row[8:-1], bool(row[-1])))
+    """Read a row of COLUMNS. Its time may be one that no calendar has: releases before saved whatever a server said."""
+    return Message(*(*row[:-1], bool(row[-1])))
 
 
 _RECEIVED_TWIN = (
