@@ -49,6 +49,9 @@ class Ring:
 
     # --- what the device calls ---
 
+    patience = 60.0
+    """Seconds, as a connection's: longer than any drain here takes."""
+
     def listen(self, listener: Callable[[Notice], None]) -> None:
         """Send notices there."""
         self._listener = listener
@@ -62,6 +65,10 @@ class Ring:
     def add(self, copies: Iterable[tuple[str, bytes, int, bytes]]) -> None:
         """Archive, some time later."""
         self.begin(self._archive([(sender, message) for sender, message, _, _ in copies]))
+
+    def break_off(self, reason: str) -> None:
+        """Nothing here is pushed without end."""
+        raise AssertionError(reason)
 
     def resend(self) -> None:
         """Nothing is left to send."""
@@ -139,6 +146,18 @@ class Device:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 
+    async def has_drained(self) -> None:
+        """Wait until all that waited is shown; raises what ends the device before."""
+        assert self._reader is not None
+        drained = asyncio.ensure_future(self.drained.wait())
+        try:
+            await asyncio.wait((drained, self._reader), timeout=60.0, return_when=asyncio.FIRST_COMPLETED)
+            if self._reader.done():
+                self._reader.result()
+            assert drained.done(), "the mailbox is not drained within a minute"
+        finally:
+            drained.cancel()
+
     async def _read(self, mailbox: Mailbox) -> None:
         try:
             while True:
@@ -177,8 +196,7 @@ async def inbox(steps: int = 60) -> Mailboxes:
             await asyncio.sleep(rng.choice((0.0, 0.01, 0.3)) * rng.random())
         await device.kill()
         device.start()
-        async with asyncio.timeout(60.0):
-            await device.drained.wait()
+        await device.has_drained()
         await device.kill()
     boxes.drained(OWNER)
     complaints = boxes.complaints()
