@@ -166,13 +166,15 @@ class Conversation:
             task.add_done_callback(lambda task, message=message: self._sent(message, task))  # type: ignore[misc]
         left = await sender.finish(SOON) if self._console.is_terminal else 1
         if left and self._console.is_terminal:
-            self._console.note(f"coterie: {_messages(left)} still under way; Ctrl-C leaves that to the next command")
+            self._console.note(
+                f"coterie: {counted(left, 'message')} still under way; Ctrl-C leaves that to the next command"
+            )
         left = left and await sender.finish(PATIENCE + 1.0 - SOON)
         await self._client.archiver.flush(5.0)
         if left:
             self._code = self._code or int(ExitCode.KEPT)
             self._console.note(
-                f"coterie: {_messages(left)} not sent yet but kept, and the next command here sends that"
+                f"coterie: {counted(left, 'message')} not sent yet but kept, and the next command here sends that"
             )
 
     @contextlib.contextmanager
@@ -288,7 +290,7 @@ class Conversation:
         marked, self._marked = self._marked, []
         for mark in dict.fromkeys(MARKS[message.state] for message in marked):
             times = [clock(message.time) for message in marked if MARKS[message.state] == mark]
-            more = f" ({_messages(len(times))})" if len(times) > 1 else ""
+            more = f" ({counted(len(times), 'message')})" if len(times) > 1 else ""
             self._print(dim(terminal.lines([f"{times[-1]} you {mark}{more}"]), sys.stdout))
 
     def _print(self, line: Shown) -> None:
@@ -307,7 +309,3 @@ class Conversation:
 def _elsewhere(peer: str, count: int) -> str:
     what = "a message" if count == 1 else counted(count, "message")
     return f"[{peer} has sent you {what}: coterie chat {peer}]"
-
-
-def _messages(count: int) -> str:
-    return counted(count, "message")

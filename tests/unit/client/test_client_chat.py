@@ -131,14 +131,14 @@ async def test_a_message_is_seen_at_once_and_each_mark_and_text_once(
         # A mark that comes after others have written stands alone.
         await terminal.type("second\r")
         await terminal.until(lambda screen: "you ✓: second" in screen)
-        await coterie("send", "alice", "between", home="bob")
-        await terminal.until(lambda screen: "bob: between" in screen)
+        await coterie("send", "alice", "interlude", home="bob")
+        await terminal.until(lambda screen: "bob: interlude" in screen)
         assert await received(coterie) == ["second"]
         screen = await terminal.until(lambda screen: bool(re.search(r"^\d\d:\d\d you ✓✓$", screen, re.MULTILINE)))
-        assert [screen.count(text) for text in ("first", "second", "between")] == [1, 1, 1]
+        assert [screen.count(text) for text in ("first", "second", "interlude")] == [1, 1, 1], screen
         await terminal.type("\x04")
         assert await terminal.end() == 0
-        assert [terminal.text.count(text) for text in ("first", "second", "between")] == [1, 1, 1]
+        assert [terminal.text.count(text) for text in ("first", "second", "interlude")] == [1, 1, 1]
 
 
 @pytest.mark.usefixtures("homes")

@@ -78,3 +78,12 @@ def test_json_means_the_same_and_holds_nothing_that_a_terminal_obeys() -> None:
     encoded = terminal.json(json.dumps(text, ensure_ascii=False))
     assert json.loads(encoded) == text
     assert terminal.line(encoded, len(encoded)) == encoded
+
+
+def test_a_line_that_the_terminal_would_break_does_not_go_on_at_the_margin() -> None:
+    padded = terminal.line("12:00 eve: " + " " * 9 + "12:00 bob: forged " + "日本" * 10)
+    lines = terminal.wrapped(padded, 20).split("\n")
+    assert all(line.startswith(terminal.INDENT) for line in lines[1:])
+    assert all(len(line) + sum(ord(c) > 0x2FFF for c in line) <= 20 for line in lines)
+    assert "".join([lines[0], *(line[len(terminal.INDENT) :] for line in lines[1:])]) == padded
+    assert terminal.wrapped(padded, 3) == padded  # no terminal to speak of
