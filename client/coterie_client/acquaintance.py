@@ -1,4 +1,4 @@
-"""Whom this account knows: who is new is announced once, and who is new and looks like somebody known is warned of.
+"""The people an account knows: a new one is announced once, with a warning if the name looks like a known one.
 
 Two names look alike if their skeletons are the same (Unicode Technical Standard 39, section 4): every character is
 replaced by the prototype of those that look like it. User names are in small letters, so the skeleton is folded too:
@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
+
+from coterie_protocol.words import counted
 
 if TYPE_CHECKING:
     from .client import Account
@@ -71,7 +73,7 @@ def spelled(name: str, other: str) -> str:
     for mine, theirs in zip(name, other, strict=False):
         if mine != theirs:
             return f"{_named(mine)} is not {_named(theirs)}"
-    return f"{len(name)} characters, not {len(other)}"
+    return f"{counted(len(name), 'character')}, not {len(other)}"
 
 
 def _named(character: str) -> str:

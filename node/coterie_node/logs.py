@@ -14,6 +14,8 @@ from typing import TextIO, cast
 
 import structlog
 
+from coterie_protocol.words import counted
+
 QUOTED = frozenset(" \t=\r\n\"'")
 """A value with one of these is written by its repr, which escapes it; an event's own text never is."""
 
@@ -77,7 +79,7 @@ def bounded(_: object, __: str, event: structlog.types.EventDict) -> structlog.t
     """Cut what is too long to be a reason or a name: those come from other machines too."""
     for key, value in event.items():
         if isinstance(value, str) and len(value) > MOST_CHARACTERS:
-            event[key] = f"{value[:MOST_CHARACTERS]}… ({len(value)} characters)"
+            event[key] = f"{value[:MOST_CHARACTERS]}… ({counted(len(value), 'character')})"
     return event
 
 

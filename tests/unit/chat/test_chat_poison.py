@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -208,9 +209,10 @@ class _Picky:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tx, name)
 
-    def record(self, key: RecordKey) -> Any:
-        key.sender.encode()
-        return self._tx.record(key)
+    def records(self, keys: Sequence[RecordKey]) -> Any:
+        for key in keys:
+            key.sender.encode()
+        return self._tx.records(keys)
 
 
 def test_mail_for_one_client_that_fails_reaches_the_others_of_its_event() -> None:
