@@ -20,6 +20,7 @@ _FORKS.set_forkserver_preload(
         "coterie_client.cli",
         "coterie_client.client",
         "coterie_client.commands.account",
+        "coterie_client.commands.history",
         "coterie_client.commands.presence",
         "coterie_client.commands.receive",
         "coterie_client.commands.send",
