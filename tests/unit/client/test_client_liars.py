@@ -151,7 +151,8 @@ def unclean(ran: forked.Ran) -> str:
         return "a line that is not clean"
     if "a fault in this program" in ran.err:
         return "a fault in this program"
-    if ran.code and len([line for line in lines if not line.startswith("coterie: an earlier message")]) != 1:
+    notes = [line for line in lines if line.startswith("coterie: an earlier message") or "is new to you" in line]
+    if ran.code and len(lines) - len(notes) != 1:
         return "not one line"
     return ""
 
