@@ -10,6 +10,7 @@ from .bounds import (
     Bucket,
     BucketOrNone,
     Count,
+    CountOrNone,
     Digest64,
     DigestOrNone,
     Digests,
@@ -137,11 +138,14 @@ class SyncState(msgspec.Struct, array_like=True, frozen=True, tag=72):
 
 
 class SyncStateItem(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """`known` when the member is under another configuration; otherwise its accounts and the digest of its records."""
+    """`known` when the member is under another configuration; otherwise its accounts and the digest of its records.
+
+    `accounts` is -1 where the member does not answer for the slot: under another configuration, or abstaining.
+    """
 
     slot: SlotNumber
     known: KnownConfig | None
-    accounts: Count
+    accounts: CountOrNone
     digest: Digest64
 
 
