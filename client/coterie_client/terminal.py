@@ -10,6 +10,7 @@ become visible; nothing is left out, so that nobody is deceived about what was t
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import NewType
 
@@ -20,6 +21,10 @@ MOST_FIELD = 200
 """Characters of a field (a name, an alias, an address) that are shown."""
 MOST_LINE = 2000
 """Characters of a line of explanation that are shown: an error sentence may come from a server."""
+MOST_MARKS = 8
+"""Marks over and under one letter that are drawn: what is piled higher paints over the lines above and below."""
+STOP = 8
+"""Columns between a terminal's tab stops."""
 INDENT = "    "
 """What stands before every further line of a message: only a message's own first line begins at the margin."""
 
@@ -44,9 +49,15 @@ _SEEN = re.compile(
     "|\U000e0077\U000e006c\U000e0073)\U000e007f"  # the flags of England, Scotland and Wales
 )
 """Characters that cannot be seen, where writing needs them."""
-_UNSEEN = re.compile(rf"[\x00-\x1f\x7f-\x9f{_BIDI}{_SEPARATORS}{_IGNORABLE}{_SURROGATES}]")
+_MARKS = (
+    "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u06d6-\u06dc\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
+    "\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ua66f-\ua672\ufe20-\ufe2f"
+)
+"""Marks that stand over or under a letter, of the scripts in which they can be piled."""
+_PILED = rf"(?<=[{_MARKS}]{{{MOST_MARKS}}})[{_MARKS}]"
+_UNSEEN = re.compile(rf"[\x00-\x1f\x7f-\x9f{_BIDI}{_SEPARATORS}{_IGNORABLE}{_SURROGATES}]|{_PILED}")
 _IN_TEXT = re.compile(rf"{_SEEN.pattern}|{_UNSEEN.pattern}")
-_JSON = re.compile(rf"[\x7f-\x9f{_SEPARATORS}{_BIDI}{_IGNORABLE}]")
+_JSON = re.compile(rf"[\x7f-\x9f{_SEPARATORS}{_BIDI}{_IGNORABLE}]|{_PILED}")
 
 
 def line(text: str, most: int = MOST_LINE) -> Shown:
@@ -92,21 +103,47 @@ def joined(*parts: Shown) -> Shown:
 
 def clip(text: Shown, columns: int) -> Shown:
     """Return as much of a line as fits into so many columns of a terminal."""
-    from wcwidth import wcwidth
-
     for index, character in enumerate(text):
-        columns -= max(wcwidth(character), 0)
+        columns -= width_of(character)
         if columns < 0:
             return Shown(text[:index])
     return text
 
 
+def width_of(character: str) -> int:
+    """Return how many columns a character takes at most; terminals disagree.
+
+    One that is taken for wider than it is costs a little room. One that is wider than it was taken for lets a message
+    go on at the margin of the next line.
+    """
+    from wcwidth import wcwidth
+
+    if character == "\ufe0f":
+        return 1  # it makes a narrow picture wide
+    width = wcwidth(character)
+    if width > 0 or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return max(width, 0)
+    return 2  # vowel signs beside their letter, parts of Korean syllables, controls as ^A
+
+
 def wrapped(text: Shown, columns: int) -> Shown:
     """Return lines broken where the terminal would break them, what follows indented as further lines are.
 
-    Where the terminal breaks a line itself it goes on at the margin, where only a message of its own may begin.
+    Where the terminal breaks a line itself it goes on at the margin, where only a message of its own may begin. Tabs
+    become spaces: a terminal goes as far as its edge with them, and on from there.
     """
-    return Shown("\n".join(_wrapped(part, columns) for part in text.split("\n")))
+    return Shown("\n".join(_wrapped(_without_tabs(part), columns) for part in text.split("\n")))
+
+
+def _without_tabs(text: str) -> str:
+    *parts, last = text.split("\t")
+    spaced = ""
+    at = 0
+    for part in parts:
+        at += sum(map(width_of, part))
+        spaced += part + " " * (STOP - at % STOP)
+        at += STOP - at % STOP
+    return spaced + last
 
 
 def _wrapped(text: str, columns: int) -> str:

@@ -7,6 +7,7 @@ import sys
 import unicodedata
 
 import pytest
+from wcwidth import wcwidth
 
 from coterie_client import terminal
 
@@ -87,3 +88,37 @@ def test_a_line_that_the_terminal_would_break_does_not_go_on_at_the_margin() -> 
     assert all(len(line) + sum(ord(c) > 0x2FFF for c in line) <= 20 for line in lines)
     assert "".join([lines[0], *(line[len(terminal.INDENT) :] for line in lines[1:])]) == padded
     assert terminal.wrapped(padded, 3) == padded  # no terminal to speak of
+
+
+@pytest.mark.parametrize(
+    "filling",
+    [
+        "\t" * 10 + ".",
+        "a\t" * 9 + ".",
+        "\u2764\ufe0f" * 40,
+        "\u0915\u0903" * 40,
+        "\u1100\u1161" * 40,
+        "1\ufe0f\u20e3" * 40,
+    ],
+    ids=["tabs", "letters and tabs", "coloured pictures", "vowel signs", "parts of syllables", "keys"],
+)
+@pytest.mark.parametrize("columns", [20, 80])
+def test_no_character_that_a_terminal_draws_wider_takes_a_message_to_the_margin(filling: str, columns: int) -> None:
+    text = terminal.joined(terminal.line("12:00 mallory: "), terminal.block(f"{filling}12:00 alice: forged"))
+    wide = {"\ufe0f": 1, "\u0903": 1, "\u1161": 2, "\u20e3": 0}
+    for line in terminal.wrapped(text, columns).split("\n"):
+        at = 0
+        for character in line:
+            at = (
+                min(at + 8 - at % 8, columns - 1) if character == "\t" else at + wide.get(character, wcwidth(character))
+            )
+            assert at <= columns
+
+
+@pytest.mark.parametrize("mark", ["\u0300", "\u0489", "\u0e47", "\u064b", "\u0591", "\u20dd"])
+def test_marks_that_are_piled_up_do_not_paint_over_other_lines(mark: str) -> None:
+    seen = terminal.block("e" + mark * 1000)
+    assert seen.startswith("e" + mark * terminal.MOST_MARKS + f"<U+{ord(mark):04X}>")
+    assert seen.count(mark) == terminal.MOST_MARKS
+    assert seen.count("<U+") == 1000 - terminal.MOST_MARKS
+    assert terminal.field("e" + mark * 20).count(mark) == terminal.MOST_MARKS
