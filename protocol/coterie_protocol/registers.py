@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from .bounds import AccountBytes, Count, Items, Members, Name, NodeUid, PerSlot, Proposer, SlotNumber
+from .bounds import MAX_COUNT, AccountBytes, Count, Items, Members, Name, NodeUid, PerSlot, Proposer, SlotNumber
 from .identifiers import Uid
 
 
@@ -31,6 +31,8 @@ class AccountBallot(msgspec.Struct, array_like=True, frozen=True, order=True, gc
 
 ZERO = Ballot(0, "")
 ACCOUNT_ZERO = AccountBallot(0, 0, "")
+MOST_COUNTED = MAX_COUNT // 2
+"""Beyond what any proposer's counter gets in honesty."""
 GENERATION_BITS = 32
 """An epoch's upper bits say how often its slot has begun anew after an accepted loss: its generation."""
 
@@ -65,6 +67,11 @@ class Config(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return (self.epoch, self.cid)
 
     @property
+    def last(self) -> bool:
+        """Say whether no epoch can follow: some node's word, for no slot has been reconfigured so often."""
+        return self.epoch >= MAX_COUNT - 2
+
+    @property
     def generation(self) -> int:
         """Say how often the slot has begun anew after an accepted loss (`recover --accept-loss`)."""
         return self.epoch >> GENERATION_BITS
@@ -72,6 +79,15 @@ class Config(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def quorum(self, granted: set[Uid] | frozenset[Uid]) -> bool:
         """Say whether `granted` holds a majority of the members (while joint: of old and of new)."""
         return majority(self.new, granted) and (not self.old or majority(self.old, granted))
+
+
+def risen(counter: int, heard: int) -> int:
+    """Return the counter above which a proposer goes on after it has heard of one.
+
+    One counter serves all of a node's registers. So it does not follow what no proposer has counted to: a register
+    that holds it is lost to proposals, and the next ballot, which nobody could read, would lose all others with it.
+    """
+    return heard if counter < heard < MOST_COUNTED else counter
 
 
 def majority_of(members: int) -> int:

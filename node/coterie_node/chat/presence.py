@@ -11,6 +11,7 @@ import structlog
 
 from coterie_node.replication.configuration import SlotTable
 from coterie_node.replication.ports import Clock, Handlers, Peers
+from coterie_protocol.bounds import MAX_COUNT
 from coterie_protocol.chat import (
     Attach,
     Attached,
@@ -168,7 +169,7 @@ class Presence:
 
     def _subscribe(self, slot: int, gateway: Uid, item: AttachItem, one: Attachment, answer: Attached) -> None:
         name = item.name
-        order = item.order or max(self._orders.get(name, 0) + 1, self._clock.wall_ms())
+        order = item.order or min(max(self._orders.get(name, 0) + 1, self._clock.wall_ms()), MAX_COUNT - 1)
         for other, held in self._users[name].items():
             if other == gateway or not held.subscription:
                 continue

@@ -183,7 +183,10 @@ def _fence(tx: Tx, slot: int, epoch: int, cid: Ballot) -> None:
 
 
 def account_prepare(tx: Tx, request: AccountPrepare) -> AccountPromises:
-    """Promise accounts' ballots; raises StaleEpoch under another configuration."""
+    """Promise accounts' ballots; raises StaleEpoch under another configuration.
+
+    A ballot of a later epoch than its request's is not promised: it would stand above those of later configurations.
+    """
     _fence(tx, request.slot, request.epoch, request.cid)
     answers = []
     for name, ballot in request.items:
@@ -191,7 +194,7 @@ def account_prepare(tx: Tx, request: AccountPrepare) -> AccountPromises:
         if floor != ACCOUNT_ZERO:
             answers.append(AccountPromise(name, floor, ACCOUNT_ZERO, None))
             continue
-        if ballot > held.promised:
+        if ballot > held.promised and ballot.epoch <= request.epoch:
             held = AccountRegister(ballot, held.accepted, held.value)
             tx.put_account(request.slot, name, held)
         answers.append(AccountPromise(name, held.promised, held.accepted, held.value))
@@ -207,7 +210,7 @@ def account_accept(tx: Tx, request: AccountAccept) -> AccountAccepted:
         if ballot < floor:
             answers.append((name, floor))
             continue
-        if ballot >= held.promised:
+        if ballot >= held.promised and ballot.epoch <= request.epoch:
             held = AccountRegister(ballot, ballot, value)
             tx.put_account(request.slot, name, held)
         answers.append((name, held.promised))

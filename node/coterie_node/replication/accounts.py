@@ -26,6 +26,7 @@ from coterie_protocol.registers import (
     ConfigLearn,
     KnownConfig,
     majority_of,
+    risen,
 )
 from coterie_protocol.words import counted
 
@@ -139,7 +140,7 @@ class Accounts:
 
     def rise_to(self, counter: int) -> None:
         """Propose only above this counter from now on."""
-        self._counter = max(self._counter, counter)
+        self._counter = risen(self._counter, counter)
 
     async def write_again(self, config: KnownConfig, names: Sequence[str]) -> None:
         """Re-accept accounts, those without a value too, so that a damaged register is written again (rule 15).
@@ -204,7 +205,7 @@ class Accounts:
         def answer(uid: Uid, reply: Any) -> None:
             if isinstance(reply, AccountAccepted):
                 for name, promised in reply.items:
-                    self._counter = max(self._counter, promised.counter)
+                    self._counter = risen(self._counter, promised.counter)
                     if promised == ballot and name in accepted:
                         accepted[name].add(uid)
             else:
@@ -230,7 +231,7 @@ class Accounts:
         def answer(uid: Uid, reply: Any) -> None:
             if isinstance(reply, AccountPromises):
                 for item in reply.items:
-                    self._counter = max(self._counter, item.promised.counter)
+                    self._counter = risen(self._counter, item.promised.counter)
                     # A read asks for no promise: every answer counts.
                     if item.name in found and (ballot is None or item.promised == ballot):
                         found[item.name].hear(uid, item)

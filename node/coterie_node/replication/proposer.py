@@ -21,6 +21,7 @@ from coterie_protocol.registers import (
     ConfigPromises,
     KnownConfig,
     majority,
+    risen,
 )
 
 from .configuration import SlotTable, newer
@@ -57,14 +58,14 @@ class Proposer:
 
     def rise_to(self, counter: int) -> None:
         """Propose only above this counter from now on."""
-        self._counter = max(self._counter, counter)
+        self._counter = risen(self._counter, counter)
 
     def _next(self, slots: Iterable[int]) -> Ballot:
         """Return a ballot above all that this node has seen for these slots."""
         for slot in slots:
             known = self._table.known(slot)
             if known is not None:
-                self._counter = max(self._counter, known.ballot.counter)
+                self._counter = risen(self._counter, known.ballot.counter)
         self._counter += 1
         return Ballot(self._counter, self._name)
 
@@ -106,7 +107,7 @@ class Proposer:
         return {slot: prepared for slot, prepared in rounds.items() if prepared.complete}
 
     def _heard(self, rounds: dict[int, Prepared], uid: Uid, promise: ConfigPromise) -> None:
-        self._counter = max(self._counter, promise.promised.counter)
+        self._counter = risen(self._counter, promise.promised.counter)
         prepared = rounds.get(promise.slot)
         if prepared is None:
             return
@@ -132,7 +133,7 @@ class Proposer:
         def answer(uid: Uid, reply: Any) -> None:
             if isinstance(reply, ConfigPromises):
                 for item in reply.items:
-                    self._counter = max(self._counter, item.promised.counter)
+                    self._counter = risen(self._counter, item.promised.counter)
                     if item.slot in proposals and item.accepted == proposals[item.slot].ballot:
                         accepted[item.slot].add(uid)
 
@@ -201,7 +202,7 @@ class Proposer:
             prepared |= await self.prepare({slot: wishes[slot] for slot in confirmed})
         proposals = []
         for one in prepared.values():
-            if one.best is None:
+            if one.best is None or one.best.config.last:
                 continue
             config = one.best.config
             wish = wishes[one.slot]
@@ -225,7 +226,7 @@ class Proposer:
         proposals = []
         for one in prepared.values():
             joint = wanted[one.slot].config
-            if one.best is not None and one.best.config.identity == joint.identity:
+            if one.best is not None and one.best.config.identity == joint.identity and not joint.last:
                 plain = Config(joint.epoch + 1, one.ballot, (), joint.new)
                 proposals.append((one.ballot, one.slot, plain))
         chosen = await self.accept(proposals)

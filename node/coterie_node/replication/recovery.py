@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 
+from coterie_protocol.bounds import MAX_COUNT
 from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import Refs, WhoIs
@@ -327,7 +328,7 @@ def _begin(tx: Tx, item: Keep, others: dict[str, AccountPromise]) -> tuple[Known
 
 def _above(known: KnownConfig, counter: int) -> KnownConfig:
     """Return the same beginning at a ballot above a counter."""
-    ballot = Ballot(counter + 1, known.ballot.proposer)
+    ballot = Ballot(min(counter + 1, MAX_COUNT - 1), known.ballot.proposer)
     return KnownConfig(known.slot, ballot, Config(known.config.epoch, ballot, (), known.config.new))
 
 
