@@ -1,4 +1,4 @@
-"""The line editor of `coterie chat`, and its twin for pipes. prompt_toolkit is imported by this module's editor only.
+"""The line editor of `coterie chat`, and its twin for pipes. Only the editor imports prompt_toolkit, and `pasting`.
 
 What is printed goes above the line that is being typed: the editor's lines are taken away, the text is written (whole,
 or known not to be: see streams), and the editor draws itself again below. Its *tail* are lines between what was printed
@@ -107,8 +107,10 @@ class Editor:
         """Make the editor; the arrow keys bring `earlier` messages back, the last one first."""
         from prompt_toolkit import PromptSession
         from prompt_toolkit.history import InMemoryHistory
-        from prompt_toolkit.input import create_input
+        from prompt_toolkit.input.vt100 import Vt100Input
         from prompt_toolkit.output.vt100 import Vt100_Output
+
+        from .pasting import Keyboard
 
         self._dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
         self.interrupted = False
@@ -121,6 +123,8 @@ class Editor:
         sized.enable_cpr = False
         self._size = sized
         self._echoed = ""
+        keys = Vt100Input(self._input)
+        keys.stdin_reader = Keyboard(self._input.fileno())
         history = InMemoryHistory(earlier[-MOST_REMEMBERED:])
         self._session: PromptSession[None] = PromptSession(
             self._before_draft,
@@ -130,7 +134,7 @@ class Editor:
             history=history,
             enable_suspend=True,
             erase_when_done=True,
-            input=create_input(self._input),
+            input=keys,
             output=sized,
         )
         self._app: Application[None] = self._plain_app() if self._dumb else self._session.app

@@ -162,6 +162,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"COTERIE_HOME {path.parent} is not a directory; set it to one") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}; mend or remove it") from None
+    except (ValueError, RecursionError):  # tomllib's own, for numbers of 4,300 digits and tables in tables in tables
+        raise UsageError(f"{path} has too long a number, or too deep a nesting; mend or remove it") from None
     if unknown := set(config) - CONFIG_KEYS:
         raise UsageError(f"{path} has the unknown setting {min(unknown)!r}; known are {', '.join(sorted(CONFIG_KEYS))}")
     servers = config.get("servers", "")

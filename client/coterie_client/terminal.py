@@ -9,6 +9,7 @@ become visible; nothing is left out, so that nobody is deceived about what was t
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -110,6 +111,7 @@ def clip(text: Shown, columns: int) -> Shown:
     return text
 
 
+@functools.lru_cache(4096)
 def width_of(character: str) -> int:
     """Return how many columns a character takes at most; terminals disagree.
 
@@ -150,10 +152,14 @@ def _wrapped(text: str, columns: int) -> str:
     if len(text) * 2 < columns or columns < 2 * len(INDENT):
         return text
     parts: list[str] = []
-    while len(first := clip(Shown(text), columns)) < len(text):
-        parts.append(first)
-        text = INDENT + text[len(first) :]
-    return "\n".join([*parts, text])
+    begin = at = 0
+    for index, character in enumerate(text):
+        width = width_of(character)
+        if at + width > columns:
+            parts.append(text[begin:index])
+            begin, at = index, len(INDENT)
+        at += width
+    return ("\n" + INDENT).join([*parts, text[begin:]])
 
 
 def faint(text: Shown) -> Shown:

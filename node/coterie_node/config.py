@@ -317,6 +317,8 @@ def _read_file(path: str) -> dict[str, str]:
         raise ConfigError(f"cannot read {path}: {error.strerror}; check --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
+    except (ValueError, RecursionError):  # tomllib's own, for numbers of 4,300 digits and tables in tables in tables
+        raise ConfigError(f"{path} has too long a number, or too deep a nesting; no setting needs one") from None
     known = {one.name for one in fields(NodeConfig)}
     values = {}
     for key, value in table.items():

@@ -42,7 +42,18 @@ def test_an_address_that_makes_no_sense_is_refused(tmp_path: Path, url: str) -> 
         load_settings({"home": str(tmp_path), "servers": url}, {})
 
 
-@pytest.mark.parametrize("text", ["servers = 5", "servers = ", "sewers = 'x'", "insecure = 'yes'", "ca = 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "servers = 5",
+        "servers = ",
+        "sewers = 'x'",
+        "insecure = 'yes'",
+        "ca = 1",
+        pytest.param("insecure = " + "9" * 5000, id="a number of 5000 digits"),
+        pytest.param("servers = " + "[" * 5000, id="arrays in arrays"),
+    ],
+)
 def test_a_config_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(UsageError, match=r"config\.toml"):

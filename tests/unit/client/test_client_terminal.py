@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import unicodedata
 
+import pyte
 import pytest
 from wcwidth import wcwidth
 
@@ -122,3 +124,28 @@ def test_marks_that_are_piled_up_do_not_paint_over_other_lines(mark: str) -> Non
     assert seen.count(mark) == terminal.MOST_MARKS
     assert seen.count("<U+") == 1000 - terminal.MOST_MARKS
     assert terminal.field("e" + mark * 20).count(mark) == terminal.MOST_MARKS
+
+
+@pytest.mark.parametrize("columns", [20, 80, 81])
+@pytest.mark.parametrize("tabs", [1, 2, 8, 9, 10, 11, 40])
+def test_tabs_do_not_push_what_follows_to_the_margin(tabs: int, columns: int) -> None:
+    message = terminal.joined(terminal.line("12:00 eve: "), terminal.block("\t" * tabs + "x12:00 bob: forged"))
+    screen = pyte.Screen(columns, 60)
+    screen.set_mode(pyte.modes.LNM)  # a pseudo-terminal's kernel does that
+    pyte.Stream(screen).feed(terminal.wrapped(message, columns))
+    lines = [line.rstrip() for line in screen.display]
+    assert lines[0] == "12:00 eve:" or lines[0].startswith("12:00 eve: ")
+    assert all(not line or line.startswith(terminal.INDENT) for line in lines[1:])
+    assert "".join(" ".join(lines).split()).endswith("x12:00bob:forged")
+
+
+def test_a_tab_within_a_line_goes_to_the_stop_that_a_terminal_has() -> None:
+    assert terminal.wrapped(terminal.block("a\tb\n日本\tc"), 80) == "a       b\n    日本        c"
+
+
+@pytest.mark.parametrize("character", ["\t", "\u0301", "\u202e", "x"])
+def test_the_longest_message_is_broken_into_lines_at_once(character: str) -> None:
+    """64 KiB of tabs took three seconds of their recipient's, fifteen on a narrow terminal."""
+    began = time.process_time()
+    terminal.wrapped(terminal.block(character * 65_536), 8)
+    assert time.process_time() - began < 2

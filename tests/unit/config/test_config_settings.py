@@ -199,6 +199,8 @@ def test_a_variable_that_cannot_be_is_named() -> None:
         ("[slots]\nx = 1", "slots is a table"),
         ("slots = 3", "slots '3': must be a power of two"),
         ("\udc80", "is not TOML"),
+        pytest.param("slots = " + "9" * 5000, "too long a number", id="a number of 5000 digits"),
+        pytest.param("slots = " + "[" * 5000, "too deep a nesting", id="arrays in arrays"),
     ],
 )
 def test_a_file_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
