@@ -132,4 +132,6 @@ def _explain(where: str, timeout: float, failure: BaseException) -> BaseExceptio
         return Unavailable(f"{where} is not a coterie node's peer port: it answered HTTP {failure.status}")
     if isinstance(failure, (aiohttp.ClientError, OSError, WireClosed)):
         return Unavailable(f"{where} cannot be reached: {failure}")
+    if isinstance(failure, ValueError):  # Of whoever makes a URL or a name of it: a peer may have said anything.
+        return Unavailable(f"{where} is no address")
     return failure

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 from tests.unit.peer.nodes import SOON, Node, event, raw_peer
 
 from coterie_node.listening import plain
@@ -82,4 +83,45 @@ async def test_a_peer_that_lies_about_another_does_not_redirect_for_long() -> No
             await one.until(lambda: one.links.alive(two.uid), SOON)
     finally:
         for node in (one, two, evil):
+            await node.stop()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "\0",
+        "[::1]",
+        "127.0.0.1 ",
+        "127.0.0.1:1/x",
+        "\n\x1b[31m",
+        "é" * 255,
+        "a" * 255,
+        "a..b",
+        ".",
+        "::1%eth0",
+        "-",
+        "/",
+    ],
+    ids=ascii,
+)
+async def test_a_peer_that_says_no_address_of_another_does_not_hide_it(host: str) -> None:
+    """No dial raises anything else than that it failed: hearsay was believed for good where making a name raised."""
+    one, two = await Node(1).start(), await Node(2).start()
+    port = two.port
+    try:
+        await one.meet(two)
+        one.links.want([two.uid])
+        async with raw_peer(one, 7) as liar:
+            await liar.link()
+            await liar.send(Refs([msgspec.structs.replace(two.me, host=host, incarnation=1 << 50)]))
+            await liar.send(event("told"))
+            await one.until(lambda: one.texts)
+            await two.stop()
+            await one.until(lambda: not one.links.alive(two.uid))
+            two = await Node(2, boot="again").start(port)
+            with capture_logs() as logs:
+                await one.until(lambda: one.links.alive(two.uid), SOON)
+            assert not [entry for entry in logs if entry["log_level"] == "error"]
+    finally:
+        for node in (one, two):
             await node.stop()
