@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 
+import aiohttp
 import uvloop
 from tests.mute import Mute
 
@@ -34,13 +35,15 @@ from coterie_protocol.client_api import (
     Subscribe,
 )
 
-from .honest import fresh_id
+from .honest import Speaker, busy, fresh_id
 
 CONNECTIONS = 12
 """Connections of the one session, spread over the nodes."""
 AT_ONCE = 100
 """Connections that a storm opens at the same time."""
 HALF_OPEN = 600
+HONEST = "honest"
+"""An honest account at full speed, to compare with."""
 
 
 class Attacker:
@@ -179,6 +182,16 @@ async def half_open(attacker: Attacker) -> None:
     await asyncio.gather(*(one(number) for number in range(HALF_OPEN)))
 
 
+async def honest(attacker: Attacker) -> None:
+    """Send as an honest account does that has much to send."""
+    async with aiohttp.ClientSession() as http:
+        speaker = await Speaker.connect(http, attacker.urls[0], attacker.name)
+        await speaker.resume(attacker.token)
+        await speaker.ask(Subscribe())
+        begun()
+        await busy(speaker)
+
+
 OTHERS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "connections": connections,
     "logins": logins,
@@ -191,6 +204,8 @@ async def flood(kind: str, attacker: Attacker) -> None:
     """Do it until cancelled."""
     if kind in REQUESTS:
         await requests(attacker, REQUESTS[kind])
+    elif kind == HONEST:
+        await honest(attacker)
     else:
         await OTHERS[kind](attacker)
 

@@ -197,15 +197,13 @@ async def chat(accounts: Sequence[tuple[Speaker, Speaker]], per_second: float, s
     return noticed
 
 
-async def busy(http: aiohttp.ClientSession, urls: Sequence[str], name: str) -> None:
+async def busy(speaker: Speaker) -> None:
     """Send to oneself as fast as an honest client does, until cancelled: 128 messages under way, and waits as told."""
-    speaker = await Speaker.connect(http, urls[0], name)
-    await speaker.register()
 
     async def stream() -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                answer = await speaker.ask(Send(name, fresh_id(), BODY))
+                answer = await speaker.ask(Send(speaker.name, fresh_id(), BODY))
                 if isinstance(answer, Error):
                     await asyncio.sleep(max(answer.value, 20) / 1000)
 

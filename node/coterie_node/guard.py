@@ -2,7 +2,8 @@
 
 Whoever connects and asks nothing, or asks and takes no answer, is cut off: neither costs more than some seconds of a
 connection. At the limits a new connection takes the place of the one that has asked nothing for longest, of its own
-source where that has too many; where all are being answered it is told so in one line, and closed.
+source where that has too many; where all are being answered it is told so in one line, and closed. Where a source opens
+many, they wait for their turn (`newcomers.py`) before anything is made for them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from coterie_protocol.words import counted
 
 from .doors import source_of
 from .masks import MaskedOnly
+from .newcomers import Newcomers, NewcomersRate
 from .ration import Ration
 
 log = structlog.get_logger()
@@ -27,6 +29,8 @@ HEAD_TIMEOUT = 10.0
 """Seconds within which a request's head must be there."""
 MAX_HEADERS = 64
 """Lines of a request's head, each of at most 8 KiB (aiohttp's own bound)."""
+MAX_HELD = 16 * 1024
+"""Bytes that a connection may send before it is let in: a request's head, and no more makes sense before an answer."""
 STUCK_LOOK = 15.0
 """Seconds between two looks at who takes nothing: one that took nothing from one look to the next is cut off."""
 
@@ -41,6 +45,8 @@ class PortLimits:
     """Seconds from the connection to its first whole request, and from one answer to the next request."""
     head: float = HEAD_TIMEOUT
     """Seconds from a request's first byte to its head's last, and from the connection to its first request."""
+    newcomers: NewcomersRate | None = None
+    """How many connections of one source are let in, and how fast; None lets in all."""
     reserve: int = 0
     """Connections above the limits that are taken all the same; `Guarded.refusal` says so to the application, which
     answers only what must always be answered."""
@@ -54,6 +60,7 @@ class Guarded(web.RequestHandler):
         "_begun",
         "_guard",
         "_head",
+        "_held",
         "_late",
         "address",
         "broken",
@@ -79,6 +86,8 @@ class Guarded(web.RequestHandler):
         self._guard = guard
         self._admitted = False
         self._head = head
+        self._held: bytearray | None = None
+        """What has come while the connection waits to be let in."""
         self._begun = False
         """Part of a request's head has come."""
         self._late: asyncio.TimerHandle | None = None
@@ -110,19 +119,54 @@ class Guarded(web.RequestHandler):
             transport.close()
             return
         self._admitted = True
-        super().connection_made(transport)
         self._late = asyncio.get_running_loop().call_later(self._head, self._too_late)
+        self._held = bytearray()
+        self._guard.come(self, self._let_in)
+        if self._held is not None:
+            transport.pause_reading()
+
+    def _let_in(self) -> None:
+        held, self._held = self._held, None
+        if held is None or self.wire.is_closing():
+            return
+        super().connection_made(self.wire)
+        self.wire.resume_reading()
+        if held:
+            self.data_received(bytes(held))
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what came before the connection is let in: uvloop may read once after it was told not to."""
+        assert self._held is not None
+        self._held += data
+        if len(self._held) > MAX_HELD:
+            self.wire.abort()
+        else:
+            self.wire.pause_reading()
+
+    def stop_waiting(self) -> None:
+        """End a connection that was not let in: the port closes, and knows nothing of it."""
+        if self._held is not None:
+            self.wire.abort()
+
+    def give_back(self) -> None:
+        """Say that this connection was worth a newcomer's place of its source."""
+        self._guard.give_back(self.address)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count it no more."""
         if self._admitted:
             self._on_time()
             self._guard.leave(self)
-            super().connection_lost(exc)
+            if self._held is None:
+                super().connection_lost(exc)
+            self._held = None
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
         if not self._admitted:
+            return
+        if self._held is not None:
+            self._hold(data)
             return
         before = self._request_count
         super().data_received(data)
@@ -206,6 +250,7 @@ class Guard:
         """Those of them that are being asked nothing, the one that has been so for longest first."""
         self._waiting: dict[Guarded, None] = {}
         """The same of all sources."""
+        self._newcomers = _newcomers(limits.newcomers) if limits.newcomers is not None else None
         self._reserve: dict[Guarded, None] = {}
         """Connections above the limits."""
         self._open: set[Guarded] = set()
@@ -245,6 +290,8 @@ class Guard:
             return
         self._open.discard(one)
         self.busy(one)
+        if self._newcomers is not None:
+            self._newcomers.go(one.address, one)
         if one in self._reserve:
             del self._reserve[one]
             return
@@ -253,6 +300,18 @@ class Guard:
             self._by_source[one.address] -= 1
         else:
             del self._by_source[one.address]
+
+    def come(self, one: Guarded, let_in: Callable[[], None]) -> None:
+        """Let a connection in, at once or in its turn."""
+        if self._newcomers is None:
+            let_in()
+        else:
+            self._newcomers.come(one.address, one, let_in)
+
+    def give_back(self, source: str) -> None:
+        """Note that a connection of this source was worth its place."""
+        if self._newcomers is not None:
+            self._newcomers.give_back(source)
 
     def idle(self, one: Guarded) -> None:
         """Note that a connection is being asked nothing just now."""
@@ -295,6 +354,8 @@ class Guard:
         """Look no more."""
         if self._look_later is not None:
             self._look_later.cancel()
+        for one in list(self._open):
+            one.stop_waiting()
         for ration in (self._refused, self._stuck, self.nonsense):
             ration.tell()
 
@@ -310,6 +371,11 @@ class Guard:
                 one.wire.abort()
             one.left = left
         self.start()
+
+
+def _newcomers(rate: NewcomersRate) -> Newcomers:
+    loop = asyncio.get_running_loop()
+    return Newcomers(rate, loop.time, loop.call_later)
 
 
 def _line(status: str, why: str, headers: str = "") -> bytes:

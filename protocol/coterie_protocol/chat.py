@@ -180,6 +180,8 @@ class Attached(msgspec.Struct, array_like=True, frozen=True, tag=90):
     elsewhere: Annotated[list[Name], Items]
     """Names of slots that the node is no member of, or that are forming."""
     known: Annotated[list[KnownConfig], Items]
+    shared: Annotated[list[tuple[Name, Count]], Items] = []
+    """Sessions that are at several gateways: (name, how many). These share what one session may ask."""
 
 
 class Detach(msgspec.Struct, array_like=True, frozen=True, tag=91):

@@ -17,6 +17,7 @@ from coterie_protocol.words import counted
 from ..doors import origins_only
 from ..guard import Guarded, PortLimits
 from ..listening import upgraded
+from ..newcomers import NewcomersRate
 from .connection import Connection, Lines, refuse
 from .debts import Debts
 
@@ -48,7 +49,10 @@ class ClientApi:
         self._debts = Debts(settings.clients_bytes)
         self._lines = Lines()
         self.limits = PortLimits(
-            settings.connections + REFUSED_AT_ONCE, settings.connections_per_address + REFUSED_AT_ONCE, REQUEST_TIMEOUT
+            settings.connections + REFUSED_AT_ONCE,
+            settings.connections_per_address + REFUSED_AT_ONCE,
+            REQUEST_TIMEOUT,
+            newcomers=NewcomersRate(settings.newcomers_at_once, settings.newcomer_pause),
         )
         """For the port: above what is refused here by name, so that clients are told so."""
         self.app = web.Application(middlewares=[origins_only(allowed_origins, "--allowed-origin ORIGIN allows one")])

@@ -47,8 +47,6 @@ FINISH_TIMEOUT = 2.0
 """Seconds that a client has to take what is queued before its connection is closed."""
 HELLO_TIMEOUT = 10.0
 """Seconds that a client has for its first frame."""
-TAKEN_AT_ONCE = 64
-"""Requests of a client that are taken in one turn of the loop: then the others have theirs."""
 QUEUED_COST = 48
 """What an encoded frame costs in memory beside its bytes."""
 FRAME_COST = 200
@@ -93,6 +91,7 @@ class Connection:
         self._debts = debts
         self._conversation: Conversation = gateway.converse(self)
         self._conversation.on_room = self._on_room
+        self._conversation.on_welcome = guarded.give_back
         self._room = asyncio.Event()
         self._frames: list[bytes] = []
         """Encoded when they are queued, so that what waits is counted as what it is."""
@@ -153,14 +152,14 @@ class Connection:
                 size += FRAME_COST * len(frames)
                 if before > PARTLY:
                     self._taking = size
-                for count, frame in enumerate(frames, 1):
-                    if not count % TAKEN_AT_ONCE:
-                        self._flush()
-                        await asyncio.sleep(0)
+                for frame in frames:
                     if conversation.crowded or self._slow:
                         self._taking = size
                         await self._until_room()
                     conversation.take(frame)
+                    if conversation.turn_is_over():
+                        self._flush()
+                        await asyncio.sleep(0)
                     if conversation.pause:
                         self._taking = size
                         self._owe()

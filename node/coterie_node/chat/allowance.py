@@ -21,6 +21,7 @@ from coterie_protocol.weight import FRAME, weight_of_copy
 from .limits import TokenBucket, rate_limited
 from .names import Names
 from .settings import ChatSettings
+from .turns import Window
 
 READ_FOR_ONE = 3
 """Bytes that come for one of a message: the message, its own copy, and that one's archive copy."""
@@ -33,7 +34,7 @@ PAGE_BYTES = 512 * 1024
 class Share:
     """What a session has under way at this gateway."""
 
-    __slots__ = ("bytes", "entries", "questions", "questions_bytes")
+    __slots__ = ("bytes", "entries", "questions", "questions_bytes", "window")
 
     def __init__(self) -> None:
         self.entries = 0
@@ -44,10 +45,12 @@ class Share:
         """Other requests without an answer ..."""
         self.questions_bytes = 0
         """... and what they weigh."""
+        self.window = Window()
+        """The messages of these that are at owners."""
 
 
 class Allowance:
-    """The rates of one session."""
+    """The rates of one session: those of all its gateways together, divided by their number."""
 
     __slots__ = ("_by_kind", "_keep_bytes", "_keeps", "_read", "_send_bytes", "_sends", "_settings", "share")
 
@@ -61,13 +64,23 @@ class Allowance:
         """Of other requests, made when they are needed: most sessions ask little."""
         self.share = Share()
 
+    @property
+    def gateways(self) -> int:
+        """Return at how many gateways the session is: there it has one rate, not one at each."""
+        return self.share.window.places
+
+    def shared(self, gateways: int) -> None:
+        """Hear at how many gateways the session is."""
+        self.share.window.places = max(1, gateways)
+
     def read(self, now: float, size: int) -> float:
         """Count bytes that have come, whatever they hold; return how many seconds nothing more should be read."""
-        return self._read.spend(now, size)
+        return self._read.spend(now, size * self.gateways)
 
     def message(self, now: float, weight: int, cost: float, *, own: bool) -> None:
         """Count a message (or the `own` copy of one). Raises RATE_LIMITED."""
         count, size = (self._keeps, self._keep_bytes) if own else (self._sends, self._send_bytes)
+        weight, cost = weight * self.gateways, cost * self.gateways
         if wait := size.look(now, weight):
             raise rate_limited("bytes of one session", wait)
         if wait := count.take(now, cost):
@@ -80,7 +93,7 @@ class Allowance:
         bucket = self._by_kind.get(what)
         if bucket is None:
             bucket = self._by_kind[what] = _bucket(per_second, seconds)
-        if wait := bucket.take(now, cost):
+        if wait := bucket.take(now, cost * self.gateways):
             raise rate_limited(f"{what} of one session", wait)
 
 

@@ -1,7 +1,8 @@
 """The gateway's hot path: messages of all its clients, grouped by acting owner in each turn of the event loop.
 
-No task and no await for a message. What gets no result, because its owner dies, changes or is silent, is forwarded
-again under the same id, which the mailbox recognises, until its time is over.
+No task and no await for a message. Of each session a bounded number is at owners; what it has beyond waits for its turn
+(`turns.py`), so that nobody stands behind another's backlog. What gets no result, because its owner dies, changes or
+is silent, is forwarded again under the same id, which the mailbox recognises, until its time is over.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from .mailbox import Refused as RefusedPlace
 from .mailbox import Stored as StoredPlace
 from .ports import Routing
 from .settings import ChatSettings
+from .turns import Turns
 
 log = structlog.get_logger()
 
@@ -62,7 +64,7 @@ Result = Callable[[int, Stored | Error], None]
 class Entry:
     """A message on its way, and whom to tell."""
 
-    __slots__ = ("attempts", "deadline", "last", "number", "post", "result", "share", "weight")
+    __slots__ = ("attempts", "deadline", "last", "number", "post", "result", "share", "under_way", "weight")
 
     def __init__(self, post: Post, number: int, result: Result, deadline: float, share: Share | None = None) -> None:
         self.post = post
@@ -73,6 +75,8 @@ class Entry:
         """What its session has under way, this message included."""
         self.deadline = deadline
         self.attempts = 0
+        self.under_way = False
+        """It takes a place of its session's window: until its first result, for what is tried again holds up nobody."""
         self.last: RefusedPlace | None = None
         """Why it was refused the last time."""
 
@@ -110,7 +114,10 @@ class Forwarder:
         self._clock = clock
         self._tasks = tasks
         self._settings = settings
+        self._turns: Turns[Entry] = Turns(settings.session_window, settings.session_window_bytes)
         self._queue: list[Entry] = []
+        """To be forwarded again in this turn of the loop."""
+        self._flushing = False
         self._batches: dict[int, _Batch] = {}
         # A result for a batch of this node's last life must never count for one of this life.
         self._number = clock.wall_ms() << 20
@@ -146,9 +153,8 @@ class Forwarder:
         entry.share.entries += 1
         entry.share.bytes += entry.weight
         self._bytes += entry.weight
-        if not self._queue:
-            self._wake()
-        self._queue.append(entry)
+        self._turns.put(entry.share.window, entry)
+        self._wake()
 
     async def idle(self) -> None:
         """Return when no message is without a result."""
@@ -157,7 +163,9 @@ class Forwarder:
             await self._idle.wait()
 
     def _wake(self) -> None:
-        asyncio.get_running_loop().call_soon(self._flush)
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
         if not self._watching:
             self._watching = True
             self._tasks.start(self._look_after(), "look after forwarded messages")
@@ -165,9 +173,11 @@ class Forwarder:
     # --- out ---
 
     def _flush(self) -> None:
+        self._flushing = False
         entries, self._queue = self._queue, []
-        if not entries:
-            return
+        for entry in self._turns.take():
+            entry.under_way = True
+            entries.append(entry)
         owners: dict[int, Uid | None] = {}
         by_owner: dict[Uid, list[Entry]] = {}
         for entry in entries:
@@ -274,14 +284,14 @@ class Forwarder:
 
     def _again(self, entry: Entry, *, at_once: bool = False) -> None:
         """Forward an entry again, after a pause that grows."""
+        self._make_room(entry)
         pause = PAUSES[min(entry.attempts, len(PAUSES) - 1)]
         entry.attempts += 1
         now = self._clock.now()
         if now + pause >= entry.deadline:
             self._time_over(entry)
         elif at_once:
-            if not self._queue:
-                self._wake()
+            self._wake()
             self._queue.append(entry)
         else:
             self._later.append((now + pause, entry))
@@ -309,7 +319,14 @@ class Forwarder:
         except Exception:
             log.exception("a result could not be told", sender=entry.post.sender, id=entry.post.id.hex())
 
+    def _make_room(self, entry: Entry) -> None:
+        if entry.under_way:
+            entry.under_way = False
+            if self._turns.done(entry.share.window, entry):
+                self._wake()
+
     def _ended(self, entry: Entry) -> None:
+        self._make_room(entry)
         self.in_flight -= 1
         self._bytes -= entry.weight
         entry.share.entries -= 1
@@ -337,8 +354,7 @@ class Forwarder:
             if at > now:
                 self._later.append((at, entry))
             else:
-                if not self._queue:
-                    asyncio.get_running_loop().call_soon(self._flush)
+                self._wake()
                 self._queue.append(entry)
         for number, batch in list(self._batches.items()):
             age = now - batch.sent_at

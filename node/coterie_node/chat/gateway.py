@@ -12,6 +12,7 @@ go through the forwarder by callback; everything else is rare enough for a task 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterator
@@ -59,7 +60,7 @@ from ..ration import Ration
 from .accounts import unforeseen
 from .allowance import Share, cost_of, session_busy, weight_of_question
 from .forwarding import Forwarder
-from .limits import TokenBucket, rate_limited
+from .limits import Limiter, TokenBucket, rate_limited
 from .mailbox import oversize
 from .names import Names
 from .questions import Questions
@@ -67,6 +68,7 @@ from .registration import Registration
 from .sessions import Client as SessionClient
 from .sessions import Session, Sessions
 from .settings import ChatSettings
+from .turns import Round
 
 log = structlog.get_logger()
 
@@ -74,8 +76,12 @@ ID_BYTES = 16
 STATE_AGE = 0.2
 """Seconds for which clients are told the same state."""
 INTERNAL = error_of(unforeseen())
+TAKEN_AT_ONCE = 64
+"""Requests of a session that are taken in one turn of the loop, on all its connections: then the others have theirs."""
+SHORTEST_PAUSE = 0.05
+"""Seconds for which a client that asked too much is not read from at least ..."""
 LONGEST_PAUSE = 0.25
-"""Seconds for which a client that asked too much is not read from: less than a client takes for silence."""
+"""... and at most: less than a client takes for silence."""
 
 
 class Client(SessionClient, Protocol):
@@ -132,6 +138,8 @@ class Gateway:
         self.failed = Ration(log.error, "a client's request failed")
         self._state = ""
         self._state_until = -math.inf
+        self.round = Round(TAKEN_AT_ONCE, lambda callback: asyncio.get_running_loop().call_soon(callback))
+        self.welcomes = Limiter(settings.welcomes_at_once, settings.welcome_pause, "connections of one account")
         self.serving = 0
         """Requests other than messages that are served just now ..."""
         self.serving_bytes = 0
@@ -174,6 +182,8 @@ class Conversation:
         """What this connection has under way without a session."""
         self.on_room: Callable[[], None] = _nothing
         """Called when a reply has made room."""
+        self.on_welcome: Callable[[], None] = _nothing
+        """Called when the client has come to a session, if its account does not do so all the time."""
 
     def take(self, frame: ClientFrame) -> None:
         """Take a request. Raises FrameError when this cannot be a client of ours."""
@@ -198,8 +208,15 @@ class Conversation:
 
     def _refused(self, error: CoterieError) -> ErrorReply:
         if error.wire_code is ErrorCode.RATE_LIMITED:
-            self.pause = min(error.value / 1000, LONGEST_PAUSE)
+            # Not for a token each: what there is by then is taken in one go, and refusals are few.
+            self.pause = min(max(error.value / 1000, SHORTEST_PAUSE), LONGEST_PAUSE)
+            if self.session is not None:
+                self._gateway.sessions.pressed(self.session)
         return error_of(error)
+
+    def turn_is_over(self) -> bool:
+        """Count a request that was taken; say whether its session has had its turn of the loop."""
+        return self._gateway.round.take(self.session or self)
 
     @property
     def crowded(self) -> bool:
@@ -395,6 +412,9 @@ class Conversation:
             if before is not None and before is not session:
                 sessions.leave(self._client, before)
             self.session = session
+        with contextlib.suppress(CoterieError):
+            self._gateway.welcomes.take(account.name, self._gateway.clock.now())
+            self.on_welcome()
         return SessionGranted(account.name, session.epoch, token, account.keys, account.vault)
 
     @contextlib.contextmanager

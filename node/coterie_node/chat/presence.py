@@ -43,13 +43,15 @@ MOST_DOUBTS = 16_384
 class Attachment:
     """A session of a user at one gateway."""
 
-    __slots__ = ("epoch", "order", "renewed_at", "subscription")
+    __slots__ = ("epoch", "let_go_at", "order", "renewed_at", "subscription")
 
     def __init__(self, epoch: int, renewed_at: float) -> None:
         self.epoch = epoch
         self.subscription = 0
         self.order = 0
         self.renewed_at = renewed_at
+        self.let_go_at = renewed_at
+        """When its subscription was last renewed to let go of what its client cannot end."""
 
 
 class Presence:
@@ -123,7 +125,7 @@ class Presence:
             if (config := self._table.known(slot)) is not None:
                 known.append(config)
         standings = await self._current.local([item.name for _, item in items])
-        answer = Attached([], [], elsewhere, known)
+        answer = Attached([], [], elsewhere, known, [])
         doubtful: list[str] = []
         for at, item in items:
             standing, committed = standings.get(item.name, (None, False))
@@ -138,11 +140,19 @@ class Presence:
                 doubtful.append(item.name)
             try:
                 self._keep(at, gateway, item, answer)
+                if (count := self._gateways_of(item)) > 1:
+                    answer.shared.append((item.name, count))
             except Exception:
                 log.exception("a session could not be attached", name=item.name, gateway=gateway)
         # They are attached meanwhile; if one turns out to be over, its gateway is told.
         self._current.verify(doubtful)
         return answer
+
+    def _gateways_of(self, item: AttachItem) -> int:
+        limit = self._clock.now() - self._settings.attachment_life
+        return sum(
+            one.epoch == item.epoch and one.renewed_at >= limit for one in self._users.get(item.name, {}).values()
+        )
 
     def _keep(self, slot: int, gateway: Uid, item: AttachItem, answer: Attached) -> None:
         name = item.name
@@ -162,7 +172,9 @@ class Presence:
                 self._delivery.unsubscribe(name)
             return
         if one.subscription == item.subscription and self._delivery.has(name, gateway, item.subscription):
-            self._delivery.renewed(name)
+            if one.renewed_at - one.let_go_at >= self._settings.renew_interval / 2:  # A gateway may ask in between.
+                one.let_go_at = one.renewed_at
+                self._delivery.renewed(name)
             answer.orders.append((name, item.subscription, one.order))
             return
         self._subscribe(slot, gateway, item, one, answer)

@@ -46,7 +46,7 @@ ID_BYTES = 16
 ARCHIVE_LIMIT = 1000
 PRESENCE_LIMIT = 1000
 PRESENCE_ROUNDS = 4
-PRESENCE_PART = 32
+PRESENCE_PART = 8
 """Names that are asked for at once: normalising each may take a quarter of a millisecond, and each that is nobody's is
 read from a quorum."""
 

@@ -118,6 +118,7 @@ class Registration:
         self._limit(queue)
         with self._limited():
             self._attempts.wait(name, place, self._clock.now())
+            self._sessions.look(name, self._clock.now())  # What would be refused afterwards costs no bcrypt.
         account = existing(await self._read(slot, name), name)
         with self._limited():
             attempt = self._attempts.take(name, place, self._clock.now())

@@ -8,6 +8,7 @@ pushed is ever assumed to have arrived.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -69,8 +70,8 @@ class Session:
     """A user's session at this gateway."""
 
     __slots__ = (
-        "allowance", "attached", "attaching", "clients", "epoch", "locating", "name", "order", "over", "owner", "slot",
-        "subscriber", "subscription", "waiting",
+        "allowance", "attached", "attaching", "clients", "epoch", "locating", "name", "order", "over", "owner",
+        "pressed_at", "slot", "subscriber", "subscription", "waiting",
     )  # fmt: skip
 
     def __init__(self, name: str, slot: int, epoch: int, allowance: Allowance) -> None:
@@ -93,6 +94,8 @@ class Session:
         self.attaching = 0
         """Attempts to attach it that are under way. Only the last to end tries again, or they would grow in number."""
         self.over: CoterieError | None = None
+        self.pressed_at = -math.inf
+        """When it last asked too much and its owner was asked at how many gateways it is."""
 
 
 class Sessions:
@@ -189,6 +192,13 @@ class Sessions:
         session.waiting.append((session.subscription, future))
         async with asyncio.timeout(self._settings.account_timeout):
             await future
+
+    def pressed(self, session: Session) -> None:
+        """A session asks too much: learn, once in a while, at how many gateways it does so."""
+        now = self._clock.now()
+        if session.over is None and session.clients and now - session.pressed_at >= self._settings.share_look:
+            session.pressed_at = now
+            self._touch(session)
 
     def ready(self, client: Client, session: Session) -> None:
         """A client that was too slow has caught up: begin its subscription anew."""
@@ -296,12 +306,14 @@ class Sessions:
         self._table.learn(answer.known)
         self._over(answer.over)
         elsewhere = set(answer.elsewhere)
+        shared = dict(answer.shared)
         left: dict[Uid, list[tuple[str, int]]] = {}
         for session, item in zip(sessions, items, strict=True):
             if session.over is not None or session.name in elsewhere or not session.clients:
                 continue
             before, session.owner = session.owner, owner
             session.attached = (owner, item.subscription)
+            session.allowance.shared(shared.get(session.name, 1))
             if before is not None and before != owner:
                 left.setdefault(before, []).append((session.name, session.epoch))
             self._served(session, item.subscription)

@@ -18,10 +18,10 @@ class ChatSettings:
     archive_bytes: int = 2 * 1024 * 1024 * 1024
     """... and their bytes, counted like those of a mailbox."""
     sends_per_second: float = 1000.0
-    """Messages a second of one session at one gateway; twice as many may come at once."""
+    """Messages a second of one session at all its gateways; twice as many may come at once."""
     bytes_per_second: float = 2 * 1024 * 1024
-    """Bytes a second of the messages of one session at one gateway; twice as many may come at once. Three times as many
-    are read from its connections, whatever they hold."""
+    """Bytes a second of the messages of one session at all its gateways; twice as many may come at once. Three
+    times as many are read from its connections, whatever they hold."""
     acknowledged_per_second: float = 2000.0
     """Archive copies (and discarded ones) a second of one session, and at once."""
     states_per_second: float = 1000.0
@@ -49,6 +49,12 @@ class ChatSettings:
     """Unanswered messages of one session at one gateway before it answers BUSY ..."""
     session_bytes: int = 2 * 1024 * 1024
     """... and what they weigh; nothing more is read from a connection while they are half of that."""
+    session_window: int = 128
+    """Messages of one session that are at owners at the same time; what it has beyond waits for its turn ..."""
+    session_window_bytes: int = 512 * 1024
+    """... and what they weigh. Both are divided by the number of gateways at which the session is."""
+    share_look: float = 1.0
+    """Seconds after which a session that asks too much learns anew at how many gateways it is."""
     session_questions: int = 64
     """Unanswered requests of one session that are no messages, before a gateway answers BUSY ..."""
     session_questions_bytes: int = 4 * 1024 * 1024
@@ -93,6 +99,14 @@ class ChatSettings:
     """Open connections in all."""
     connections_per_address: int = 4096
     """Open connections from one address; a whole company may sit behind one."""
+    newcomers_at_once: int = 200
+    """Connections of one source that are let in at once ..."""
+    newcomer_pause: float = 0.01
+    """... and the seconds after which one more; the others wait."""
+    welcomes_at_once: int = 20
+    """Connections of one account that count no more among these once they have its session ..."""
+    welcome_pause: float = 1.0
+    """... and the seconds after which one more."""
     clients_bytes: int = 128 * 1024 * 1024
     """What all connections together may make the gateway keep, in what they do not read and what they sent in part."""
     requests_in_flight: int = 1024

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
+from tests.mute import Mute
 from tests.unit.api.lone_node import LoneNode, Peer, connected, lone_node
 
-from coterie_protocol.client_api import CLIENT_PATH, ClientFrame, Kdf, Login, Register, SessionGranted
+from coterie_node.chat.settings import ChatSettings
+from coterie_node.guard import MAX_HELD
+from coterie_protocol.client_api import CLIENT_PATH, ClientFrame, Hello, Kdf, Login, Register, SessionGranted, Welcome
 from coterie_protocol.frames import encode
 
 COST = 7
@@ -44,3 +49,58 @@ async def test_an_owner_logs_in_while_another_source_floods_with_registrations(t
                 await device.ask(Login("alice", auth, bytes(15) + b"\2"), SessionGranted)
             # Some thirty of the flood wait at a time; first come, first served, they would all be before the owner.
             assert node.chat.gateway.registration.counts.registered < 10
+
+
+async def test_connections_of_one_source_wait_for_their_turn_and_lose_nothing_they_sent(tmp_path: Path) -> None:
+    settings = ChatSettings(newcomers_at_once=4, newcomer_pause=0.1)
+    async with lone_node(tmp_path, settings) as node, contextlib.AsyncExitStack() as stack:
+        begun = time.perf_counter()
+        crowd = [await mute_on(node, stack) for _ in range(12)]
+        greetings = [asyncio.create_task(one.upgrade()) for one in crowd]  # The head is written before they are let in.
+        async with from_elsewhere(node) as other:
+            await other.hello()
+        assert not all(greeting.done() for greeting in greetings)
+        await asyncio.wait_for(asyncio.gather(*greetings), 10.0)
+        assert time.perf_counter() - begun >= 0.7
+        for one in crowd:
+            one.ask((1, Hello(1, 1, "test")))
+            assert isinstance((await one.frames())[0].body, Welcome)
+
+
+async def test_who_sends_much_before_it_is_let_in_is_cut_off(tmp_path: Path) -> None:
+    settings = ChatSettings(newcomers_at_once=1, newcomer_pause=60.0)
+    async with lone_node(tmp_path, settings) as node, contextlib.AsyncExitStack() as stack:
+        first, second = await mute_on(node, stack), await mute_on(node, stack)
+        await first.upgrade()
+        await until(lambda: len(node.port.guard._open) == 2)
+        (held,) = (one for one in node.port.guard._open if one._held is not None)
+        held.data_received(bytes(MAX_HELD))  # As uvloop does, which may read once after it was told not to.
+        held.data_received(b"x")
+        await second.gone()
+        await until(lambda: len(node.port.guard._open) == 1)
+        third = await mute_on(node, stack)
+        third.writer.write(b"GET / HTTP/1.1\r\n")
+        await until(lambda: len(node.port.guard._open) == 2)
+        await node.port.close()  # All the same, and the one that waits with it.
+        await third.gone()
+
+
+async def test_a_client_that_comes_to_its_session_gives_its_place_to_the_next(tmp_path: Path) -> None:
+    settings = ChatSettings(newcomers_at_once=2, newcomer_pause=60.0)
+    async with lone_node(tmp_path, settings) as node, contextlib.AsyncExitStack() as stack:
+        for number in range(6):
+            peer = await stack.enter_async_context(connected(node.url))
+            await peer.hello()
+            await peer.register(f"user{number}")
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5.0):
+        while not holds():  # noqa: ASYNC110  # the node's inside tells nobody of its changes
+            await asyncio.sleep(0.01)
+
+
+async def mute_on(node: LoneNode, stack: contextlib.AsyncExitStack) -> Mute:
+    one = await Mute.connect(node.url)
+    stack.callback(one.abort)
+    return one
