@@ -222,9 +222,13 @@ class Unsubscribe(msgspec.Struct, array_like=True, frozen=True, tag=94):
 
 
 class RouteReceipts(msgspec.Struct, array_like=True, frozen=True, tag=95):
-    """Receipts for the owner of their senders: (sender, to, id, state, Unix ms). An event, best effort."""
+    """Receipts for the owner of their senders: (sender, to, id, state, Unix ms). An event, best effort.
+
+    `passed_on`: they were sent to a node that does not act for the senders, and are not passed on once more.
+    """
 
     items: Annotated[list[tuple[Name, Name, Id, RecordState, UnixMs]], Items]
+    passed_on: bool = False
 
 
 class DeliverReceipts(msgspec.Struct, array_like=True, frozen=True, tag=96):

@@ -79,7 +79,7 @@ class Chat:
         self._delivery = Delivery(store, repair, arrivals, courier, ages, clock, tasks, settings)
         self._presence = Presence(table, current, self._delivery, courier, peers, dispatcher, clock, settings)
         self._sessions = Sessions(table, router, courier, peers, dispatcher, clock, tasks, settings)
-        receipts = Receipts(table, router, peers, dispatcher, self._presence.gateways, self._sessions.receipts)
+        receipts = Receipts(table, router, peers, dispatcher, tasks, self._presence.gateways, self._sessions.receipts)
         self._archive = Archive(
             table, current, store, appender, repair, receipts, ages, dispatcher, clock, tasks, settings
         )
