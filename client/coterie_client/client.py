@@ -18,6 +18,7 @@ from .known import KnownServers
 from .locks import receiver_lock
 from .mailbox import Mailbox
 from .outbox import Outbox
+from .private import check_ours
 from .sender import Sender
 from .session import Session, is_newer_here, load_session
 
@@ -48,7 +49,11 @@ class Account:
     def prepare(cls, settings: Settings, ring_uid: str, name: str) -> Account:
         """Open an account that has no session here yet; what is wrong with the disk is told now. Raises ClientError."""
         settings.make_home()
-        database = Database(account_path(settings.home, ring_uid, name))
+        path = account_path(settings.home, ring_uid, name)
+        # What waits there is sent as the account's own.
+        for part in (path.parent.parent, path.parent, path, path.with_name(path.name + "-wal")):
+            check_ours(part, "the account's data")
+        database = Database(path)
         lock_path = account_path(settings.home, ring_uid, name, ".lock")
         nobody = Session(name, ring_uid, 0, "")
         return cls(nobody, database, History(database), Outbox(database), Contacts(database), lock_path)

@@ -157,10 +157,10 @@ def _remedy(error: sqlite3.Error) -> str:
         return "free some disk space and try again"
     if "locked" in str(error):
         return "another process holds it for too long; try again"
-    if "not a database" in str(error) or "malformed" in str(error):
+    if any(sign in str(error) for sign in ("not a database", "malformed", "no such table", "no such column")):
         return "move the damaged file away and log in again: the archive comes back from the ring"
     return "check the directory and its rights"
 
 
-def _folded(text: str | None) -> str:
-    return (text or "").casefold()
+def _folded(text: object) -> str:
+    return text.casefold() if isinstance(text, str) else ""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .database import Database
 
 COLUMNS = "seq, sender, id, peer, epoch, counter, prev, time, text, body, state, archived"
+STATES = ("sending", "stored", "expired", "delivered", "read")
+"""Of a message, from its writing on."""
 _ITEM_STATES = {int(State.PENDING): "delivered", int(State.ARCHIVED): "delivered", int(State.EXPIRED): "expired"}
 
 
@@ -194,10 +196,20 @@ def in_order(messages: Sequence[Message]) -> list[Message]:
 
 
 def message_of_row(row: Sequence[Any]) -> Message:
-    """Read a row of COLUMNS. Its time may be one that no calendar has: releases before saved whatever a server said."""
-    return Message(*(*row[:-1], bool(row[-1])))
+    """Read a row of COLUMNS. Its time may be one that no calendar has: releases before saved whatever a server said.
+
+    SQLite keeps values of any type in any column; in a damaged file one that cannot be is empty here.
+    """
+    row = (*row[:-1], bool(row[-1]))
+    values = [value if isinstance(value, kind) else kind() for value, kind in zip(row, _KINDS, strict=True)]
+    values[_TEXT] = row[_TEXT] if isinstance(row[_TEXT], str) else None
+    if values[_STATE] not in STATES:
+        values[_STATE] = "delivered" if values[_SENDER] else "stored"
+    return Message(*values)
 
 
+_KINDS: tuple[type[Any], ...] = (int, str, bytes, str, int, int, bytes, int, str, bytes, str, bool)
+_SENDER, _TEXT, _STATE = 1, 8, 10
 _RECEIVED_TWIN = (
     "sender = peer AND EXISTS (SELECT 1 FROM messages AS sent "
     "WHERE sent.sender = '' AND sent.id = messages.id AND sent.peer = messages.peer)"

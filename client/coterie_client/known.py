@@ -19,6 +19,7 @@ import msgspec
 from coterie_protocol.bounds import RingUid
 
 from .errors import UsageError
+from .private import check_ours, read_regular
 from .settings import check_server, is_loopback
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ class KnownServers:
     def _load(self) -> dict[str, list[str]]:
         if self._rings is None:
             try:
-                with self._path.open("rb") as file:
-                    self._rings = msgspec.json.decode(file.read(MAX_FILE), type=_File)
-            except (OSError, msgspec.MsgspecError, UnicodeError):
+                check_ours(self._path, "the list of servers")
+                self._rings = msgspec.json.decode(read_regular(self._path, MAX_FILE), type=_File)
+            except (OSError, UsageError, msgspec.MsgspecError, UnicodeError):
                 self._rings = {}
         return self._rings
 

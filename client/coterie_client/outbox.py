@@ -17,7 +17,7 @@ from coterie_protocol.records import OUTGOING, State
 from .database import PAGED_EPOCH, PLACED_EPOCH
 from .envelope import Content, Problem, open_body, seal
 from .errors import UsageError
-from .history import COLUMNS, Message, message_of_row
+from .history import COLUMNS, STATES, Message, message_of_row
 from .placing import next_counter
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ STATE_NAMES = {
 """What a record's state at the recipient means to the sender."""
 MOST_PASSED = 100
 """Messages to one person that others pass because the ring takes them for no good reason."""
-_RANK = {"sending": 0, "stored": 1, "expired": 2, "delivered": 3, "read": 4}
+_RANK = {state: rank for rank, state in enumerate(STATES)}
 
 
 class Outbox:
@@ -59,6 +59,7 @@ class Outbox:
                 return known
             last = sql.execute(
                 "SELECT id, epoch, counter FROM messages WHERE peer = ? AND sender = '' AND epoch <= ? "
+                "AND typeof(counter) = 'integer' "
                 "ORDER BY epoch DESC, counter DESC LIMIT 1",
                 (to, epoch),
             ).fetchone()
@@ -142,7 +143,8 @@ class Outbox:
         with self._database.write() as sql:
             last = sql.execute(
                 "SELECT id, epoch, counter FROM messages WHERE peer = ? AND sender = '' AND epoch <= ? AND id <> ? "
-                "AND (state <> 'sending' OR seq < ?) ORDER BY epoch DESC, counter DESC LIMIT 1",
+                "AND (state <> 'sending' OR seq < ?) AND typeof(counter) = 'integer' "
+                "ORDER BY epoch DESC, counter DESC LIMIT 1",
                 (message.peer, message.epoch, message.id, message.seq),
             ).fetchone()
             known = last[2] if last and last[1] == message.epoch else 0
@@ -196,7 +198,7 @@ class Outbox:
                     f"SELECT {COLUMNS} FROM messages WHERE sender = '' AND id = ?",  # noqa: S608
                     (message_id,),
                 ).fetchone()
-                if state is None or row is None or _RANK[state] <= _RANK[row[10]]:
+                if state is None or row is None or _RANK[state] <= _RANK.get(row[10], 0):
                     continue
                 sql.execute("UPDATE messages SET state = ? WHERE seq = ?", (state, row[0]))
                 moved.append(message_of_row((*row[:10], state, row[11])))

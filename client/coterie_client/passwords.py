@@ -8,8 +8,11 @@ from pathlib import Path
 
 from . import interrupts
 from .errors import UsageError
-from .kdf import check_password
+from .kdf import MAX_PASSWORD, check_password
 from .output import note
+
+MOST_BYTES = 4 * MAX_PASSWORD + 2
+"""Of a password file, with the end of its line; a device has no end."""
 
 
 def read_password(source: str | None, *, confirm: bool) -> str:
@@ -50,7 +53,13 @@ def _asked(prompt: str) -> str:
 def _from_file(source: str) -> str:
     try:
         with interrupts.raising():
-            data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+            if source == "-":
+                data = sys.stdin.buffer.read(MOST_BYTES + 1)
+            else:
+                with Path(source).open("rb") as file:
+                    data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise UsageError(f"the password has more than {MAX_PASSWORD} characters; check --password-file")
         text = data.decode()
     except OSError as error:
         raise UsageError(f"cannot read the password file {source}: {error.strerror}; check --password-file") from None

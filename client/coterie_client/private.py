@@ -52,6 +52,24 @@ def open_private(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     return descriptor
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """Read a file of at most `most` bytes, whole; links are followed, as a cluster mounts its files.
+
+    Raises OSError, also for what is no regular file: a pipe could be waited for without end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file but something else", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(most + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
+    return data
+
+
 def check_ours(path: Path, what: str) -> None:
     """Raise UsageError if others own a file or directory or may write it; what is not there is nobody's."""
     try:

@@ -19,7 +19,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 
 from . import kdf
 from .errors import ClientError, NotLoggedIn, Unavailable, translate
-from .private import check_ours
+from .private import check_ours, read_regular
 
 if TYPE_CHECKING:
     from coterie_protocol.client_api import Kdf
@@ -55,8 +55,7 @@ def load_session(path: Path) -> Session:
     """Read the session file; raises NotLoggedIn if there is none, ClientError if it cannot be read or trusted."""
     check_ours(path, "the session file")
     try:
-        with path.open("rb") as file:
-            session = msgspec.json.decode(file.read(MAX_FILE_BYTES), type=Session)
+        session = msgspec.json.decode(read_regular(path, MAX_FILE_BYTES), type=Session)
     except FileNotFoundError:
         raise NotLoggedIn("you are not logged in; run: coterie login NAME (or coterie register NAME)") from None
     except OSError as error:

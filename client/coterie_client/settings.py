@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
 from .errors import UsageError
-from .private import check_ours, make_directory
+from .private import check_ours, make_directory, read_regular
 
 if TYPE_CHECKING:
     import ssl
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_SERVERS = tuple(f"ws://127.0.0.1:{port}" for port in (7400, 7410, 7420, 7430, 7440))
 """The local ring that `coterie up` starts."""
 CONFIG_KEYS = frozenset({"servers", "ca", "insecure"})
+MAX_CONFIG_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Settings:
 
         try:
             return ssl.create_default_context(cafile=self.ca)
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; a name with a NUL is a ValueError
             raise UsageError(f"cannot read the CA file {self.ca}: {error}; give a PEM file") from None
 
 
@@ -155,12 +156,14 @@ def _default_home() -> Path:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = tomllib.loads(read_regular(path, MAX_CONFIG_BYTES).decode())
     except FileNotFoundError:
         return {}
     except NotADirectoryError:
         raise UsageError(f"COTERIE_HOME {path.parent} is not a directory; set it to one") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; mend or remove it") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}; mend or remove it") from None
     except (ValueError, RecursionError):  # tomllib's own, for numbers of 4,300 digits and tables in tables in tables
         raise UsageError(f"{path} has too long a number, or too deep a nesting; mend or remove it") from None

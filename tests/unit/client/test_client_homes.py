@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +15,10 @@ from tests.unit.client.conftest import PASSWORD, Coterie, Enter, Ran
 from tests.unit.client.gateway import World
 
 from coterie_client.errors import ClientError, UsageError
+from coterie_client.known import KnownServers
 from coterie_client.locks import receiver_lock
 from coterie_client.private import check_ours, open_private
-from coterie_client.session import Reserved, load_session, save_session
+from coterie_client.session import MAX_FILE_BYTES, Reserved, load_session, save_session
 from coterie_client.settings import Settings, check_proxies, check_server, load_settings
 
 LOGIN = ("login", "alice", "--password-file", "-")
@@ -34,6 +37,12 @@ async def grown(coterie: Coterie, world: World) -> None:
     """Make alice's account by the command itself, whose parameters a login accepts."""
     ran = await coterie("register", "alice", "--password-file", "-", stdin=PASSWORD.encode())
     assert ran.code == 0, ran
+
+
+def placed(home: Path, pattern: str) -> Path:
+    """Return the place in a home that a name stands for; * is the ring."""
+    (ring,) = (home / "accounts").iterdir()
+    return home / pattern.replace("*", ring.name)
 
 
 # --- login repairs --------------------------------------------------------------------------------------------------
@@ -110,25 +119,36 @@ async def test_a_login_of_another_account_says_whose_session_was_here(
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [("", 0o770), ("", 0o777), ("session.json", 0o622), ("session.json", 0o660), ("config.toml", 0o666)],
+    [
+        ("", 0o770),
+        ("", 0o777),
+        ("session.json", 0o622),
+        ("session.json", 0o660),
+        ("config.toml", 0o666),
+        ("accounts", 0o777),
+        ("accounts/*", 0o770),
+        ("accounts/*/alice.db", 0o666),
+        ("accounts/*/alice.db-wal", 0o606),
+    ],
 )
 async def test_what_others_may_write_is_refused_with_the_remedy(
     coterie: Coterie, alice: Settings, name: str, mode: int
 ) -> None:
-    path = alice.home / name
+    assert (await coterie("contacts")).code == 0
+    path = placed(alice.home, name)
     if not path.exists():
         path.write_text("")
     path.chmod(mode)
     line = clean(await coterie("receive"), 2)
-    assert f"can be written by others; run: chmod {'600' if name else '700'} {path}" in line
+    assert f"can be written by others; run: chmod {'700' if path.is_dir() else '600'} {path}" in line
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("name", ["", "session.json", "config.toml"])
+@pytest.mark.parametrize("name", ["", "session.json", "config.toml", "accounts", "accounts/*", "accounts/*/alice.db"])
 async def test_what_others_own_is_refused(coterie: Coterie, alice: Settings, name: str) -> None:
-    path = alice.home / name
-    if not path.exists():
-        path.write_text("")
+    assert (await coterie("contacts")).code == 0
+    (alice.home / "config.toml").write_text("")
+    path = placed(alice.home, name)
     os.chown(path, 12345, -1)
     assert "belongs to another user (12345)" in clean(await coterie("receive"), 2)
 
@@ -145,6 +165,75 @@ async def test_a_home_that_others_can_only_read_is_used_in_silence(coterie: Cote
     alice.home.chmod(0o755)
     ran = await coterie("receive")
     assert (ran.code, ran.err) == (0, "")
+
+
+async def test_servers_that_others_may_have_written_are_not_used(alice: Settings) -> None:
+    known = alice.home / "servers.json"
+    KnownServers(alice).remember("5a" * 16, ["ws://127.0.0.1:1"])
+    known.chmod(0o666)
+    assert KnownServers(alice).of("5a" * 16) == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["config.toml", "session.json", "servers.json"])
+async def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(
+    coterie: Coterie, alice: Settings, world: World, name: str
+) -> None:
+    (alice.home / name).unlink(missing_ok=True)
+    os.mkfifo(alice.home / name, 0o600)
+    ran = await coterie("receive")
+    if name == "servers.json":  # it is only a hint
+        assert (ran.code, ran.err) == (0, "")
+    else:
+        assert "not a file but something else" in clean(ran, 2 if name == "config.toml" else 1)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: path.mkdir(), lambda path: path.write_bytes(b" " * (MAX_FILE_BYTES + 1))]
+)
+async def test_a_session_file_that_is_none_is_said(
+    coterie: Coterie, alice: Settings, make: Callable[[Path], object]
+) -> None:
+    alice.session_file.unlink()
+    make(alice.session_file)
+    alice.session_file.chmod(0o700)
+    assert "cannot read" in clean(await coterie("whoami"), 1)
+
+
+async def test_a_session_file_may_be_a_link_as_a_cluster_mounts_secrets(coterie: Coterie, alice: Settings) -> None:
+    alice.session_file.rename(alice.home / "real.json")
+    alice.session_file.symlink_to("real.json")
+    assert (await coterie("whoami")).out == "alice\n"
+
+
+DAMAGES = ["time = 'x'", "epoch = 'x'", "counter = 'x'", "text = x'ff'", "text = 5", "peer = 5", "state = 'x'"]
+DAMAGES += ["id = 'x'", "prev = 5", "body = 'x'", "archived = 'x'"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_message_takes_no_other_with_it(
+    coterie: Coterie, alice: Settings, bob: Settings, damage: str
+) -> None:
+    await coterie("send", "bob", "one")
+    await coterie("send", "bob", "two")
+    (path,) = alice.home.glob("accounts/*/alice.db")
+    with contextlib.closing(sqlite3.connect(path)) as sql:
+        sql.execute(f"UPDATE messages SET {damage} WHERE text = 'one'")
+        sql.commit()
+    ran = await coterie("history", "bob")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.rstrip().endswith("two")
+    assert (await coterie("history", "bob", "--json", "--search", "w")).code == 0
+    assert (await coterie("send", "bob", "three")).code == 0
+    assert (await coterie("receive")).code == 0
+
+
+async def test_another_programs_database_is_said_with_the_remedy(coterie: Coterie, alice: Settings) -> None:
+    await coterie("contacts")
+    (path,) = alice.home.glob("accounts/*/alice.db")
+    with contextlib.closing(sqlite3.connect(path)) as sql:
+        sql.execute("DROP TABLE messages")
+    assert "move the damaged file away" in clean(await coterie("history", "bob"), 1)
 
 
 def test_nothing_is_nobodys(tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from tests.unit.client.ptys import on_terminal
 
+from coterie_client.errors import UsageError
+from coterie_client.passwords import read_password
+
 NOBODY = "ws://127.0.0.1:1"
 """Where no server is: a password that will not do is refused before one is asked."""
 
@@ -31,3 +34,8 @@ async def test_what_follows_a_prompt_begins_on_its_own_line(tmp_path: Path, comm
     lines = terminal.text.splitlines()
     assert lines[0].strip() == "Password:"
     assert terminal.screen.cursor.x == 0  # where the shell's own prompt goes
+
+
+def test_a_password_file_without_an_end_is_not_read_to_the_end(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="more than"):
+        read_password("/dev/zero", confirm=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from coterie_client.errors import UsageError
-from coterie_client.settings import DEFAULT_SERVERS, load_settings
+from coterie_client.settings import DEFAULT_SERVERS, MAX_CONFIG_BYTES, load_settings
 
 
 def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> None:
@@ -52,6 +52,7 @@ def test_an_address_that_makes_no_sense_is_refused(tmp_path: Path, url: str) -> 
         "ca = 1",
         pytest.param("insecure = " + "9" * 5000, id="a number of 5000 digits"),
         pytest.param("servers = " + "[" * 5000, id="arrays in arrays"),
+        pytest.param("#" * (MAX_CONFIG_BYTES + 1), id="too much"),
     ],
 )
 def test_a_config_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
@@ -70,6 +71,12 @@ def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="not a directory"):
         load_settings({"home": str(tmp_path / "file")}, {})
+
+
+def test_a_ca_file_whose_name_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('ca = "a\\u0000b"\nservers = "wss://localhost"')
+    with pytest.raises(UsageError, match="cannot read the CA file"):
+        load_settings({"home": str(tmp_path)}, {}).tls()
 
 
 def test_a_missing_ca_file_is_refused(tmp_path: Path) -> None:
