@@ -79,6 +79,7 @@ class Conversation:
     def __init__(self, client: Client, name: str) -> None:
         from coterie_client.acquaintance import Acquaintance
         from coterie_client.editor import console
+        from coterie_client.inquiry import Inquiry
 
         self._client = client
         self._name = name
@@ -87,6 +88,7 @@ class Conversation:
         history = client.account.history
         self._last = history.page(name, limit=LAST_LINES, shown_only=True, me=self._me) or []
         self._acquaintance = Acquaintance(client.account)
+        self._inquiry = Inquiry(client.connection, client.sender, client.account.outbox, name)
         self._console: Console = console([m.text for m in self._last if m.outgoing and m.text])
         self._pending: dict[bytes, Message] = {}
         """Own messages that stand in the console's tail."""
@@ -117,8 +119,7 @@ class Conversation:
         self._client.archiver.on_full = self._complain
         mailbox.start()
         waiting = [asyncio.create_task(self._type()), asyncio.create_task(self._listen()), self._over]
-        undelivered = self._client.account.outbox.undelivered(200, self._name)
-        states = asyncio.create_task(sender.refresh(undelivered))
+        states = asyncio.create_task(self._inquiry.run())
         try:
             with contextlib.ExitStack() as stack:
                 if self._console.is_terminal:
@@ -234,6 +235,8 @@ class Conversation:
     def _on_change(self, message: Message) -> None:
         if message.peer != self._name or message.state == "sending":
             return
+        if message.state == "stored":
+            self._inquiry.stored()
         if message.id in self._pending:
             self._pending[message.id] = message
             self._settle()
