@@ -32,7 +32,8 @@ LOOK = 0.1
 def write_whole(descriptor: int, data: bytes | memoryview, done: Callable[[int], None] = lambda _: None) -> None:
     """Write all of `data`; `done` hears how many more bytes are written. Raises OSError, KeyboardInterrupt.
 
-    A pipe that is full, non-blocking or not, is waited for.
+    A pipe that is full, non-blocking or not, is waited for. What fits at once is written after Ctrl-C too, as the end
+    of a prompt's line.
     """
     piece = len(data) if stat.S_ISREG(os.fstat(descriptor).st_mode) else PIECE
     at = 0
@@ -44,6 +45,8 @@ def write_whole(descriptor: int, data: bytes | memoryview, done: Callable[[int],
             continue
         at += count
         done(count)
+        if at < len(data):
+            interrupts.check()
 
 
 def _wait_for_room(descriptor: int) -> None:
@@ -51,7 +54,6 @@ def _wait_for_room(descriptor: int) -> None:
     poll.register(descriptor, select.POLLOUT)
     while not poll.poll(LOOK * 1000):
         interrupts.check()
-    interrupts.check()
 
 
 class Screen(io.TextIOBase):
