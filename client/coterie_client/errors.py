@@ -66,6 +66,13 @@ class UsageError(ClientError):
     exit_code = ExitCode.USAGE
 
 
+class IdTaken(UsageError):
+    """The id of a message was given to another one before."""
+
+    def __init__(self, message_id: str, to: str) -> None:
+        super().__init__(f"{message_id} is the id of another message, to {to}; give every message its own")
+
+
 class NotLoggedIn(ClientError):
     """There is no session, or the server no longer knows it."""
 

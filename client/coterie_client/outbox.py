@@ -16,7 +16,7 @@ from coterie_protocol.records import OUTGOING, State
 
 from .database import PAGED_EPOCH, PLACED_EPOCH
 from .envelope import Content, Problem, open_body, seal
-from .errors import UsageError
+from .errors import IdTaken
 from .history import COLUMNS, STATES, Message, message_of_row
 from .placing import next_counter
 
@@ -48,14 +48,12 @@ class Outbox:
     def add(self, to: str, text: str, *, message_id: bytes, epoch: int, now: int) -> Message:
         """Give a message its counter and save it as `sending`; it is on disk when this returns. `now` in Unix ms.
 
-        The message that has this id already is returned as it is; raises UsageError if it is another one.
+        The message that has this id already is returned as it is; raises IdTaken if it is another one.
         """
         with self._database.write() as sql:
             if (known := self.get(message_id)) is not None:
                 if (known.peer, known.text) != (to, text):
-                    raise UsageError(
-                        f"{known.id_text} is the id of another message, to {known.peer}; give every message its own"
-                    )
+                    raise IdTaken(known.id_text, known.peer)
                 return known
             last = sql.execute(
                 "SELECT id, epoch, counter FROM messages WHERE peer = ? AND sender = '' AND epoch <= ? "

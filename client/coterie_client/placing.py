@@ -21,6 +21,10 @@ from typing import TYPE_CHECKING
 from coterie_protocol.bounds import MAX_COUNT
 from coterie_protocol.client_api import Page, PageReply
 from coterie_protocol.errors import CoterieError
+from coterie_protocol.records import OUTGOING
+
+from .envelope import Content, open_archive, open_body
+from .errors import IdTaken
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -49,6 +53,8 @@ class Places:
         self._epoch = epoch
         self._own: set[bytes] = set()
         """Messages that were written here and have not been on their way yet: their places may still be changed."""
+        self._archived: dict[bytes, Content] = {}
+        """The newest of what this account has sent from wherever, if that had to be asked for."""
         self._asking = asyncio.Lock()
         self._server_time = 0
 
@@ -57,9 +63,15 @@ class Places:
         self._own.add(message.id)
 
     async def place(self, message: Message) -> Message:
-        """Return a message as it is to be sent; from now on it stays as it is. Raises Unavailable, SessionTaken."""
+        """Return a message as it is to be sent; from now on it stays as it is.
+
+        Raises IdTaken if the archive has another message under its id; Unavailable, SessionTaken.
+        """
         if message.id in self._own:
             await self._ask()
+            kept = self._archived.get(message.id)
+            if kept is not None and (kept.to, kept.text) != (message.peer, message.text):
+                raise IdTaken(message.id_text, kept.to)
             self._own.discard(message.id)
             message = self._outbox.moved_up(message, self._server_time)
         return self._outbox.linked(message)
@@ -74,6 +86,9 @@ class Places:
                 return  # the clocks have to do; what ails the ring shows when the message is sent
             assert isinstance(reply, PageReply)
             self._history.save_archived(reply.items)
+            own = ((item.id, open_archive(item.body)) for item in reply.items if item.sender == OUTGOING)
+            opened = ((id_, open_body(body)) for id_, body in own if isinstance(body, bytes))
+            self._archived = {id_: content for id_, content in opened if isinstance(content, Content)}
             self._outbox.mark_placed(self._epoch)
             welcome = self._connection.welcome
             self._server_time = welcome.time_ms if welcome is not None else 0

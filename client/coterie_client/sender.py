@@ -24,7 +24,7 @@ from coterie_protocol.identifiers import message_id
 from coterie_protocol.records import OUTGOING
 
 from .envelope import WITHDRAWN, Problem, archive_copy, check_text, open_body
-from .errors import ClientError, NotDelivered, Unavailable, translate
+from .errors import ClientError, IdTaken, NotDelivered, Unavailable, translate
 from .placing import Places
 from .succession import Sent, Succession
 
@@ -239,7 +239,11 @@ class Sender:
         if message.state != "sending":
             return message
         await self._turn(message, patience)
-        message = await self._places.place(message)
+        try:
+            message = await self._places.place(message)
+        except IdTaken:
+            self._outbox.withdraw(message.id)  # here only: the archive's copy is the other message's
+            raise
         async with self._window:
             stored_at = 0
             try:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.client.conftest import Enter
 from tests.unit.client.gateway import Gateway, Refusal, World, now
 from tests.unit.client.talk import opened, texts, waiting
 
 from coterie_client import sender
 from coterie_client.envelope import Content, open_body, seal
+from coterie_client.errors import IdTaken
 from coterie_client.history import Message
 from coterie_client.ordering import HoldBack
 from coterie_client.placing import next_counter
@@ -21,6 +23,7 @@ from coterie_client.settings import Settings
 from coterie_protocol.bounds import MAX_COUNT
 from coterie_protocol.client_api import MailItem, Page, Request
 from coterie_protocol.errors import ErrorCode
+from coterie_protocol.records import State
 
 HOUR = 3_600_000
 
@@ -61,6 +64,28 @@ async def test_a_job_that_keeps_only_its_session_is_shown_in_order(
     await job(alice, tmp_path / "a", "1", "2")
     await job(alice, tmp_path / "b", "3", "4")
     assert texts(await waiting(bob)) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(("to", "text"), [("bob", "two"), ("carol", "one")])
+async def test_an_id_that_another_message_has_is_not_taken_for_a_retry_by_a_fresh_database(
+    tmp_path: Path, world: World, enter: Enter, alice: Settings, bob: Settings, to: str, text: str
+) -> None:
+    """It was told as sent, with exit code 0, and was not: the ring holds the first one under this id."""
+    await enter("carol")
+    known = bytes.fromhex("019a0000000070008000aabbccddeeff")
+    async with opened(fresh(alice, tmp_path / "a")) as client:
+        await client.sender.submit("bob", "one", known_id=known)[1]
+        assert await client.archiver.flush(10)
+    async with opened(fresh(alice, tmp_path / "b")) as client:
+        with pytest.raises(IdTaken, match="is the id of another message, to bob"):
+            await client.sender.submit(to, text, known_id=known)[1]
+        assert client.account.outbox.get(known) is None
+        assert client.account.outbox.sending() == []
+    assert texts(await waiting(bob)) == ["one"]
+    assert world.pending("carol") == []
+    assert [item.state for item in world.archived("alice")] == [State.ARCHIVED]
+    async with opened(fresh(alice, tmp_path / "c")) as client:  # the very same message is a retry
+        await client.sender.submit("bob", "one", known_id=known)[1]
 
 
 @pytest.mark.parametrize("by", [-HOUR, -50 * 365 * 24 * HOUR, 75 * 365 * 24 * HOUR])
