@@ -174,6 +174,8 @@ class Connection:
                     await self._until_room()
         except FrameError as error:
             self._on_broken(error.detail)
+        except ConnectionError:
+            return  # It went, or was cut off, while a ping of its was being answered.
         except Exception:
             self._lines.failed(self.address, exc_info=True)
 
