@@ -13,10 +13,16 @@ from collections.abc import Callable
 
 from prompt_toolkit.input.posix_utils import PosixStdinReader
 
+from coterie_protocol.bounds import MAX_TEXT_BYTES
+
 END = "\x1b[201~"
 STILL = 1.0
 """Seconds after the last of a paste from which a key by itself is a person's. A paste comes in pieces without pause; a
 Ctrl-C within it must not count, or what follows would be typed into the shell."""
+
+MOST = 2 * MAX_TEXT_BYTES
+"""Characters of a paste that are taken: more than can be sent, so nobody sends a part by mistake. The editor's work
+grows with the square of them."""
 
 _MARK = re.compile(r"\x1b\[20([01])~")
 _KEY = re.compile(r"[^\x1b]|\x1b[\[O]?[\x20-\x3f]{0,4}[\x40-\x7e]?", re.DOTALL)
@@ -32,6 +38,7 @@ class Pastes:
         """The last characters that came: a mark may come in two pieces."""
         self._at = 0.0
         """When the last piece of the paste came."""
+        self._size = 0
 
     def take(self, text: str, now: float) -> str:
         """Return what the editor is to be given for what came."""
@@ -41,10 +48,17 @@ class Pastes:
         if len(text) != 1:
             self._at = now
         held = self._part + text
+        over = self._inside and self._size > MOST
+        after = None
         for mark in _MARK.finditer(held):
-            self._inside = mark[1] == "0"
+            self._inside, after = mark[1] == "0", mark
+            self._size = 0
             self._at = now
         self._part = held[-_LONGEST_PART:]
+        if self._inside:
+            self._size += len(text)
+        if over:
+            return END + held[after.end() :] if after and not self._inside else ""
         return text
 
 

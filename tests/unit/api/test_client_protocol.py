@@ -215,6 +215,8 @@ async def test_a_message_over_the_limit_ends_the_connection_before_it_has_come(n
         one.send(websocket_frame(bytes(MAX_CLIENT_FRAME_BYTES + 1))[:1000])
         await broken(node, one)
     async with raw(node) as one:
+        one.send(websocket_frame(encode([ClientFrame(2, Register("ann", Kdf(8, 1, 1), AUTH, b"", b"", bytes(16)))])))
+        await received(one)  # a stranger would be cut off before
         part = websocket_frame(bytes(300_000), final=False)
         one.send(part + 3 * websocket_frame(bytes(300_000), opcode=0, final=False))
         await broken(node, one)

@@ -13,7 +13,8 @@ from tests.unit.client.conftest import Coterie, Enter
 from tests.unit.client.gateway import Server
 from tests.unit.client.ptys import on_terminal
 
-from coterie_client.pasting import STILL, Pastes
+from coterie_client.pasting import MOST, STILL, Pastes
+from coterie_protocol.bounds import MAX_TEXT_BYTES
 
 BEGIN, END = "\x1b[200~", "\x1b[201~"
 
@@ -55,6 +56,17 @@ def test_a_paste_that_stalls_goes_on() -> None:
         (PASTE, "one\rtwo\rthree\r"),
         ("k", "k"),
     ]
+
+
+@pytest.mark.parametrize("cut", range(len(END)))
+def test_a_paste_that_is_larger_than_any_message_is_cut(cut: int) -> None:
+    """The editor's work grows with the square of a paste: a log file pasted by mistake stopped it for minutes."""
+    piece = "x" * 1024
+    rest = [(0.0, piece)] * (4 * MOST // 1024)
+    pressed = keys((0, BEGIN), *rest, (0, piece + END[:cut]), (0, END[cut:] + "k"), (0, BEGIN + "next" + END))
+    assert pressed[0][0] == PASTE
+    assert MAX_TEXT_BYTES < len(pressed[0][1]) <= MOST + 2 * len(piece)
+    assert pressed[1:] == [("k", "k"), (PASTE, "next")]
 
 
 @pytest.mark.parametrize("cut", range(1, len(END)))
