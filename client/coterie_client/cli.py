@@ -18,7 +18,7 @@ from typing import Any, NoReturn, cast
 from coterie_protocol.errors import CoterieError
 
 from . import __version__, interrupts
-from .errors import ClientError, ExitCode, translate
+from .errors import BadUserName, ClientError, ExitCode, NoSuchUser, translate
 from .output import note
 from .streams import Screen, guard
 
@@ -105,12 +105,17 @@ def _run(arguments: Sequence[str]) -> int:
         options = build_parser(command).parse_args(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.USAGE
-    result = options.run(options)
-    if inspect.iscoroutine(result):
-        import asyncio
+    try:
+        result = options.run(options)
+        if inspect.iscoroutine(result):
+            import asyncio
 
-        return asyncio.run(_cancellable(result))
-    return int(result)
+            return asyncio.run(_cancellable(result))
+        return int(result)
+    except (BadUserName, NoSuchUser) as error:
+        from .commands.common import without_alias
+
+        raise without_alias(options, error) from None
 
 
 async def _cancellable(command: Coroutine[Any, Any, int]) -> int:

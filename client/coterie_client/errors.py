@@ -2,6 +2,7 @@
 
 ClientError (1)          anything that this program tells its user about
 ├── UsageError (2)       what was asked for makes no sense as it stands: a bad name, an empty or too large message
+│   └── BadUserName      what is no user name
 ├── NotLoggedIn (3)      there is no session, or the server no longer knows it
 ├── Refused (3)          a wrong password
 ├── NoSuchUser (4)       nobody has this name
@@ -71,6 +72,10 @@ class IdTaken(UsageError):
 
     def __init__(self, message_id: str, to: str) -> None:
         super().__init__(f"{message_id} is the id of another message, to {to}; give every message its own")
+
+
+class BadUserName(UsageError):
+    """Nobody can have this for a user name."""
 
 
 class NotLoggedIn(ClientError):

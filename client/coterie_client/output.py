@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
@@ -41,6 +41,17 @@ def out(*items: Shown) -> None:
 def out_line(text: str) -> None:
     """Write one line to standard output; raises OSError."""
     out(terminal.lines([text]))
+
+
+def out_table(rows: Sequence[Sequence[str]]) -> None:
+    """Write rows to standard output, their cells below each other on a terminal; raises OSError."""
+    cells = [[terminal.line(cell) for cell in row] for row in rows]
+    widths = [max(map(terminal.columns_of, column)) for column in zip(*cells, strict=True)]
+    lines = (
+        "  ".join(cell + " " * (width - terminal.columns_of(cell)) for cell, width in zip(row, widths, strict=True))
+        for row in cells
+    )
+    out(terminal.lines(line.rstrip() for line in lines))
 
 
 def note(text: str) -> None:
@@ -98,21 +109,17 @@ def clock(unix_ms: int, *, date: bool = False) -> str:
     return local(unix_ms, "%Y-%m-%d %H:%M" if date else "%H:%M")
 
 
-def message_line(message: Message, aliases: Mapping[str, str], *, date: bool = True) -> Shown:
-    """Return a message as people read it, without the end of the line."""
+def message_line(message: Message, called: Callable[[str], str], *, date: bool = True) -> Shown:
+    """Return a message as people read it, without the end of the line. `called` gives what to call its sender."""
     when = clock(message.time, date=date)
     text = f"[{message.problem.sentence}]" if message.problem is not None else message.text or ""
-    if message.outgoing:
-        who = f"you {MARKS[message.state]}"
-    else:
-        alias = aliases.get(message.peer)
-        who = f"{terminal.field(alias)} ({message.peer})" if alias else message.peer
+    who = f"you {MARKS[message.state]}" if message.outgoing else called(message.peer)
     return terminal.joined(terminal.line(f"{when} {who}: "), terminal.block(text))
 
 
-def message_lines(message: Message, aliases: Mapping[str, str], *, date: bool = True) -> Shown:
+def message_lines(message: Message, called: Callable[[str], str], *, date: bool = True) -> Shown:
     """Return a message as people read it, with the end of the line, for standard output as wide as it is."""
-    text = message_line(message, aliases, date=date)
+    text = message_line(message, called, date=date)
     if sys.stdout.isatty():
         text = terminal.wrapped(text, os.get_terminal_size(sys.stdout.fileno()).columns or 80)
     return terminal.ended(text)

@@ -111,6 +111,11 @@ def clip(text: Shown, columns: int) -> Shown:
     return text
 
 
+def columns_of(text: str) -> int:
+    """Return how many columns a line takes at most."""
+    return sum(map(width_of, text))
+
+
 @functools.lru_cache(4096)
 def width_of(character: str) -> int:
     """Return how many columns a character takes at most; terminals disagree.

@@ -85,7 +85,7 @@ class Bodies(Target):
                 self._show(message)
 
     def _show(self, message: Message) -> None:
-        line = str(message_line(message, {}))
+        line = str(message_line(message, str))
         json.loads(str(json_line(message_json(message, ME))))
         if leaked := FORBIDDEN & set(line.replace("\n", "").replace("\t", "")):
             raise Found(f"{sorted(leaked)!r} reach the terminal")

@@ -84,7 +84,6 @@ class Conversation:
         self._client = client
         self._name = name
         self._me = client.account.session.name
-        self._aliases = client.account.contacts.aliases()
         history = client.account.history
         self._last = history.page(name, limit=LAST_LINES, shown_only=True, me=self._me) or []
         self._acquaintance = Acquaintance(client.account)
@@ -209,7 +208,7 @@ class Conversation:
                 self._announce(message.peer for message in batch.messages)
             lines = [self._line(message) for message in new]
             elsewhere = Counter(message.peer for message in batch.messages if message.peer != self._name)
-            lines += [terminal.lines([_elsewhere(peer, count)]) for peer, count in elsewhere.items()]
+            lines += [terminal.lines([self._elsewhere(peer, count)]) for peer, count in elsewhere.items()]
             count, lost = self._console.show(*lines)
             if lost is not None:
                 account.history.mark_shown(new[:count])
@@ -276,12 +275,14 @@ class Conversation:
         for message in settled:
             del self._pending[message.id]
             self._print_message(message)
-        self._console.put_tail([message_line(message, {}, date=False) for message in self._pending.values()])
+        self._console.put_tail(
+            [message_line(message, self._acquaintance.called, date=False) for message in self._pending.values()]
+        )
 
     # --- Printing ---------------------------------------------------------------------------------------------
 
     def _line(self, message: Message, *, date: bool = False) -> Shown:
-        return message_lines(message, self._aliases, date=date)
+        return message_lines(message, self._acquaintance.called, date=date)
 
     def _print_message(self, message: Message, *, faint: bool = False, date: bool = False) -> None:
         if message.outgoing:
@@ -301,14 +302,13 @@ class Conversation:
         if lost is not None and not self._over.done():
             self._over.set_exception(lost)
 
+    def _elsewhere(self, peer: str, count: int) -> str:
+        what = "a message" if count == 1 else counted(count, "message")
+        return f"[{self._acquaintance.called(peer)} has sent you {what}: coterie chat {peer}]"
+
     def _announce(self, names: Iterable[str]) -> None:
         for sentence in self._acquaintance.announce(names):
             self._console.note(f"coterie: {sentence}")
 
     def _complain(self, error: Exception) -> None:
         self._console.note(f"coterie: {error}")
-
-
-def _elsewhere(peer: str, count: int) -> str:
-    what = "a message" if count == 1 else counted(count, "message")
-    return f"[{peer} has sent you {what}: coterie chat {peer}]"

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from coterie_client.errors import BadUserName, ClientError, NoSuchUser
     from coterie_client.settings import Settings
 
 Run = Callable[[argparse.Namespace], int | Awaitable[int]]
@@ -125,15 +126,35 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def user_name_of(text: str) -> str:
-    """Normalise a user name; raises UsageError."""
-    from coterie_client.errors import UsageError
+    """Normalise a user name; raises BadUserName."""
+    from coterie_client.errors import BadUserName
     from coterie_protocol.errors import BadName
     from coterie_protocol.identifiers import user_name
 
     try:
         return user_name(text)
     except BadName as error:
-        raise UsageError(f"{error.detail}; check the name") from None
+        raise BadUserName(f"{error.detail}; check the name") from None
+
+
+def without_alias(options: argparse.Namespace, error: BadUserName | NoSuchUser) -> ClientError:
+    """Return an error that tells what to write instead, if the user wrote an alias; the same error if not."""
+    import contextlib
+
+    from coterie_client.client import Account
+    from coterie_client.errors import ClientError
+    from coterie_client.settings import load_settings
+
+    typed: list[str] = getattr(options, "names", None) or [getattr(options, "name", "")]
+    try:
+        with contextlib.closing(Account.open(load_settings({"home": getattr(options, "home", None)}))) as account:
+            aliases = {alias: name for name, alias in account.contacts.aliases().items()}
+    except ClientError:
+        return error
+    found = next(((text, aliases[text]) for text in typed if text in aliases), None)
+    if found is None:
+        return error
+    return type(error)(f"{found[0]!r} is your alias of {found[1]}, and aliases are only shown; write {found[1]}")
 
 
 def seconds(text: str) -> float:

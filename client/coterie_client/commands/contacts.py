@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
+from typing import TYPE_CHECKING
 
-from coterie_client.output import json_line, out, out_line
+from coterie_client import terminal
+from coterie_client.output import json_line, note, out, out_table
 from coterie_client.times import rfc3339
 
 from .common import add_command, settings_of, take_free_text, text_of, user_name_of
+
+if TYPE_CHECKING:
+    from coterie_client.acquaintance import Acquaintance
 
 MOST_ALIAS = 128
 """Bytes of an alias."""
@@ -51,31 +57,35 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def show(options: argparse.Namespace) -> int:
     """Run `coterie contacts`."""
+    from coterie_client.acquaintance import Acquaintance
     from coterie_client.client import Account
 
-    account = Account.open(settings_of(options))
-    try:
+    with contextlib.closing(Account.open(settings_of(options))) as account:
         contacts = account.contacts.all()
-    finally:
-        account.close()
-    for contact in contacts:
-        if options.json:
+        acquaintance = Acquaintance(account)
+        names = [acquaintance.marked(contact.name) for contact in contacts]
+    if options.json:
+        for contact in contacts:
             out(json_line({"name": contact.name, "alias": contact.alias, "added": rfc3339(contact.added_at)}))
-        else:
-            out_line(f"{contact.name}{'  ' + contact.alias if contact.alias else ''}")
+    elif contacts:
+        out_table([(name, terminal.field(contact.alias)) for name, contact in zip(names, contacts, strict=True)])
+    else:
+        note("coterie: there is nobody in your contacts; add somebody with: coterie contacts add NAME")
     return 0
 
 
 def add_contact(options: argparse.Namespace) -> int:
     """Run `coterie contacts add`."""
+    from coterie_client.acquaintance import Acquaintance
     from coterie_client.client import Account
 
-    name, alias = user_name_of(options.name), text_of(options.alias, "the alias", MOST_ALIAS)
-    account = Account.open(settings_of(options))
-    try:
+    name = user_name_of(options.name)
+    with contextlib.closing(Account.open(settings_of(options))) as account:
+        acquaintance = Acquaintance(account)
+        alias = _alias_of(options.alias, name, acquaintance)
         account.contacts.add(name, alias, time.time_ns() // 1_000_000)
-    finally:
-        account.close()
+        if (warning := acquaintance.warning(name)) is not None:
+            note(f"coterie: {name} {warning}")
     return 0
 
 
@@ -84,22 +94,29 @@ def remove_contact(options: argparse.Namespace) -> int:
     from coterie_client.client import Account
 
     name = user_name_of(options.name)
-    account = Account.open(settings_of(options))
-    try:
+    with contextlib.closing(Account.open(settings_of(options))) as account:
         account.contacts.remove(name)
-    finally:
-        account.close()
     return 0
 
 
 def rename_contact(options: argparse.Namespace) -> int:
     """Run `coterie contacts rename`."""
+    from coterie_client.acquaintance import Acquaintance
     from coterie_client.client import Account
 
-    name, alias = user_name_of(options.name), text_of(options.alias, "the alias", MOST_ALIAS)
-    account = Account.open(settings_of(options))
-    try:
-        account.contacts.rename(name, alias)
-    finally:
-        account.close()
+    name = user_name_of(options.name)
+    with contextlib.closing(Account.open(settings_of(options))) as account:
+        account.contacts.rename(name, _alias_of(options.alias, name, Acquaintance(account)))
     return 0
+
+
+def _alias_of(text: str, name: str, acquaintance: Acquaintance) -> str:
+    """Return an alias for somebody; raises UsageError if it cannot be shown, or makes them look like somebody else."""
+    from coterie_client.errors import UsageError
+
+    alias = text_of(text, "the alias", MOST_ALIAS)
+    if terminal.block(alias) != alias or alias != alias.strip() or not alias.isprintable():
+        raise UsageError("the alias has characters that cannot be seen, or spaces at an end; choose another")
+    if alias and (other := acquaintance.bearer(alias, name)) is not None:
+        raise UsageError(f"the alias {alias!r} would make {name} look like {other}, whom you know; choose another")
+    return alias

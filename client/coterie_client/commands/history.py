@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from coterie_client.output import json_line, message_json, message_lines, out
+from coterie_client.output import json_line, message_json, message_lines, note, out
 
 from .common import MOST_TEXT, add_command, positive, settings_of, text_of, user_name_of
 
@@ -30,6 +30,7 @@ def history(options: argparse.Namespace) -> int:
     """Run `coterie history`."""
     import contextlib
 
+    from coterie_client.acquaintance import Acquaintance
     from coterie_client.client import Account
     from coterie_client.errors import ClientError, UsageError
     from coterie_protocol.identifiers import message_id_of
@@ -43,10 +44,12 @@ def history(options: argparse.Namespace) -> int:
         except ValueError:
             raise UsageError(f"{options.before!r} is not a message id; --json shows them") from None
     with contextlib.closing(Account.open(settings_of(options))) as account:
-        me, aliases = account.session.name, account.contacts.aliases()
+        me, called = account.session.name, Acquaintance(account).called
         messages = account.history.page(name, limit=options.limit, before=before, search=search, me=me)
         if messages is None:
             raise ClientError(f"there is no message {options.before} with {name} on this device; --json shows the ids")
+        if not messages:
+            note(f"coterie: there is no {'such message' if search or before else 'message'} with {name} on this device")
         for message in messages:
-            out(json_line(message_json(message, me)) if options.json else message_lines(message, aliases))
+            out(json_line(message_json(message, me)) if options.json else message_lines(message, called))
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from coterie_client.output import json_line, note, out, out_line
+from coterie_client.output import clock, json_line, note, out, out_table
 from coterie_client.times import rfc3339
 
 from .common import add_command, settings_of, user_name_of
@@ -29,16 +29,22 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 
 async def presence(options: argparse.Namespace) -> int:
     """Run `coterie presence`; exits with 4 if nobody has one of the names."""
+    import contextlib
+
+    from coterie_client.acquaintance import Acquaintance
+    from coterie_client.client import Account
     from coterie_client.connection import Connection
     from coterie_client.errors import ExitCode, translate
     from coterie_client.known import KnownServers
-    from coterie_client.session import load_session
     from coterie_protocol.client_api import PresenceItem, PresenceQuery, PresenceReply
     from coterie_protocol.errors import CoterieError
 
     settings = settings_of(options)
     names = list(dict.fromkeys(user_name_of(name) for name in options.names))
-    session = load_session(settings.session_file)
+    with contextlib.closing(Account.open(settings)) as account:
+        session = account.session
+        acquaintance = Acquaintance(account)
+        called = {name: acquaintance.called(name) for name in names}
     items: dict[str, PresenceItem] = {}
     async with Connection(
         settings.servers, session=session, tls=settings.tls(), known=KnownServers(settings)
@@ -50,6 +56,7 @@ async def presence(options: argparse.Namespace) -> int:
                 raise translate(error) from None
             assert isinstance(reply, PresenceReply)
             items |= {item.name: item for item in reply.items if item.name in names}
+    rows: list[tuple[str, str]] = []
     for name in names:
         item = items.get(name)
         if item is None:
@@ -58,8 +65,8 @@ async def presence(options: argparse.Namespace) -> int:
         seen = rfc3339(item.last_seen) if item.last_seen else None
         if options.json:
             out(json_line({"name": name, "online": item.online, "last_seen": seen}))
-        elif item.online:
-            out_line(f"{name}  online")
         else:
-            out_line(f"{name}  offline{f', last seen {seen}' if seen else ''}")
+            away = f"offline, last seen {clock(item.last_seen, date=True)}" if item.last_seen else "offline"
+            rows.append((called[name], "online" if item.online else away))
+    out_table(rows)
     return 0 if len(items) >= len(names) else ExitCode.NO_SUCH_USER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coterie_client.output import complain, json_line, message_json, message_lines, note
@@ -72,7 +73,6 @@ async def _show(client: Client, options: argparse.Namespace) -> None:
 
     acquaintance = Acquaintance(client.account)
     me = client.account.session.name
-    aliases = client.account.contacts.aliases()
     shown = False
     try:
         async with asyncio.timeout(None if options.follow else options.timeout) as limit:
@@ -83,7 +83,7 @@ async def _show(client: Client, options: argparse.Namespace) -> None:
                         note(f"coterie: {sentence}")
                     handing = Handing()
                     try:
-                        await handing.run(*_lines(batch.messages, me, aliases, as_json=options.json))
+                        await handing.run(*_lines(batch.messages, me, acquaintance.called, as_json=options.json))
                     finally:
                         if handing.count < len(batch.messages):
                             # The rest is not acknowledged, and comes again.
@@ -100,7 +100,7 @@ async def _show(client: Client, options: argparse.Namespace) -> None:
             raise
 
 
-def _lines(messages: list[Message], me: str, aliases: dict[str, str], *, as_json: bool) -> list[Shown]:
+def _lines(messages: list[Message], me: str, called: Callable[[str], str], *, as_json: bool) -> list[Shown]:
     if as_json:
         return [json_line(message_json(message, me)) for message in messages]
-    return [message_lines(message, aliases) for message in messages]
+    return [message_lines(message, called) for message in messages]

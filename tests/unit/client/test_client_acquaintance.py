@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 from tests.unit.client.conftest import Coterie, Enter
 
 from coterie_client import acquaintance
-from coterie_client.acquaintance import skeleton
+from coterie_client.acquaintance import Acquaintance, skeleton
+from coterie_client.client import Account
+from coterie_client.settings import Settings
 from coterie_protocol.identifiers import user_name
 
 
@@ -72,6 +75,91 @@ async def test_a_name_that_looks_like_a_known_one_is_warned_of(coterie: Coterie,
         assert ran.err.count("\n") == 1
         assert f"{false} is new to you, and only looks like alice, whom you know" in ran.err
         assert "U+0430 CYRILLIC SMALL LETTER A is not U+0061 LATIN SMALL LETTER A" in ran.err
+
+
+async def test_every_false_name_is_compared_with_the_true_one_and_stays_marked(quick: Coterie, enter: Enter) -> None:
+    false = [user_name(name) for name in ("аlice", "a1ice")]
+    for name in ("bob", "alice", *false):
+        await enter(name)
+    for name in ("alice", *false):
+        await quick("send", "bob", "hello", home=name)
+        ran = await quick("receive", home="bob")
+        if name != "alice":
+            assert "only looks like alice, whom you know" in ran.err
+            assert f"{name} [not alice]: hello" in ran.out
+        assert (await quick("receive", home="bob")).err == ""
+    for name in false:
+        await quick("send", "bob", "again", home=name)
+        ran = await quick("receive", home="bob")
+        assert (ran.err, f"{name} [not alice]: again\n" in ran.out) == ("", True)
+        for command in (["history", name], ["presence", name]):
+            assert f"{name} [not alice]" in (await quick(*command, home="bob")).out, command
+        assert "[not alice]" not in (await quick("history", name, "--json", home="bob")).out
+    ran = await quick("contacts", "add", false[0], "--alias", "Work", home="bob")
+    assert (ran.code, f"{false[0]} only looks like alice, whom you know" in ran.err) == (0, True)
+    await quick("contacts", "add", "alice", home="bob")
+    assert (await quick("contacts", home="bob")).out == f"alice\n{false[0]} [not alice]  Work\n"
+    await quick("send", "bob", "once more", home=false[0])
+    assert f"Work ({false[0]} [not alice]): once more" in (await quick("receive", home="bob")).out
+    assert "[not" not in (await quick("history", "alice", home="bob")).out
+
+
+async def test_the_true_one_is_who_was_known_first_whatever_the_names(alice: Settings) -> None:
+    false = user_name("аlice")
+    with contextlib.closing(Account.open(alice)) as account:
+        for name, at in ((user_name("b0b"), 3), ("bob", 2), ("zoe", 1)):
+            account.contacts.add(name, "", at)
+        known = Acquaintance(account)
+        assert [known.true_one(name) for name in ("b0b", "bob", "zoe", "alice", false)] == [
+            "bob", None, None, None, "alice",
+        ]  # fmt: skip
+        assert [known.true_one(name) for name in ("pau1", "paul")] == [None, "pau1"]
+
+
+async def test_an_alias_makes_nobody_look_like_somebody_else(quick: Coterie, enter: Enter) -> None:
+    for name in ("alice", "bob"):
+        await enter(name)
+    assert (await quick("contacts", "add", "bob", "--alias", "My Bob")).code == 0
+    assert (await quick("contacts", "add", "carol")).code == 0
+    for alias in (
+        "My Bob",
+        "my b0b",
+        "BOB",
+        "b\u043eb",
+        "alice",
+        "аlice",
+        "x\x1b[2J",
+        "a\nb",
+        " x",
+        "\u200b",
+        "\u202ex",
+    ):
+        ran = await quick("contacts", "rename", "carol", alias)
+        assert (ran.code, ran.err.count("\n")) == (2, 1), alias
+    for alias in ("Carol", "carol", "Carol ❤️", "", "C."):
+        assert (await quick("contacts", "rename", "carol", alias)).code == 0, alias
+
+
+async def test_who_writes_an_alias_for_a_name_is_told_the_name(quick: Coterie, enter: Enter) -> None:
+    for name in ("alice", "bob"):
+        await enter(name)
+    await quick("contacts", "add", "bob", "--alias", "My Bob")
+    for command in (["send", "My Bob", "hey"], ["history", "My Bob"], ["presence", "My Bob"], ["chat", "My Bob"]):
+        ran = await quick(*command)
+        assert (ran.code, ran.err) == (
+            2,
+            "coterie: 'My Bob' is your alias of bob, and aliases are only shown; write bob\n",
+        )
+    await quick("contacts", "rename", "bob", "robert")
+    ran = await quick("send", "robert", "hey")
+    assert (ran.code, "write bob" in ran.err) == (4, True)
+
+
+async def test_an_empty_list_of_contacts_says_how_to_fill_it(quick: Coterie, enter: Enter) -> None:
+    await enter("alice")
+    ran = await quick("contacts")
+    assert (ran.code, ran.out, "contacts add NAME" in ran.err) == (0, "", True)
+    assert (await quick("contacts", "--json")).err == ""
 
 
 async def test_a_message_to_oneself_is_one_message(coterie: Coterie, enter: Enter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from tests.unit.client.test_client_arguments import is_clean
 from tests.unit.local.test_local_show import member, ring
 
 import coterie_client
+from coterie_client import client
 from coterie_client.envelope import Content, seal
+from coterie_client.settings import Settings
 from coterie_protocol.client_api import LoginParams, Lookup, MailItem, PresenceQuery, Request, Send
 from coterie_protocol.errors import ErrorCode
 
@@ -76,8 +79,10 @@ def complaining(gateway: Gateway, request: Request) -> None:
         raise Refusal(ErrorCode.REFUSED if isinstance(request, LoginParams) else ErrorCode.INTERNAL, EVIL)
 
 
-async def test_what_comes_and_what_is_remembered(evil: World, coterie: Coterie) -> None:
-    await coterie("contacts", "add", "bob", "--alias", EVIL)
+async def test_what_comes_and_what_is_remembered(evil: World, coterie: Coterie, tmp_path: Path) -> None:
+    assert (await coterie("contacts", "add", "bob", "--alias", EVIL)).code == 2
+    with contextlib.closing(client.Account.open(Settings(tmp_path / "alice", ()))) as account:
+        account.contacts.add("bob", EVIL, 1)  # as a release before could
     ran = await coterie("receive")
     assert ran.code == 0
     assert_clean(ran.out, ran.err)
