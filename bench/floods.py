@@ -1,7 +1,9 @@
-"""What one hostile account does at full speed: `python -m bench.floods NAME USER TOKEN AUTH VICTIM URL...`.
+"""What one hostile account does at full speed: `python -m bench.floods`, which is told on its standard input.
 
-A process of its own, with the lowest priority, so that what honest accounts notice is what their ring does, not that
-the machine is busy with making the flood.
+A line is a JSON array of the kind, the account's name, token and auth, whom it harms, and the servers' addresses: that
+flood goes on until the next line, an empty one. Each is answered by a line: "begun", or "ended". A flood is a process
+of its own with the lowest priority, so that what honest accounts notice is what their ring does, not that the machine
+is busy with making the flood.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import random
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -210,12 +214,29 @@ async def flood(kind: str, attacker: Attacker) -> None:
         await OTHERS[kind](attacker)
 
 
-def main() -> None:
-    """Flood until killed."""
-    kind, name, token, auth, victim, *urls = sys.argv[1:]
+def start(line: str) -> int:
+    """Flood in a process of its own; return its id."""
+    kind, name, token, auth, victim, *urls = json.loads(line)
+    if child := os.fork():
+        return child
     os.nice(19)
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         uvloop.run(flood(kind, Attacker(name, bytes.fromhex(token), auth, victim, urls)))
+    finally:
+        os._exit(1)
+
+
+def main() -> None:
+    """Flood as standard input says, to its end. One that is killed has ended at once, however busy the machine is."""
+    child = 0
+    for line in sys.stdin:
+        if child:
+            os.kill(child, signal.SIGKILL)
+            ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            print("ended" if ended == -signal.SIGKILL else f"it ended by itself with {ended}", flush=True)
+        child = start(line) if line.strip() else 0
+    if child:
+        os.kill(child, signal.SIGKILL)
 
 
 if __name__ == "__main__":

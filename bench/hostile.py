@@ -123,22 +123,41 @@ def cpu_of(pids: Sequence[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-@contextlib.asynccontextmanager
-async def flooding(kind: str, attacker: Speaker, victim: str, urls: Sequence[str]) -> AsyncIterator[None]:
-    """Run a flood beside the block, which begins once it is under way."""
-    command = [sys.executable, "-m", "bench.floods", kind, attacker.name, attacker.token.hex(), attacker.auth, victim]
-    process = await asyncio.create_subprocess_exec(*command, *urls, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout is not None
-    try:
+class Flooder:
+    """The process that floods: one for all floods, for it takes long to start on a busy machine."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def _tell(self, line: str, expected: str) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line.encode() + b"\n")
         async with asyncio.timeout(20.0):
-            if not await process.stdout.readline():
-                raise RuntimeError(f"the flood {kind!r} did not begin")
-        yield
-        if process.returncode is not None:
-            raise RuntimeError(f"the flood {kind!r} ended by itself with {process.returncode}")
+            if (said := (await self._process.stdout.readline()).strip().decode()) != expected:
+                raise RuntimeError(f"the flooding process said {said!r}, not {expected!r}")
+
+    @contextlib.asynccontextmanager
+    async def flooding(self, kind: str, attacker: Speaker, victim: str, urls: Sequence[str]) -> AsyncIterator[None]:
+        """Run a flood beside the block, which begins once it is under way. Raises RuntimeError if it ends by itself."""
+        await self._tell(json.dumps([kind, attacker.name, attacker.token.hex(), attacker.auth, victim, *urls]), "begun")
+        try:
+            yield
+        finally:
+            await self._tell("", "ended")
+
+
+@contextlib.asynccontextmanager
+async def flooder() -> AsyncIterator[Flooder]:
+    """Start the process that floods, and end it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.floods", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield Flooder(process)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        assert process.stdin is not None
+        process.stdin.close()  # It ends its flood, and itself.
         await process.wait()
 
 
@@ -163,7 +182,11 @@ async def measure(
     memory = Memory(pids)
     watching = asyncio.create_task(memory.watch())
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as http, pairs(http, urls, "honest", count) as accounts:
+    async with (
+        flooder() as loud,
+        aiohttp.ClientSession(connector=connector) as http,
+        pairs(http, urls, "honest", count) as accounts,
+    ):
 
         async def look(windows: Windows) -> None:
             memory.take()
@@ -172,10 +195,10 @@ async def measure(
             windows.add(noticed, memory.take(), time.perf_counter() - begun, cpu_of(pids) - before)
 
         async def beside(kind: str, name: str, windows: Windows) -> None:
-            loud = await Speaker.connect(http, urls[0], name)
-            await loud.register()
-            await loud.close()
-            async with flooding(kind, loud, accounts[0][0].name, urls):
+            account = await Speaker.connect(http, urls[0], name)
+            await account.register()
+            await account.close()
+            async with loud.flooding(kind, account, accounts[0][0].name, urls):
                 await asyncio.sleep(settle)
                 await look(windows)
 

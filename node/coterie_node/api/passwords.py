@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +21,6 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 T = TypeVar("T")
 Turn = asyncio.Future[None]
 
-NICENESS = 5
-"""How far a hash gives way to the event loop where both want one core: logins wait for messages, not they for them."""
 FIRST_GUESS_SECONDS = 0.25
 """How long a hash takes, until some have been measured."""
 
@@ -44,7 +40,7 @@ class PasswordPool:
         self._queues: dict[str, deque[Turn]] = {}
         """Those that wait, the queue whose turn is next first."""
         self._seconds = FIRST_GUESS_SECONDS
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bcrypt", initializer=_yield_to_others)
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bcrypt")
 
     async def hash(self, password: bytes, queue: str) -> bytes:
         """Hash with a new salt. Raises BUSY."""
@@ -122,9 +118,3 @@ class PasswordPool:
         ahead = sum(min(len(some), turns) for some in self._queues.values())
         wait = max(1, round(1000 * self._seconds * max(ahead, 1) / self._threads))
         return CoterieError(f"too many logins at once; try again in {wait} ms", code=ErrorCode.BUSY, value=wait)
-
-
-def _yield_to_others() -> None:
-    """Lower this thread's priority; elsewhere than on Linux that would be the whole process's."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
