@@ -192,3 +192,22 @@ async def test_a_forged_twin_hides_nothing(coterie: Coterie, enter: Enter) -> No
     await coterie("receive")
     ran = await coterie("history", "bob")
     assert ("mine" in ran.out, "theirs" in ran.out) == (True, True)
+
+
+def test_strangers_by_the_thousand_are_compared_once_each(alice: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each was compared with all whom one knows: a thousand strangers and ten thousand known took minutes."""
+    count = 0
+
+    def counted(name: str) -> str:
+        nonlocal count
+        count += 1
+        return skeleton(name)
+
+    with contextlib.closing(Account.open(alice)) as account:
+        for number in range(300):
+            account.contacts.add(f"known{number}", "", 0)
+        monkeypatch.setattr(acquaintance, "skeleton", counted)
+        sentences = Acquaintance(account).announce(["kn\u043ewn7", *(f"new{number}" for number in range(200))])
+    assert "only looks like known7, whom you know" in sentences[0]
+    assert len(sentences) == 201
+    assert count <= 1 + 300 + 201
