@@ -304,8 +304,11 @@ class Connection:
         link = await Link.open(http, url, self._tell, self._tls)
         try:
             if self._ring_uid and link.welcome.ring_uid != self._ring_uid:
-                reason = f"it belongs to another ring ({link.welcome.ring_uid}) than this session ({self._ring_uid})"
+                begun = "this session" if self._session else "the server before it"
+                reason = f"it belongs to another ring ({link.welcome.ring_uid}) than {begun} ({self._ring_uid})"
                 remedy = "set COTERIE_SERVERS to the session's ring, or log in to this one: coterie login NAME"
+                if self._session is None:
+                    remedy = "set COTERIE_SERVERS to servers of one ring"
                 problem = ServerProblem(url, reason, lasting=True, remedy=remedy)
                 if url in self._servers:
                     self._estranged = problem
@@ -341,6 +344,8 @@ class Connection:
     async def _use(self, http: aiohttp.ClientSession, link: Link) -> Link | None:
         """Use a link until it is over, or silent while another server is ready; return the link to that one."""
         self._last_url = link.url
+        # What is begun in one ring, as a login is, goes on in no other.
+        self._ring_uid = self._ring_uid or link.welcome.ring_uid
         self._link = link
         self._ready.set()
         self._tell(Connected())

@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.unit.client.conftest import Enter
+from tests.unit.client.conftest import PASSWORD, Enter
 from tests.unit.client.gateway import Gateway, Refusal, Server, World, serving
 
 from coterie_client import race
 from coterie_client.connection import CALM, SILENT, Connected, Connection, Failed, Notice
 from coterie_client.errors import ExitCode, NotLoggedIn, SessionTaken, Unavailable
 from coterie_client.link import LOOK
-from coterie_client.session import Session, load_session
+from coterie_client.session import Session, load_session, login
 from coterie_protocol.client_api import (
     Archive,
     Closing,
     Done,
+    Kdf,
     Login,
+    LoginParams,
     Lookup,
     LookupReply,
     PresenceQuery,
@@ -44,6 +46,23 @@ async def test_a_server_that_goes_away_with_its_first_word_does_not_hang_the_cli
     async with asyncio.timeout(20):
         with pytest.raises(Unavailable, match="going away"):
             await Connection([server.url], patience=0.5).start()
+
+
+async def test_a_login_goes_on_in_the_ring_in_which_it_began(world: World, server: Server, enter: Enter) -> None:
+    """The auth key was given to whatever ring stood there after a break, and its session kept for the first."""
+    await enter("alice")
+
+    def become_another_ring(gateway: Gateway, request: Request) -> None:
+        if isinstance(request, LoginParams) and world.ring_uid != "ee" * 16:
+            world.ring_uid = "ee" * 16
+            raise ConnectionError
+
+    world.requests.clear()
+    world.faults = become_another_ring
+    async with Connection([server.url], patience=1.0) as connection:
+        with pytest.raises(Unavailable, match="belongs to another ring"):
+            await login(connection, "alice", PASSWORD, minimum=Kdf(8, 1, 1))
+    assert not any(isinstance(request, Login) for request in world.requests)
 
 
 async def test_requests_of_one_turn_travel_in_one_message(world: World, server: Server) -> None:
