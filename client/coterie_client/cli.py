@@ -34,13 +34,39 @@ MODULES = {
 }
 """Command modules and the commands that each of them adds, in the order of --help."""
 
+OF_COMMANDS = ("--home", "--servers", "--ca", "--insecure", "--json", "--dir")
+"""Options that many commands have, and that none has before its name."""
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Make a parser that wants options in full: the beginning of one may mean another in the next release."""
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is left over here, where it is known what the command takes, and not in the parser above."""
+        options, left = super().parse_known_args(args, namespace)
+        if left:
+            self._refuse(left)
+        return options, left
+
+    def _refuse(self, left: Sequence[str]) -> NoReturn:
+        if (option := next((argument for argument in left if argument[:1] == "-"), None)) is not None:
+            self.error(f"there is no option {option}")
+        text = any(action.dest == "text" for action in self._actions)
+        self.error(f"{' '.join(left)!r} is one argument too many{'; a TEXT of several words goes in quotes' * text}")
+
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""
-        dashes = "" if " -" not in f" {message}" else "; what begins with a dash and is no option goes after --"
+        # A value that an option does not take has nothing to do with dashes.
+        of_value = "goes after the command" in message or (
+            message.startswith("argument ") and "expected" not in message
+        )
+        dashes = (
+            "" if of_value or " -" not in f" {message}" else "; what begins with a dash and is no option goes after --"
+        )
         self.exit(2, f"{self.prog}: {message.replace(chr(10), ' ')}{dashes}; see: {self.prog} --help\n")
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
@@ -55,7 +81,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser = Parser(
         prog="coterie",
         description="Chat through a ring of equal nodes.",
-        epilog="example:\n  coterie up --detach && coterie register alice && coterie send bob 'hello'\n\n"
+        epilog="example:\n  coterie up --detach && coterie register alice && coterie send alice 'a note to myself'\n\n"
         "exit codes: 0 done, 1 failed, 2 usage, 3 not logged in or refused, 4 no such user, 5 unavailable, "
         "7 session taken over elsewhere, 8 kept but not stored yet, 9 stored but not delivered in time, 130 Ctrl-C",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -102,7 +128,10 @@ def _run(arguments: Sequence[str]) -> int:
     known = {name for names in MODULES.values() for name in names}
     command = arguments[0] if arguments and arguments[0] in known else None
     try:
-        options = build_parser(command).parse_args(arguments)
+        parser = build_parser(command)
+        if command is None and arguments and arguments[0].split("=")[0] in OF_COMMANDS:
+            parser.error(f"{arguments[0].split('=')[0]} goes after the command, as in: coterie whoami --home DIR")
+        options = parser.parse_args(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.USAGE
     try:

@@ -49,14 +49,12 @@ class Contacts:
         """Remove somebody; raises ClientError if they are not there."""
         with self._database.write() as sql:
             done = sql.execute("DELETE FROM contacts WHERE name = ?", (name,))
-        self._must(name, done.rowcount)
+        if not done.rowcount:
+            raise ClientError(f"{name} is not in your contacts; who is shows: coterie contacts")
 
     def rename(self, name: str, alias: str) -> None:
         """Change what is shown for somebody; raises ClientError if they are not there."""
         with self._database.write() as sql:
             done = sql.execute("UPDATE contacts SET alias = ? WHERE name = ?", (alias, name))
-        self._must(name, done.rowcount)
-
-    def _must(self, name: str, count: int) -> None:
-        if not count:
+        if not done.rowcount:
             raise ClientError(f"{name} is not in your contacts; add them with: coterie contacts add {name}")

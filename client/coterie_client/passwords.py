@@ -29,7 +29,7 @@ def read_password(source: str | None, *, confirm: bool) -> str:
             "there is no terminal to ask for the password on; use --password-file FILE (- for standard input) "
             "or COTERIE_PASSWORD"
         )
-    password = _asked("Password: ")
+    password = _asked("Password (at least 8 characters): " if confirm else "Password: ")
     check_password(password, new=confirm)
     if confirm and _asked("The same again: ") != password:
         raise UsageError("the two passwords differ; run the command again")

@@ -47,9 +47,21 @@ def user_name(text: str) -> UserName:
     return UserName(name)
 
 
+_REASONS = {
+    "DISALLOWED/spaces": "a user name has no spaces",
+    "DISALLOWED/empty": "a user name has at least one character",
+    "DISALLOWED/precis_ignorable_properties": "it holds a character that cannot be seen, which no user name may have",
+    "DISALLOWED/controls": "it holds a control character, which no user name may have",
+    "DISALLOWED/bidi_rule": "it mixes letters written to the left and to the right so that it cannot be read",
+}
+"""What the profile says, in plain words."""
+
+
 def _reason(error: UnicodeError) -> str:
     reason = getattr(error, "reason", "") or str(error)
-    return f"not allowed in a user name ({reason})"
+    return _REASONS.get(
+        reason, "it holds a character that no user name may have; letters and digits of any script may be"
+    )
 
 
 def uid_of(random_bytes: bytes) -> Uid:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Enter = Callable[[Connection, str, str], Awaitable[Session]]
 
+WHERE_FROM = "read the password from FILE (- is standard input); without it from COTERIE_PASSWORD, else it is asked for"
+
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands' parsers."""
@@ -40,7 +42,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     for parser in (register, login):
         parser.add_argument("name", metavar="NAME")
-        parser.add_argument("--password-file", metavar="FILE", help="read the password from FILE (- is standard input)")
+        parser.add_argument("--password-file", metavar="FILE", help=WHERE_FROM)
         parser.add_argument("--no-store", action="store_true", help="do not keep the session on this device")
     logout = add_command(
         subparsers,

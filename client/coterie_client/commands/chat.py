@@ -200,14 +200,15 @@ class Conversation:
         mailbox, account = self._client.mailbox, self._client.account
         while True:
             batch = await mailbox.next_batch()
-            here = [message for message in batch.messages if message.peer == self._name]
-            # What one writes to oneself was printed when it was sent.
-            new = [m for m in here if self._name != self._me or account.outbox.get(m.id) is None]
+            # What one writes to oneself was seen when it was sent.
+            own = {m.seq for m in batch.messages if m.peer == self._me and account.outbox.get(m.id) is not None}
+            here = [m for m in batch.messages if m.peer == self._name or m.seq in own]
+            new = [m for m in here if m.seq not in own]
             if batch.messages:
                 self._settle(now=True)
                 self._announce(message.peer for message in batch.messages)
             lines = [self._line(message) for message in new]
-            elsewhere = Counter(message.peer for message in batch.messages if message.peer != self._name)
+            elsewhere = Counter(m.peer for m in batch.messages if m.peer != self._name and m.seq not in own)
             lines += [terminal.lines([self._elsewhere(peer, count)]) for peer, count in elsewhere.items()]
             count, lost = self._console.show(*lines)
             if lost is not None:

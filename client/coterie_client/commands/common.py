@@ -101,12 +101,8 @@ def _is_argument(argument: str) -> bool:
 
 
 def _option(parser: argparse.ArgumentParser, argument: str) -> argparse.Action | None:
-    """Return the option that an argument, or an unambiguous beginning, names."""
-    known = parser._option_string_actions
-    if argument in known:
-        return known[argument]
-    found = {id(known[name]): known[name] for name in known if name.startswith(argument) and argument[:2] == "--"}
-    return found.popitem()[1] if len(found) == 1 else None
+    """Return the option that an argument names."""
+    return parser._option_string_actions.get(argument)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -159,17 +155,23 @@ def without_alias(options: argparse.Namespace, error: BadUserName | NoSuchUser) 
 
 def seconds(text: str) -> float:
     """Read a number of seconds, zero or more."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds up to {MOST_SECONDS:.0f}")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds up to {MOST_SECONDS:.0f}")
     return value
 
 
 def positive(text: str) -> int:
     """Read a whole number above zero."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if not 1 <= value <= MOST_NUMBER:
-        raise argparse.ArgumentTypeError(f"{text[:40]} is not a whole number from 1 to {MOST_NUMBER}")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 1 to {MOST_NUMBER}")
     return value
 
 

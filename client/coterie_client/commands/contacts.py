@@ -53,6 +53,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     rename.add_argument("name", metavar="NAME")
     rename.add_argument("alias", metavar="ALIAS")
     rename.set_defaults(run=rename_contact)
+    for action in (add, remove, rename):
+        action.add_argument("--home", metavar="DIR", default=argparse.SUPPRESS, help="the user's data (COTERIE_HOME)")
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def show(options: argparse.Namespace) -> int:

@@ -88,8 +88,13 @@ async def send(options: argparse.Namespace) -> int:
                 _, lost = written(json_line(message_json(now, client.account.session.name)))
         await client.sender.finish(GRACE)
         await client.archiver.flush(GRACE)
-    if lost is not None:
+    if isinstance(lost, BrokenPipeError):
         raise lost
+    if lost is not None:
+        raise ClientError(
+            f"the message {message.id_text} is {message.state}, but this could not be written: "
+            f"{lost.strerror} ({lost.filename}); do not send it again"
+        )
     return 0
 
 

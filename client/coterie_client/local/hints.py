@@ -32,7 +32,8 @@ def next_steps(place: RingPlace, ring: RingFile, *, detached: bool) -> str:
     stop = f"Stop it with: {coterie} down{here}" if detached else "Ctrl-C stops it; the data stay"
     return (
         f"\nThe ring is ready: {nodes}, {copies} of everything, in {place.directory}\n"
-        "\nTwo people chat, each in a terminal of their own (COTERIE_HOME keeps them apart on one machine):\n\n"
+        "\nTwo people chat, each in a terminal of their own (COTERIE_HOME keeps them apart on one machine).\n"
+        "Both register before either chats; a password has at least 8 characters:\n\n"
         f"{_beside(*rows)}\n{stop}\nWhat the ring looks like: {coterie} ring{here}\n"
         f"                  live: {place.nodes(ring)[0].admin_url}/\n\n"
     )
@@ -42,7 +43,9 @@ def _beside(left: Sequence[str], right: Sequence[str]) -> str:
     """Put two terminals' lines side by side, or below each other when they are long."""
     width = max(len(line) for line in left) + 4
     if width > 60:
-        return "".join(f"    {line}\n" for line in (*left, "", *right)).replace("    \n", "\n")
+        # Both accounts before either chat: whoever types line by line finds the other one there.
+        chats = (f"{left[-1]}    # in the first terminal", f"{right[-1]}    # in the second one")
+        return "".join(f"    {line}".rstrip() + "\n" for line in (*left[:-1], "", *right[:-1], "", *chats))
     return "".join(f"    {one.ljust(width)}{two}\n" for one, two in zip(left, right, strict=True))
 
 

@@ -211,3 +211,12 @@ def test_strangers_by_the_thousand_are_compared_once_each(alice: Settings, monke
     assert "only looks like known7, whom you know" in sentences[0]
     assert len(sentences) == 201
     assert count <= 1 + 300 + 201
+
+
+async def test_a_note_to_oneself_is_no_news_in_another_chat(quick: Coterie, enter: Enter) -> None:
+    await enter("alice")
+    await enter("bob")
+    await quick("send", "alice", "a note")
+    ran = await quick("chat", "bob", COTERIE_PASSWORD="")
+    assert (ran.code, ran.out) == (0, "")
+    assert "a note" in (await quick("history", "alice")).out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shlex
 import subprocess
 import sys
 import unicodedata
@@ -204,3 +205,39 @@ async def test_a_text_with_a_dash_is_never_taken_for_done(text: str, coterie: Co
         assert ran.out == ""
         assert "goes after --" in ran.err
         assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("history bob --limit abc", "'abc' is not a whole number from 1 to"),
+        ("send bob hi --timeout x", "'x' is not a number of seconds"),
+        ("send bob a b c", "coterie send: 'b c' is one argument too many; a TEXT of several words goes in quotes"),
+        ("receive bob", "coterie receive: 'bob' is one argument too many; see: coterie receive --help"),
+        ("--home D whoami", "--home goes after the command"),
+        ("whoami --jso", "there is no option --jso"),
+        ("send bob hi --ide x", "there is no option --ide"),
+        ("register 'Bad Name'", "a user name has no spaces"),
+        ("send bo\u200bb hi", "a character that cannot be seen"),
+        ("send x\u2603 hi", "letters and digits of any script"),
+        ("contacts remove zed", "zed is not in your contacts; who is shows: coterie contacts"),
+    ],
+)
+async def test_wrong_usage_is_told_what_is_right(arguments: str, said: str, quick: Coterie, enter: Enter) -> None:
+    await enter("alice")
+    ran = await quick(*shlex.split(arguments))
+    assert (ran.code, ran.err.count("\n")) == (1 if "zed" in arguments else 2, 1)
+    assert said in ran.err
+    assert ("goes after --" in ran.err) == ("no option" in said), ran.err
+
+
+async def test_options_of_contacts_stand_on_either_side_of_what_is_done(quick: Coterie, enter: Enter) -> None:
+    home = str((await enter("alice")).home)
+    for arguments in (
+        ("contacts", "add", "bob", "--home", home),
+        ("contacts", "--home", home, "rename", "bob", "Bob"),
+        ("contacts", "rename", "bob", "--json", "--home", home, "Robert"),
+    ):
+        ran = await quick(*arguments, home="nowhere")
+        assert (ran.code, ran.err) == (0, ""), arguments
+    assert (await quick("contacts")).out == "bob  Robert\n"

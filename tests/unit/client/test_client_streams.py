@@ -205,8 +205,10 @@ async def test_send_sends_though_nobody_reads_the_id(
             env=environment(tmp_path / "alice", server.url),
             stderr=subprocess.PIPE,
         )
-        await process.communicate()
+        _, err = await process.communicate()
         assert process.returncode == code
+        told = b" is stored, but this could not be written: " in err and b"do not send it again" in err
+        assert told == (code == 1), err
         assert await again(coterie) == [0]
 
 

@@ -104,6 +104,14 @@ def test_what_to_type_next_is_right_here(tmp_path: Path) -> None:
     assert "1 copy of everything" in text
 
 
+@pytest.mark.parametrize("port", [7400, 9000])
+def test_what_to_type_next_works_in_the_order_of_its_lines(port: int, tmp_path: Path) -> None:
+    """Both people register before one of them talks to the other."""
+    text = next_steps(RingPlace(tmp_path), RingFile(5, 3, port), detached=True)
+    assert max(text.index("register alice"), text.index("register bob")) < text.index("coterie chat")
+    assert "8 characters" in text
+
+
 def test_a_port_in_use_is_named_with_the_remedy(tmp_path: Path) -> None:
     first = free_port(1)  # the neighbours must be free: the port that is named is the first that is not
     port = first + 1
