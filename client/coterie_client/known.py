@@ -41,14 +41,15 @@ class KnownServers:
     def __init__(self, settings: Settings) -> None:
         self._path = settings.home / "servers.json"
         self._insecure = settings.insecure
+        self._exactly = settings.exactly
         hosts = [urlsplit(url) for url in settings.servers]
         self._clear = any(parts.scheme == "ws" for parts in hosts)
         self._local = any(is_loopback(parts.hostname or "") for parts in hosts)
         self._rings: dict[str, list[str]] | None = None
 
     def of(self, ring_uid: str) -> list[str]:
-        """Return the servers of a ring that may be used with the settings of today."""
-        return [url for url in self._load().get(ring_uid, []) if self._usable(url)]
+        """Return the servers of a ring that may be used with the settings of today, none beside --servers."""
+        return [] if self._exactly else [url for url in self._load().get(ring_uid, []) if self._usable(url)]
 
     def remember(self, ring_uid: str, urls: Sequence[str]) -> None:
         """Keep what a node of a ring has named; what is already known costs nothing. Never raises."""

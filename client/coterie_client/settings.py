@@ -39,6 +39,8 @@ class Settings:
     """Allow ws:// to other machines, where everybody on the way can read along."""
     ca: Path | None = None
     """A PEM file with the authorities that wss:// servers are checked against; the system's when None."""
+    exactly: bool = False
+    """The servers were named for this one command (--servers): no others of the ring are tried when none answers."""
 
     @property
     def session_file(self) -> Path:
@@ -86,7 +88,7 @@ def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, 
         raise UsageError("no server is named; set COTERIE_SERVERS to addresses such as ws://127.0.0.1:7400")
     ca = flags.get("ca") or environ.get("COTERIE_CA") or config.get("ca")
     try:
-        return Settings(home, servers, insecure, Path(ca).expanduser() if ca else None)
+        return Settings(home, servers, insecure, Path(ca).expanduser() if ca else None, exactly="servers" in flags)
     except RuntimeError as error:
         raise UsageError(f"the CA file {ca} has no place: {error}; name a PEM file") from None
 

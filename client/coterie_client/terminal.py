@@ -134,7 +134,7 @@ def width_of(character: str) -> int:
 
 
 def wrapped(text: Shown, columns: int) -> Shown:
-    """Return lines broken where the terminal would break them, what follows indented as further lines are.
+    """Return lines broken at spaces before the terminal would break them, what follows indented as further lines are.
 
     Where the terminal breaks a line itself it goes on at the margin, where only a message of its own may begin. Tabs
     become spaces: a terminal goes as far as its edge with them, and on from there.
@@ -158,13 +158,27 @@ def _wrapped(text: str, columns: int) -> str:
         return text
     parts: list[str] = []
     begin = at = 0
+    space, until = -1, 0
+    # The last space of this line, and the columns to its end. The line is broken there, but within what is long: an
+    # address, or a script that is written without spaces.
     for index, character in enumerate(text):
         width = width_of(character)
         if at + width > columns:
-            parts.append(text[begin:index])
-            begin, at = index, len(INDENT)
+            if character == " ":
+                parts.append(text[begin:index])
+                begin, at, width = index + 1, len(INDENT), 0
+            elif space > begin and at - until <= columns // 2 and len(INDENT) + at - until + width <= columns:
+                parts.append(text[begin:space])
+                begin, at = space + 1, len(INDENT) + at - until
+            else:
+                parts.append(text[begin:index])
+                begin, at = index, len(INDENT)
+            space = -1
         at += width
-    return ("\n" + INDENT).join([*parts, text[begin:]])
+        if character == " " and begin <= index:
+            space, until = index, at
+    rest = text[begin:]
+    return ("\n" + INDENT).join([*parts, rest] if rest or not parts else parts)
 
 
 def faint(text: Shown) -> Shown:

@@ -44,8 +44,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         summary="talk with somebody",
         example="coterie chat bob",
         details="Enter sends; Alt-Enter begins another line of the same message, as does a paste of several lines. "
-        "… is being sent, ✓ stored, ✓✓ delivered. Ctrl-D on an empty line ends it. Through pipes, every line is a "
-        "message.",
+        "… is being sent, ✓ stored, ✓✓ delivered, ✗ expired. A line such as '18:31 you ✓✓ (8 messages)' tells it of "
+        "messages further up: eight of them are delivered. Ctrl-D on an empty line ends it. Through pipes, every line "
+        "is a message.",
     )
     parser.add_argument("name", metavar="NAME")
 

@@ -19,6 +19,11 @@ MOST_NUMBER = 2**31 - 1
 MOST_TEXT = 1024
 """Bytes of a text on the command line that is not a message: an alias, something to search for."""
 
+SERVERS_HELP = (
+    "comma-separated addresses, and no others; those in COTERIE_SERVERS are tried first, "
+    "then others that the ring has named"
+)
+
 
 def add_command(
     subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
@@ -48,7 +53,7 @@ def add_command(
     parser.set_defaults(run=run)
     parser.add_argument("--home", metavar="DIR", help="the user's data (COTERIE_HOME)")
     if online:
-        parser.add_argument("--servers", metavar="URLS", help="comma-separated addresses (COTERIE_SERVERS)")
+        parser.add_argument("--servers", metavar="URLS", help=SERVERS_HELP)
         parser.add_argument("--ca", metavar="FILE", help="authorities for wss:// servers, PEM (COTERIE_CA)")
         parser.add_argument("--insecure", action="store_true", help="allow ws:// to other machines")
     if lists:

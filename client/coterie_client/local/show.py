@@ -30,7 +30,12 @@ def show_ring(url: str | None, directory: Path | None, *, json: bool) -> int:
 def _local_ring(directory: Path | None) -> RingReport:
     """Ask the local ring's nodes in turn: the first may be the one that is down."""
     place = RingPlace(directory)
-    ring = place.load() or RingFile(DEFAULT_NODES, 0, DEFAULT_PORT)
+    known = place.load()
+    if known is None and directory is not None:
+        raise Unavailable(
+            f"there is no ring in {place.directory}; found one with coterie up --dir, or name a node with --admin URL"
+        )
+    ring = known or RingFile(DEFAULT_NODES, 0, DEFAULT_PORT)
     for node in place.nodes(ring):
         try:
             return admin.ring_report(node.admin_url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -35,11 +36,19 @@ Started = list[tuple[NodePlace, subprocess.Popen[bytes]]]
 def up(directory: Path | None, nodes: int | None, factor: int | None, port: int | None, *, detach: bool) -> int:
     """Found a ring or start it again; return the exit code. Raises ClientError."""
     place = RingPlace(directory)
-    ring = _settle(place.load(), nodes, factor, port)
+    old = place.load()
+    ring = _settle(old, nodes, factor, port)
+    if old is None and place.worker() is None:
+        check_ports(place.nodes(ring))  # before anything is made that would be left over
     place.make()
     with place.working(), Stopping() as stopping:
         down = [node for node in place.nodes(ring) if node.pid() is None]
         if len(down) < ring.nodes:
+            if old is not None and ring.port != old.port:
+                raise UsageError(
+                    f"the ring in {place.directory} is running at port {old.port}; to move it run first: "
+                    f"coterie down --dir {shlex.quote(str(place.directory))}"
+                )
             detach = True  # some run already, detached: those that join them shall live as long
         if not down:
             out_line(f"The ring in {place.directory} is running already: {counted(ring.nodes, 'node')}")

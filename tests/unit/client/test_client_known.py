@@ -12,7 +12,7 @@ from tests.unit.client.talk import opened, texts, waiting
 from coterie_client.client import Client
 from coterie_client.errors import Unavailable
 from coterie_client.known import MOST_RINGS, MOST_SERVERS, KnownServers
-from coterie_client.settings import Settings
+from coterie_client.settings import Settings, load_settings
 
 LOCAL = ("ws://127.0.0.1:7400",)
 REMOTE = ("wss://one.example:7400",)
@@ -34,6 +34,15 @@ async def test_the_only_server_may_die(world: World, server: Server, alice: Sett
             await client.sender.send("bob", "3")
             assert client.connection.url in world.servers
         assert texts(await waiting(Settings(bob.home, (others[0].url,)))) == ["1", "2", "3"]
+
+
+def test_servers_that_a_flag_names_are_used_alone(tmp_path: Path) -> None:
+    for flags, found in (({"servers": LOCAL[0]}, []), ({}, ["ws://127.0.0.1:7500"])):
+        settings = load_settings({"home": str(tmp_path), **flags}, {"COTERIE_SERVERS": LOCAL[0]})
+        assert settings.servers == LOCAL
+        servers = KnownServers(settings)
+        servers.remember(RING_UID, ["ws://127.0.0.1:7500"])
+        assert servers.of(RING_UID) == found
 
 
 async def test_ones_own_server_comes_first(world: World, server: Server, alice: Settings) -> None:

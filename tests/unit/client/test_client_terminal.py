@@ -88,8 +88,21 @@ def test_a_line_that_the_terminal_would_break_does_not_go_on_at_the_margin() -> 
     lines = terminal.wrapped(padded, 20).split("\n")
     assert all(line.startswith(terminal.INDENT) for line in lines[1:])
     assert all(len(line) + sum(ord(c) > 0x2FFF for c in line) <= 20 for line in lines)
-    assert "".join([lines[0], *(line[len(terminal.INDENT) :] for line in lines[1:])]) == padded
+    assert "".join("".join(lines).split()) == "".join(padded.split())
     assert terminal.wrapped(padded, 3) == padded  # no terminal to speak of
+
+
+def test_lines_are_broken_at_spaces_and_go_on_without_them() -> None:
+    text = terminal.line("12:00 eve: the quick brown fox jumps over the lazy dog again")
+    assert terminal.wrapped(text, 20).split("\n") == [
+        "12:00 eve: the quick",
+        "    brown fox jumps",
+        "    over the lazy",
+        "    dog again",
+    ]
+    assert terminal.wrapped(terminal.line("12:00 eve: the quick "), 20) == "12:00 eve: the quick"
+    long = terminal.wrapped(terminal.line("12:00 eve: " + "日" * 40), 40).split("\n")
+    assert [len(line) for line in long] == [25, 22, 12]  # written without spaces: broken where it is full
 
 
 @pytest.mark.parametrize(

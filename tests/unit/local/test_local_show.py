@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from coterie_client.errors import ClientError, Unavailable
 from coterie_client.local import admin
 from coterie_client.local.hints import next_steps
 from coterie_client.local.live import LiveTable
-from coterie_client.local.place import RingFile, RingPlace
+from coterie_client.local.place import RingFile, RingPlace, take_lock
 from coterie_client.local.process import check_ports
+from coterie_client.local.show import show_ring
 from coterie_client.local.table import ring_lines
+from coterie_client.local.up import up
 from coterie_protocol.admin import Member, RecordCounts, RingReport, SlotCounts
 
 
@@ -151,3 +154,28 @@ def test_something_else_on_the_port_is_told_from_nobody(stranger: str) -> None:
         admin.ring_report(f"http://127.0.0.1:{port}")
     with pytest.raises(ClientError, match="write it as http"):
         admin.ring_report("127.0.0.1:7402")
+
+
+def test_an_up_that_fails_for_a_port_leaves_nothing_behind(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ClientError, match="in use"):
+        up(tmp_path / "ring", 1, 1, taken.getsockname()[1], detach=True)
+    assert not (tmp_path / "ring").exists()
+
+
+def test_a_ring_that_runs_is_not_moved_to_another_port_in_silence(tmp_path: Path) -> None:
+    place = RingPlace(tmp_path)
+    place.make()
+    place.save(RingFile(2, 1, 9000))
+    held = take_lock(place.nodes(RingFile(2, 1, 9000))[0].lock)  # the first node runs
+    assert held is not None
+    try:
+        with pytest.raises(ClientError, match=f"is running at port 9000; .* coterie down --dir {tmp_path}"):
+            up(tmp_path, None, None, 9100, detach=True)
+    finally:
+        os.close(held)
+    assert place.load() == RingFile(2, 1, 9000)
+
+
+def test_where_there_is_no_ring_none_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=f"there is no ring in {tmp_path}"):
+        show_ring(None, tmp_path, json=False)
