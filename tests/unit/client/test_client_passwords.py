@@ -16,7 +16,7 @@ NOBODY = "ws://127.0.0.1:1"
 
 async def test_a_new_password_that_is_too_short_is_refused_before_it_is_typed_again(tmp_path: Path) -> None:
     async with on_terminal(tmp_path, NOBODY, "register", "alice") as terminal:
-        await terminal.until(lambda text: "Password:" in text)
+        await terminal.until(lambda text: text.endswith("Password (at least 8 characters):"))
         await terminal.type("s3crets\n")
         assert await terminal.end() == 2
     assert "has 7 characters and must have at least 8" in terminal.text
@@ -25,14 +25,18 @@ async def test_a_new_password_that_is_too_short_is_refused_before_it_is_typed_ag
 
 
 @pytest.mark.parametrize(("key", "code"), [("\x04", 2), ("\x03", 130)], ids=["ctrl-d", "ctrl-c"])
-@pytest.mark.parametrize("command", ["register", "login"])
-async def test_what_follows_a_prompt_begins_on_its_own_line(tmp_path: Path, command: str, key: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("command", "prompt"), [("register", "Password (at least 8 characters):"), ("login", "Password:")]
+)
+async def test_what_follows_a_prompt_begins_on_its_own_line(
+    tmp_path: Path, command: str, prompt: str, key: str, code: int
+) -> None:
     async with on_terminal(tmp_path, NOBODY, command, "alice") as terminal:
-        await terminal.until(lambda text: "Password:" in text)
+        await terminal.until(lambda text: prompt in text)
         await terminal.type(key)
         assert await terminal.end() == code
     lines = terminal.text.splitlines()
-    assert lines[0].strip() == "Password:"
+    assert lines[0].strip() == prompt
     assert terminal.screen.cursor.x == 0  # where the shell's own prompt goes
 
 
