@@ -87,12 +87,15 @@ class Client:
         receive: bool = False,
         wait: bool = True,
         patience: float = PATIENCE,
+        on_wait: Callable[[str], None] | None = None,
+        persistent: bool = False,
     ) -> AsyncIterator[Client]:
         """Connect the logged-in account; everything is closed at the end of the block.
 
         `receive` holds the receiver's lock meanwhile, which the mailbox needs. Without `wait` the block begins before
         there is a server, so that what it sends is in the outbox even if none is found. `patience`: seconds for which
-        requests, and the search for a server, go on. Raises NotLoggedIn, AlreadyReceiving, SessionTaken, Unavailable.
+        requests, and the search for a server, go on; `on_wait` and `persistent` are Connection's.
+        Raises NotLoggedIn, AlreadyReceiving, SessionTaken, Unavailable.
         """
         with contextlib.ExitStack() as stack:
             account = stack.enter_context(contextlib.closing(Account.open(settings, session)))
@@ -104,6 +107,8 @@ class Client:
                 tls=settings.tls(),
                 patience=patience,
                 known=KnownServers(settings),
+                on_wait=on_wait,
+                persistent=persistent,
             )
             client = cls(account, connection)
             try:

@@ -12,8 +12,9 @@ so it must be harmless to repeat (each request of the client API is: by message 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -23,7 +24,8 @@ from coterie_protocol.client_api import Event, Reply, Request, Resume, SessionGr
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 from .errors import RETRIABLE, ClientError, ConnectionLost, NotLoggedIn, SessionTaken, Unavailable, translate
-from .link import LOOK, Link, ServerProblem, http_session
+from .link import LOOK, Link, http_session
+from .problems import ServerProblem, no_server
 from .race import first_ready
 
 if TYPE_CHECKING:
@@ -42,7 +44,6 @@ BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 2.0
 FAULTS_MOST = 3
 """Links in a row that ended because the server broke the protocol, after which there is no server worth asking."""
-REMEDY = "start a local ring with coterie up, or set COTERIE_SERVERS to your ring's addresses"
 STEADY = 1.0
 """Seconds after which a link counts as one that had worked."""
 DOUBTED = 1
@@ -53,6 +54,8 @@ CALM = 1.5
 """When the server that took over falls silent within so many seconds, too, the next takeover takes twice as long, up to
 SILENT_MOST: an uplink that is slow or full makes all servers look silent, and changing over and over makes it worse."""
 SILENT_MOST = 16
+PROGRESS = 3.0
+"""Seconds that somebody waits for a server or an answer before they are told what for."""
 
 
 class Connected:
@@ -89,10 +92,14 @@ class Connection:
         patience: float = PATIENCE,
         dice: random.Random | None = None,
         known: KnownServers | None = None,
+        on_wait: Callable[[str], None] | None = None,
+        persistent: bool = False,
     ) -> None:
         """`ring_uid` (the session's, if there is one) makes servers of another ring unusable. `patience` in seconds.
 
         `known`: other servers of the session's ring, as its nodes have named them; they are tried after `servers`.
+        `on_wait` hears once what is waited for, when that takes longer than PROGRESS seconds.
+        `persistent`: the search for a first server goes on although each refuses, if no one's refusal names a remedy.
         """
         self.patience = patience
         self._servers = list(dict.fromkeys(servers))
@@ -115,6 +122,8 @@ class Connection:
         self._last_url = ""
         self._silent = SILENT
         self._parting: set[asyncio.Task[None]] = set()
+        self.on_wait = on_wait
+        self._persistent = persistent
 
     # --- Life -------------------------------------------------------------------------------------------------
 
@@ -122,7 +131,8 @@ class Connection:
         """Find a server and return what it says of itself; raises Unavailable, SessionTaken or NotLoggedIn."""
         self.begin()
         try:
-            async with asyncio.timeout(self.patience + REPLY_TIMEOUT):  # `_keep` usually knows better, and sooner
+            # `_keep` usually knows better, and sooner.
+            async with self._in_sight(lambda: None), asyncio.timeout(self.patience + REPLY_TIMEOUT):
                 return (await self._usable()).welcome
         except TimeoutError:
             url = self._last_url or self._servers[0]
@@ -182,33 +192,55 @@ class Connection:
         SessionTaken or NotLoggedIn when the session has ended.
         """
         patience = self.patience if patience is None else patience
-        reason: ClientError = Unavailable(f"no answer within {patience:.0f} s; try again shortly")
+        last: ClientError | None = None
         attempt = 0
         try:
-            async with asyncio.timeout(patience):
+            async with self._in_sight(lambda: last), asyncio.timeout(patience):
                 while True:
                     link = await self._usable()
                     try:
                         async with asyncio.timeout(REPLY_TIMEOUT):
                             return await link.post([*beside, request])[-1]
                     except ConnectionLost as error:
-                        reason = error
+                        last = error
                         continue  # the next link is awaited, and the connection backs off
                     except TimeoutError:
-                        reason = Unavailable(f"{link.url} does not answer; try again shortly")
+                        last = Unavailable(f"{link.url} does not answer; try again shortly")
                         continue
                     except CoterieError as error:
                         self._end_of_session(error)
                         if error.wire_code not in RETRIABLE:
                             raise
-                        reason = translate(error, name)
+                        last = translate(error, name)
                         wait = error.value / 1000 if error.value else self._backoff(attempt)
                         attempt += 1
                         if error.wire_code is ErrorCode.SHUTTING_DOWN:
                             wait = max(wait, BACKOFF_FIRST)
                         await asyncio.sleep(wait)
         except TimeoutError:
-            raise _no_server(self._problems) if self._problems else reason from None
+            if self._problems:
+                raise no_server(self._problems) from None
+            raise last or Unavailable(f"no answer within {patience:.0f} s; try again shortly") from None
+
+    @contextlib.asynccontextmanager
+    async def _in_sight(self, last: Callable[[], ClientError | None]) -> AsyncIterator[None]:
+        """Tell `on_wait` what is waited for, if the block takes long; `last` is why the last attempt failed."""
+        timer = asyncio.get_running_loop().call_later(PROGRESS, lambda: self._tell_wait(last()))
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _tell_wait(self, last: ClientError | None) -> None:
+        say, self.on_wait = self.on_wait, None
+        if say is None:
+            return
+        if self._problems:
+            say(f"waiting: {no_server(self._problems).reason}")
+        elif self._link is None:
+            say("waiting for a server to answer")
+        else:
+            say(f"waiting: {last.reason}" if last else f"waiting for the answer of {self._link.url}")
 
     def break_off(self, fault: str) -> None:
         """Leave the current server for another: it has broken the protocol in a way that only the caller can tell."""
@@ -248,12 +280,14 @@ class Connection:
                         link, problems = await self._open_any(http, self._in_turn())
                         self._problems = problems if link is None else ()
                     if link is None:
-                        plain = not ever and all(problem.lasting for problem in problems)
+                        plain = not ever and all(p.lasting and (p.remedy or not self._persistent) for p in problems)
                         limit = min(self.patience, FIRST_PATIENCE) if plain else self.patience
-                        if loop.time() - since >= limit:
-                            raise _no_server(problems)
-                        self._tell(Serverless(_no_server(problems)))
-                        await asyncio.sleep(self._backoff(attempt))
+                        left = since + limit - loop.time()
+                        if left <= 0:
+                            raise no_server(problems)
+                        if not plain:  # who gives up at once does not say that it goes on
+                            self._tell(Serverless(no_server(problems)))
+                        await asyncio.sleep(min(self._backoff(attempt), left))
                         attempt += 1
                         continue
                     if self._failure is not None:  # told by an event before the link was in use
@@ -333,7 +367,7 @@ class Connection:
                 raise NotLoggedIn(
                     f"the session of {session.name} has ended ({error.detail}); run: coterie login {session.name}"
                 ) from None
-            raise ServerProblem(link.url, error.detail, lasting=False) from None
+            raise ServerProblem(link.url, error.detail, lasting=False, answer=error) from None
         except (ConnectionLost, TimeoutError):
             raise ServerProblem(link.url, "it did not resume the session in time", lasting=False) from None
         assert isinstance(reply, SessionGranted)
@@ -444,13 +478,3 @@ async def _closed(task: asyncio.Task[Link] | asyncio.Task[None]) -> None:
     await asyncio.wait([task])
     if not task.cancelled() and task.exception() is None and (link := task.result()) is not None:
         await link.close()
-
-
-def _no_server(problems: Sequence[ServerProblem]) -> Unavailable:
-    first = problems[0]
-    if len(problems) == 1:
-        what = f"cannot use the server {first.url}: {first.reason}"
-    else:
-        reasons = sorted({problem.reason for problem in problems})
-        what = f"none of the {len(problems)} servers can be used (from {first.url}): {'; '.join(reasons)}"
-    return Unavailable(f"{what}; {next((p.remedy for p in problems if p.remedy), REMEDY)}")

@@ -169,6 +169,17 @@ RETRIABLE = frozenset(
 """Codes after which the same request may succeed a little later, at this server or at another."""
 
 
+NO_MAJORITY = "no majority"
+"""How a node begins when too few of those that hold a name can be reached."""
+
+
+def _remedy(detail: str) -> str:
+    """Say what to do when the ring cannot do something just now: without a majority, time alone mends nothing."""
+    if detail.startswith(NO_MAJORITY):
+        return "start the nodes that are down (coterie ring shows them) and try again"
+    return "try again shortly"
+
+
 def translate(error: CoterieError, name: str = "") -> ClientError:
     """Say a server's error to a person. `name` is the account's or, for a message, the recipient's."""
     code, detail = error.wire_code, error.detail.rstrip(".")
@@ -207,7 +218,8 @@ def translate(error: CoterieError, name: str = "") -> ClientError:
             wait = f"{max(1, round(error.value / 1000))} s" if error.value else "a moment"
             return Unavailable(f"the server limits how often this may be done; try again in {wait}")
         case ErrorCode.UNAVAILABLE | ErrorCode.BUSY | ErrorCode.SHUTTING_DOWN | ErrorCode.STALE_EPOCH:
-            return Unavailable(f"the ring cannot do this just now: {detail}; try again shortly")
+            reason = _TRY_AGAIN.sub("", detail)
+            return Unavailable(f"the ring cannot do this just now: {reason}; {_remedy(detail)}")
         case ErrorCode.UNSUPPORTED_VERSION:
             return Unavailable(f"client and server share no protocol version: {detail}; update the older of the two")
         case _:

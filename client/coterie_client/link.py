@@ -46,6 +46,7 @@ from coterie_protocol.frames import decode_server, encode_frame, exception_of, j
 
 from . import __version__
 from .errors import ConnectionLost
+from .problems import ServerProblem
 
 if TYPE_CHECKING:
     import ssl
@@ -92,17 +93,6 @@ def http_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
 async def _refuse_redirect(*_: object) -> None:
     """Refuse before the next request is made: it would take the resume token to whomever the server names."""
     raise _Redirected
-
-
-class ServerProblem(Exception):
-    """Why one server could not be used. `lasting` says that trying again at once is pointless."""
-
-    def __init__(self, url: str, reason: str, *, lasting: bool, remedy: str = "") -> None:
-        super().__init__(f"{url}: {reason}")
-        self.url = url
-        self.reason = reason
-        self.lasting = lasting
-        self.remedy = remedy
 
 
 class Link:
@@ -374,6 +364,6 @@ def _problem(url: str, error: BaseException) -> ServerProblem | None:
         case aiohttp.ClientError() | OSError() | ValueError():
             return ServerProblem(url, f"the connection failed ({type(error).__name__})", lasting=False)
         case CoterieError():
-            return ServerProblem(url, error.detail, lasting=False)
+            return ServerProblem(url, error.detail, lasting=False, answer=error)
         case _:
             return None

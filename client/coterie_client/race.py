@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from .link import ServerProblem
+from .problems import ServerProblem
 
 STAGGER = 0.2
 """Seconds that one server has before the next is tried beside it: many round trips where servers are near, one or two

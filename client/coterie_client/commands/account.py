@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from coterie_client.output import json_line, note, out, out_line
 from coterie_protocol.words import counted
 
-from .common import add_command, settings_of, user_name_of
+from .common import add_command, settings_of, tell_wait, user_name_of
 
 if TYPE_CHECKING:
     from coterie_client.client import Account
@@ -96,7 +96,7 @@ async def _enter(options: argparse.Namespace, enter: Enter, *, new: bool) -> Ses
     settings.make_home()
     password = read_password(options.password_file, confirm=new)
     kdf.check_password(password, new=new)
-    async with Connection(settings.servers, tls=settings.tls()) as connection:
+    async with Connection(settings.servers, tls=settings.tls(), on_wait=tell_wait) as connection:
         if options.no_store:
             note("coterie: the session is not stored: it ends with this command")
             return await enter(connection, name, password)
@@ -174,7 +174,9 @@ async def log_out(options: argparse.Namespace) -> int:
     session = load_session(settings.session_file)
     try:
         known = KnownServers(settings)
-        async with Connection(settings.servers, session=session, tls=settings.tls(), known=known) as connection:
+        async with Connection(
+            settings.servers, session=session, tls=settings.tls(), known=known, on_wait=tell_wait
+        ) as connection:
             await logout(connection)
     except (SessionTaken, NotLoggedIn):
         note("coterie: the session had ended already")

@@ -15,7 +15,7 @@ from coterie_client.errors import ExitCode
 from coterie_client.output import MARKS, clock, dim, message_line, message_lines
 from coterie_protocol.words import counted
 
-from .common import FOLLOW_PATIENCE, add_command, settings_of, user_name_of
+from .common import FOLLOW_PATIENCE, add_command, settings_of, tell_wait, user_name_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -60,12 +60,13 @@ async def chat(options: argparse.Namespace) -> int:
     from coterie_protocol.errors import CoterieError
 
     settings, name = settings_of(options), user_name_of(options.name)
-    async with Client.open(settings, receive=True, patience=FOLLOW_PATIENCE) as client:
+    async with Client.open(settings, receive=True, patience=FOLLOW_PATIENCE, on_wait=tell_wait) as client:
         try:
             await client.connection.call(Lookup(name), patience=PATIENCE, name=name)
         except CoterieError as error:
             raise translate(error, name) from None
         await client.catch_up()
+        client.connection.on_wait = None  # from here on `Watch` tells
         return await Conversation(client, name).run()
 
 

@@ -126,6 +126,13 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return settings
 
 
+def tell_wait(sentence: str) -> None:
+    """Say what a command waits for (`Connection.on_wait`): on standard error, and once."""
+    from coterie_client.output import note
+
+    note(f"coterie: {sentence}")
+
+
 def user_name_of(text: str) -> str:
     """Normalise a user name; raises BadUserName."""
     from coterie_client.errors import BadUserName

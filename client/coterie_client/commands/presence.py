@@ -7,7 +7,7 @@ import argparse
 from coterie_client.output import clock, json_line, note, out, out_table
 from coterie_client.times import rfc3339
 
-from .common import add_command, settings_of, user_name_of
+from .common import add_command, settings_of, tell_wait, user_name_of
 
 AT_ONCE = 500
 """Names in one question; a node takes 1,000."""
@@ -47,7 +47,7 @@ async def presence(options: argparse.Namespace) -> int:
         called = {name: acquaintance.called(name) for name in names}
     items: dict[str, PresenceItem] = {}
     async with Connection(
-        settings.servers, session=session, tls=settings.tls(), known=KnownServers(settings)
+        settings.servers, session=session, tls=settings.tls(), known=KnownServers(settings), on_wait=tell_wait
     ) as connection:
         for first in range(0, len(names), AT_ONCE):
             try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from coterie_client.output import complain, json_line, message_json, message_lines, note
 
-from .common import FOLLOW_PATIENCE, add_command, seconds, settings_of
+from .common import FOLLOW_PATIENCE, add_command, seconds, settings_of, tell_wait
 
 if TYPE_CHECKING:
     from coterie_client.client import Client
@@ -42,9 +42,15 @@ async def receive(options: argparse.Namespace) -> int:
     from coterie_client.connection import PATIENCE
     from coterie_client.watch import Watch
 
-    patience = FOLLOW_PATIENCE if options.follow else PATIENCE
-    wait = not options.follow
-    async with Client.open(settings_of(options), receive=True, wait=wait, patience=patience) as client:
+    follow = options.follow
+    async with Client.open(
+        settings_of(options),
+        receive=True,
+        wait=not follow,
+        patience=FOLLOW_PATIENCE if follow else PATIENCE,
+        on_wait=None if follow else tell_wait,
+        persistent=follow,
+    ) as client:
         if options.follow:
             Watch(client.connection, note)
         client.archiver.on_full = complain

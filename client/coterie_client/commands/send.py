@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coterie_client import interrupts, terminal
 from coterie_client.output import complain, json_line, message_json, note, written
 
-from .common import add_command, seconds, settings_of, user_name_of
+from .common import add_command, seconds, settings_of, tell_wait, user_name_of
 
 if TYPE_CHECKING:
     from coterie_client.history import Message
@@ -61,7 +61,7 @@ async def send(options: argparse.Namespace) -> int:
     message_id = None if options.id is None else _id_of(options.id)
     text = check_text(options.text if options.text is not None else _standard_input())
     patience = PATIENCE if options.timeout is None else max(options.timeout, 1.0)
-    async with Client.open(settings, wait=False, patience=patience) as client:
+    async with Client.open(settings, wait=False, patience=patience, on_wait=tell_wait) as client:
         outbox = client.account.outbox
         client.sender.on_failure = _tell_leftover
         client.archiver.on_full = complain

@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.unit.client.conftest import PASSWORD, Coterie, Enter, environment, said
 from tests.unit.client.gateway import Gateway, Refusal, Server, World
+from tests.unit.client.running import line_of, running
 
 from coterie_client.cli import MODULES, build_parser, main
 from coterie_protocol.client_api import Request, Send
 from coterie_protocol.errors import ErrorCode
 
 COMMANDS = [command for commands in MODULES.values() for command in commands]
-
-
-@contextlib.asynccontextmanager
-async def running(home: Path, url: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "coterie_client",
-        *arguments,
-        env=environment(home, url),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def line_of(stream: asyncio.StreamReader | None) -> str:
-    assert stream is not None
-    return (await asyncio.wait_for(stream.readline(), 20)).decode().rstrip("\n")
 
 
 def test_every_command_explains_itself_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
