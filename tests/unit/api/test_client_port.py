@@ -198,7 +198,7 @@ async def test_many_requests_in_one_go_are_all_answered(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_does_not_read_gets_its_mail_when_it_does(tmp_path: Path) -> None:
-    settings = ChatSettings(sends_per_second=1e6, window_records=100_000, window_bytes=1 << 30)
+    settings = ChatSettings(sends_per_second=1e6, bytes_per_second=1e9, window_records=100_000, window_bytes=1 << 30)
     async with lone_node(tmp_path, settings) as node, connected(node.url) as alice, connected(node.url) as bob:
         for peer, name in ((alice, "alice"), (bob, "bob")):
             await peer.hello()
