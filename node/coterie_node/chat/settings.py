@@ -99,7 +99,7 @@ class ChatSettings:
     """Open connections in all."""
     connections_per_address: int = 4096
     """Open connections from one address; a whole company may sit behind one."""
-    newcomers_at_once: int = 200
+    newcomers_at_once: int = 25
     """Connections of one source that are let in at once ..."""
     newcomer_pause: float = 0.01
     """... and the seconds after which one more; the others wait."""
