@@ -70,13 +70,18 @@ class Account:
         self._numbers = itertools.count(10)
 
     async def ask(self, request: Request) -> Reply:
-        """Make a request and wait for its answer; what comes before it is passed over."""
+        """Make a request, wait as it is told, and for its answer; what comes before it is passed over."""
+        while isinstance(reply := await self._answer(request), Error) and reply.code == ErrorCode.RATE_LIMITED:
+            await asyncio.sleep(reply.value / 1000)
+        assert not isinstance(reply, Error), reply
+        return reply
+
+    async def _answer(self, request: Request) -> Reply:
         number = next(self._numbers)
         self.connection.ask((number, request))
         while True:
             for frame in await self.connection.frames():
                 if frame.id == number:
-                    assert not isinstance(frame.body, Error), frame.body
                     return frame.body  # type: ignore[return-value]
 
 
