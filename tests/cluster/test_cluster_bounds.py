@@ -71,10 +71,12 @@ class Account:
 
     async def ask(self, request: Request) -> Reply:
         """Make a request, wait as it is told, and for its answer; what comes before it is passed over."""
-        while isinstance(reply := await self._answer(request), Error) and reply.code == ErrorCode.RATE_LIMITED:
+        while True:
+            reply = await self._answer(request)
+            if not isinstance(reply, Error):
+                return reply
+            assert reply.code == ErrorCode.RATE_LIMITED, reply
             await asyncio.sleep(reply.value / 1000)
-        assert not isinstance(reply, Error), reply
-        return reply
 
     async def _answer(self, request: Request) -> Reply:
         number = next(self._numbers)
