@@ -242,6 +242,7 @@ class Editor:
     def _keys(self) -> KeyBindings:
         from prompt_toolkit.filters import Condition
         from prompt_toolkit.key_binding import KeyBindings
+        from wcwidth import grapheme_boundary_before
 
         keys = KeyBindings()
         empty = Condition(lambda: not self._session.default_buffer.text)
@@ -262,6 +263,14 @@ class Editor:
         @keys.add("escape", "c-j")
         def new_line(event: KeyPressEvent) -> None:
             self._session.default_buffer.insert_text("\n")
+
+        @keys.add("backspace")
+        def delete(event: KeyPressEvent) -> None:
+            """Delete what people see as one character: a flag is two, a family seven."""
+            buffer = self._session.default_buffer
+            for _ in range(event.arg):
+                at = buffer.cursor_position
+                buffer.delete_before_cursor(at - grapheme_boundary_before(buffer.text, at))
 
         @keys.add("c-d", filter=empty, eager=True)
         def end(event: KeyPressEvent) -> None:

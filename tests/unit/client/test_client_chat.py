@@ -76,10 +76,12 @@ async def test_ctrl_d_does_not_send_a_draft(coterie: Coterie, server: Server, tm
 
 
 @pytest.mark.usefixtures("homes")
-async def test_arrows_edit_and_bring_earlier_messages_back(coterie: Coterie, server: Server, tmp_path: Path) -> None:
+async def test_keys_edit_whole_characters_and_bring_earlier_messages_back(
+    coterie: Coterie, server: Server, tmp_path: Path
+) -> None:
     async with on_terminal(tmp_path / "alice", server.url, "chat", "bob") as terminal:
         await terminal.until(prompt)
-        await terminal.type("hllo\x1b[D\x1b[D\x1b[De\r")
+        await terminal.type("hllo\U0001f1e9\U0001f1ea\x7f\x1b[D\x1b[D\x1b[De\r")
         await terminal.until(lambda screen: "✓: hello" in screen and prompt(screen))
         await terminal.type("\x1b[A again\r")
         await terminal.until(lambda screen: "✓: hello again" in screen and prompt(screen))
