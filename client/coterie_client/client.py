@@ -20,7 +20,7 @@ from .mailbox import Mailbox
 from .outbox import Outbox
 from .private import check_ours
 from .sender import Sender
-from .session import Session, is_newer_here, load_session
+from .session import Session, is_newer_here, load_session, remember_taken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +120,7 @@ class Client:
             except SessionTaken as error:
                 if is_newer_here(settings.session_file, account.session):
                     raise SessionTaken(account.session.name, error.at, here=True) from None
+                remember_taken(settings.session_file, account.session, error.at)
                 raise
             finally:
                 await client.mailbox.close()

@@ -21,6 +21,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from coterie_protocol.errors import CoterieError, ErrorCode
+from coterie_protocol.words import counted
 
 from .times import local
 
@@ -127,15 +128,22 @@ class SessionTaken(ClientError):
         self.at = at
 
 
+def kept(earlier: int) -> str:
+    """Say that a message stays in the outbox, with so many earlier ones."""
+    beside, them = (f" with {counted(earlier, 'earlier one')}", "them") if earlier else ("", "it")
+    return f"the message is not sent yet but kept here{beside}, and the next command that connects sends {them}"
+
+
 class Kept(ClientError):
-    """A message is not stored yet because of `error`; it is in the outbox and will be sent without anybody's doing."""
+    """A message is not stored yet because of `error`, nor are `earlier` ones.
+
+    They are in the outbox and will be sent without anybody's doing.
+    """
 
     exit_code = ExitCode.KEPT
 
-    def __init__(self, error: ClientError) -> None:
-        super().__init__(
-            "the message is not sent yet but kept here, and the next command that connects sends it: " + error.reason
-        )
+    def __init__(self, error: ClientError, earlier: int = 0) -> None:
+        super().__init__(f"{kept(earlier)}: {error.reason}")
 
 
 class NotDelivered(ClientError):

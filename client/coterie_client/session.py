@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from coterie_protocol.bounds import Count, Name, RingUid, TokenText
+from coterie_protocol.bounds import Count, Name, RingUid, TokenText, UnixMs
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 from . import kdf
-from .errors import ClientError, NotLoggedIn, Unavailable, translate
+from .errors import ClientError, NotLoggedIn, SessionTaken, Unavailable, translate
 from .private import check_ours, read_regular
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 65_536
 """A session takes some 200 bytes; what is larger is something else."""
 RESERVED_BYTES = 4096
+TAKEN_FILE = "taken.json"
 TOKEN_BYTES = 32
 LOGIN_PATIENCE = 30.0
 """Seconds: a login hashes with bcrypt on the server and may wait its turn there."""
@@ -74,6 +75,36 @@ def is_newer_here(path: Path, session: Session) -> bool:
     except ClientError:
         return False
     return (kept.name, kept.ring_uid) == (session.name, session.ring_uid) and kept.epoch > session.epoch
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A session that a later login has taken over, at `at` (Unix ms, 0 if nobody said): what a server told last."""
+
+    name: Name
+    ring_uid: RingUid
+    epoch: Count
+    at: UnixMs
+
+
+def remember_taken(path: Path, session: Session, at: int) -> None:
+    """Note beside the session file that the session was taken over; that it fails costs no more than the note."""
+    data = msgspec.json.encode(Taken(session.name, session.ring_uid, session.epoch, at))
+    with contextlib.suppress(OSError):
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".taken-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path.with_name(TAKEN_FILE))
+
+
+def check_taken(path: Path, session: Session) -> None:
+    """Raise SessionTaken if it is known here that the session was taken over; it needs no server."""
+    try:
+        with path.with_name(TAKEN_FILE).open("rb") as file:
+            taken = msgspec.json.decode(file.read(MAX_FILE_BYTES), type=Taken)
+    except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
+        return
+    if (taken.name, taken.ring_uid, taken.epoch) == (session.name, session.ring_uid, session.epoch):
+        raise SessionTaken(session.name, taken.at)
 
 
 class Reserved:

@@ -59,6 +59,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         who_am_i,
         summary="say who is logged in here",
         example="coterie whoami --json",
+        details="It asks no server; exits with 7 once another command here has learnt that the session was taken over.",
         online=False,
         lists=True,
     )
@@ -189,10 +190,11 @@ async def log_out(options: argparse.Namespace) -> int:
 
 def who_am_i(options: argparse.Namespace) -> int:
     """Run `coterie whoami`."""
-    from coterie_client.session import load_session
+    from coterie_client.session import check_taken, load_session
 
     settings = settings_of(options)
     session = load_session(settings.session_file)
+    check_taken(settings.session_file, session)
     if options.json:
         value = {
             "name": session.name,

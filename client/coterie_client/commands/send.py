@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from coterie_client import interrupts, terminal
@@ -55,7 +56,7 @@ async def send(options: argparse.Namespace) -> int:
     from coterie_client.client import Client
     from coterie_client.connection import PATIENCE
     from coterie_client.envelope import check_text
-    from coterie_client.errors import ClientError, Kept, NotLoggedIn, SessionTaken
+    from coterie_client.errors import ClientError, Kept, NotLoggedIn, SessionTaken, kept
 
     settings, name = settings_of(options), user_name_of(options.name)
     message_id = None if options.id is None else _id_of(options.id)
@@ -63,7 +64,8 @@ async def send(options: argparse.Namespace) -> int:
     patience = PATIENCE if options.timeout is None else max(options.timeout, 1.0)
     async with Client.open(settings, wait=False, patience=patience, on_wait=tell_wait) as client:
         outbox = client.account.outbox
-        client.sender.on_failure = _tell_leftover
+        leftovers = Leftovers()
+        client.sender.on_failure = leftovers.add
         client.archiver.on_full = complain
         client.sender.resend()
         strangers = Acquaintance(client.account).announce([name])
@@ -76,14 +78,16 @@ async def send(options: argparse.Namespace) -> int:
             if options.wait == "delivered":
                 message = await client.sender.wait_delivered(message, options.timeout)
         except ClientError as error:
-            kept = outbox.get(message.id)
-            if kept is not None and kept.state == "sending":
+            own = outbox.get(message.id)
+            if own is not None and own.state == "sending":
                 _tell(strangers)
+                earlier = leftovers.join({one.id for one in outbox.sending()} - {message.id})
                 if not isinstance(error, SessionTaken | NotLoggedIn):
-                    raise Kept(error) from None
-                error.preface("the message is not sent yet but kept here, and the next command that connects sends it")
+                    raise Kept(error, earlier) from None
+                error.preface(kept(earlier))
             raise
         finally:
+            leftovers.tell()
             if options.json and (now := outbox.get(message.id)) is not None:
                 _, lost = written(json_line(message_json(now, client.account.session.name)))
         await client.sender.finish(GRACE)
@@ -113,8 +117,29 @@ def _id_of(text: str) -> bytes:
         raise UsageError(f"{text!r} is not a message id; give a UUID, as uuidgen prints it") from None
 
 
-def _tell_leftover(message: Message, error: Exception) -> None:
-    note(f"coterie: an earlier message to {message.peer} was not sent: {error}")
+class Leftovers:
+    """Earlier messages that were not sent either: told once for each reason, and not beside an own one that is kept."""
+
+    def __init__(self) -> None:
+        self._failed: dict[bytes, tuple[str, str]] = {}
+        self._told: set[bytes] = set()
+
+    def add(self, message: Message, error: Exception) -> None:
+        """Take one that failed (`Sender.on_failure`)."""
+        self._failed[message.id] = (message.peer, str(error))
+
+    def join(self, kept: set[bytes]) -> int:
+        """Leave these to the sentence about the message itself; return how many they are."""
+        self._told |= kept
+        return len(kept)
+
+    def tell(self) -> None:
+        """Tell of those that were not told yet."""
+        new = {one: why for one, why in self._failed.items() if one not in self._told}
+        self._told |= new.keys()
+        for (peer, reason), count in Counter(new.values()).items():
+            which = "an earlier message" if count == 1 else f"{count} earlier messages"
+            note(f"coterie: {which} to {peer} {'was' if count == 1 else 'were'} not sent: {reason}")
 
 
 def _standard_input() -> bytes:
