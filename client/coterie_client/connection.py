@@ -25,7 +25,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 
 from .errors import RETRIABLE, ClientError, ConnectionLost, NotLoggedIn, SessionTaken, Unavailable, translate
 from .link import LOOK, Link, http_session
-from .problems import ServerProblem, no_server
+from .problems import REMEDY, ServerProblem, no_server
 from .race import first_ready
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class Connection:
         if say is None:
             return
         if self._problems:
-            say(f"waiting: {no_server(self._problems).reason}")
+            say(f"waiting: {no_server(self._problems).reason.removesuffix(f'; {REMEDY}')}")
         elif self._link is None:
             say("waiting for a server to answer")
         else:

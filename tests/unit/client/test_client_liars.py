@@ -151,7 +151,11 @@ def unclean(ran: forked.Ran) -> str:
         return "a line that is not clean"
     if "a fault in this program" in ran.err:
         return "a fault in this program"
-    notes = [line for line in lines if line.startswith("coterie: an earlier message") or "is new to you" in line]
+    notes = [line for line in lines if " earlier message" in line[:40] or "is new to you" in line]
+    waits = [line for line in lines if line.startswith("coterie: waiting")]
+    if len(waits) > 1:
+        return "it told of a wait more than once"
+    notes += waits
     if ran.code and len(lines) - len(notes) != 1:
         return "not one line"
     return ""
