@@ -218,9 +218,11 @@ class Link:
         tasks = [*self._tasks, *([self._pinging] if self._pinging else [])]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(Exception):
-            await self._socket.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # also for who is cancelled meanwhile: nobody else closes the socket
+            with contextlib.suppress(Exception):
+                await self._socket.close()
 
     async def _read(self) -> None:
         try:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, MutableSequence
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from tests.unit.client.conftest import PASSWORD, Enter
@@ -15,7 +16,7 @@ from tests.unit.client.gateway import Gateway, Refusal, Server, World, serving
 from coterie_client import race
 from coterie_client.connection import CALM, SILENT, Connected, Connection, Failed, Notice
 from coterie_client.errors import ExitCode, NotLoggedIn, SessionTaken, Unavailable
-from coterie_client.link import LOOK
+from coterie_client.link import LOOK, Link, http_session
 from coterie_client.session import Session, load_session, login
 from coterie_protocol.client_api import (
     Archive,
@@ -386,3 +387,14 @@ async def test_a_login_is_not_repeated_as_another_one(world: World, enter: Enter
 
 def test_granted_sessions_hide_their_token() -> None:
     assert "c2VjcmV0" not in repr(Session("alice", "r", 1, "c2VjcmV0"))
+
+
+async def test_a_link_whose_closing_is_cancelled_leaves_no_socket_open(server: Server) -> None:
+    async with http_session(aiohttp.TCPConnector()) as http:
+        link = await Link.open(http, server.url, lambda _: None)
+        closing = asyncio.create_task(link.close())
+        await asyncio.sleep(0)  # it waits for the link's tasks now
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert link._socket.closed
