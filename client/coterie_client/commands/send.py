@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from coterie_client import interrupts, terminal
 from coterie_client.output import complain, json_line, message_json, note, written
+from coterie_protocol.words import counted
 
 from .common import add_command, seconds, settings_of, tell_wait, user_name_of
 
@@ -138,7 +139,7 @@ class Leftovers:
         new = {one: why for one, why in self._failed.items() if one not in self._told}
         self._told |= new.keys()
         for (peer, reason), count in Counter(new.values()).items():
-            which = "an earlier message" if count == 1 else f"{count} earlier messages"
+            which = "an earlier message" if count == 1 else counted(count, "earlier message")
             note(f"coterie: {which} to {peer} {'was' if count == 1 else 'were'} not sent: {reason}")
 
 

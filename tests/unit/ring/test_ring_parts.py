@@ -209,7 +209,7 @@ def test_presets_keep_their_own_rules(preset: str) -> None:
 
 
 def test_a_position_outside_of_the_ring_is_refused() -> None:
-    with pytest.raises(ValueError, match="outside of the ring's 64 slots"):
+    with pytest.raises(ValueError, match="position 64 is outside of the ring's slots, 0 to 63"):
         Ring(ref(1, 64), RingSettings(), 3, SLOTS, random.Random(1))
 
 

@@ -126,7 +126,7 @@ def test_it_says_it_in_lines_too(directory: Path, capsys: pytest.CaptureFixture[
     assert lines[2] == "configurations: 3"
     assert lines[-2].startswith("repairable: record ")
     assert lines[-2].endswith("--repair takes it out, and the running node fetches it from the other members")
-    assert lines[-1] == "damaged: 1 findings"
+    assert lines[-1] == "damaged: 1 finding"
 
 
 async def test_damaged_records_are_taken_out_and_kept(check: Check, directory: Path) -> None:
@@ -203,10 +203,10 @@ async def test_indexes_and_counts_are_made_anew(check: Check, directory: Path) -
     code, said = check()
     assert code == DAMAGED
     assert {severity for severity, _ in findings(said)} == {"repairable"}
-    assert ("repairable", "1 accounts are counted wrongly") in findings(said)
+    assert ("repairable", "1 account is counted wrongly") in findings(said)
     code, said = check("--repair")
     assert code == WHOLE
-    assert said["repaired"] == ["built the indexes anew", "counted 1 accounts anew"]
+    assert said["repaired"] == ["built the indexes anew", "counted 1 account anew"]
     assert len(await held(directory)) == COUNT - 1
 
 
