@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from coterie_protocol.client_api import Drained, Mail, MailItem, Subscribe, Unsubscribed
 from coterie_protocol.errors import CoterieError
 from coterie_protocol.records import OUTGOING
+from coterie_protocol.weight import weight_of_mail_item
 
 from .connection import Connected, Failed
 from .envelope import archive_copy
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 DISPLACED_MOST = 3
 DISPLACED_WITHIN = 30.0
 """A subscription is taken back so many times within so many seconds."""
-MOST_WAITING = 20_000
-"""Records that may wait to be saved: a node pushes 1,000 before it waits for them to be archived, and again after each
-new subscription. More is a server that wants to fill the memory."""
+MOST_WAITING = 64 * 1024 * 1024
+"""Bytes of records that may wait to be saved: a node pushes 1 MiB before it waits for them to be archived, and again
+after each new subscription. More is a server that wants to fill the memory."""
+ITEM_COST = 512
+"""What a record takes of the memory beside its weight."""
 MOST_AT_ONCE = 2000
 """Messages saved in one transaction and shown in one go."""
 
@@ -47,6 +50,10 @@ class Batch:
     """What `done` acknowledges."""
 
 
+def _weight(mail: Mail) -> int:
+    return sum(weight_of_mail_item(item) + ITEM_COST for item in mail.items)
+
+
 class Mailbox:
     """Receives the messages of one account over one connection. Hold locks.receiver_lock meanwhile."""
 
@@ -59,7 +66,7 @@ class Mailbox:
         self._subscribing: asyncio.Task[None] | None = None
         self._hold = HoldBack(last_shown=history.last_shown, was_shown=history.was_shown)
         self._waiting = 0
-        """Items in `_notices`."""
+        """Bytes of mail in `_notices`."""
         self._heard_at = 0.0
         """When there was mail, or word that there is no more, in loop time."""
         self._drained = False
@@ -83,10 +90,11 @@ class Mailbox:
         if isinstance(notice, Mail | Drained):
             self._heard_at = asyncio.get_running_loop().time()
         if isinstance(notice, Mail):
-            self._waiting += len(notice.items)
-            if self._waiting > MOST_WAITING:
+            weight = _weight(notice)
+            if self._waiting + weight > MOST_WAITING:
                 self._connection.break_off("it pushes mail without end")
                 return
+            self._waiting += weight
         self._notices.put_nowait(notice)
 
     async def next_batch(self) -> Batch:
@@ -167,7 +175,7 @@ class Mailbox:
         while count < MOST_AT_ONCE and not self._notices.empty():
             notices.append(notice := self._notices.get_nowait())
             count += len(notice.items) if isinstance(notice, Mail) else 1
-        self._waiting -= sum(len(notice.items) for notice in notices if isinstance(notice, Mail))
+        self._waiting -= sum(_weight(notice) for notice in notices if isinstance(notice, Mail))
         return notices
 
     def _sort(self, notices: list[Notice]) -> tuple[list[MailItem], bool]:

@@ -9,6 +9,7 @@ from tests.unit.client.conftest import Coterie
 from tests.unit.client.gateway import Gateway, Refusal, World, now
 from tests.unit.client.talk import opened, texts, waiting
 
+from coterie_client import mailbox
 from coterie_client.client import Account
 from coterie_client.envelope import Content, Problem, archive_copy, seal
 from coterie_client.errors import ClientError, Unavailable
@@ -212,17 +213,21 @@ async def test_own_copies_that_nobody_can_read_keep_no_other_from_being_sent(
     assert world.pending("alice") == []
 
 
-async def test_mail_without_end_does_not_fill_the_memory(world: World, alice: Settings) -> None:
+@pytest.mark.parametrize(("count", "size"), [(1000, 10), (10, 50_000)], ids=["many", "large"])
+async def test_mail_without_end_does_not_fill_the_memory(
+    world: World, alice: Settings, monkeypatch: pytest.MonkeyPatch, count: int, size: int
+) -> None:
+    monkeypatch.setattr(mailbox, "MOST_WAITING", 8 * 1024 * 1024)
     async with opened(alice) as client:
         client.mailbox.start()
         await world.until(lambda: any(link.subscribed for link in world.accounts["alice"].links))
         link = world.accounts["alice"].links[0]
-        flood = Mail([item(number) for number in range(1, 1001)])
-        for _ in range(40):
+        flood = Mail([item(number, bytes(size)) for number in range(1, count + 1)])
+        for _ in range(20):
             link.push(flood)
         async with asyncio.timeout(20):
             await link.gone.wait()
-        assert client.mailbox._notices.qsize() <= 30
+        assert 0 < client.mailbox._waiting <= mailbox.MOST_WAITING
 
 
 async def test_a_server_that_never_says_what_waits_is_not_waited_for(world: World, alice: Settings) -> None:
