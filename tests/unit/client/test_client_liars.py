@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
-import os
 import random
 import secrets
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ import msgspec
 import pytest
 from tests.unit.client import forked
 from tests.unit.client.gateway import RING_UID, Account, Server, World, now, serving
-from tests.unit.client.liar import OUTSIDE, WIRE_TYPES, Lie, lies_in, telling
+from tests.unit.client.liar import OUTSIDE, WIRE_TYPES, Lie, drawn, lies_in, telling
 
 from coterie_client import kdf
 from coterie_client.envelope import Content, archive_copy, open_body, seal
@@ -48,10 +47,8 @@ AT_ONCE = 12
 """Commands that run beside each other: most of the time they wait."""
 AT_ONE_HOME = 8
 """Lies that one home meets before it meets an honest server."""
-EVERY_LIE = "COTERIE_TEST_EVERY_LIE"
-"""Set: each lie is told to each command, which takes some ten minutes. Otherwise others are drawn with each run."""
 DRAWN = 1
-"""Homes to which lies of one type are told, for each command."""
+"""Homes to which lies of one type are told, for each command (liar.EVERY_LIE)."""
 
 RECEIVE = ("receive", "--timeout", "1")
 SEND = ("send", "bob", "hello")
@@ -216,9 +213,7 @@ def test_every_type_that_a_server_may_say_is_met_by_a_command() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", [kind for kind in WIRE_TYPES if MET_BY[kind] and lies_in(kind)])
 async def test_a_lie_in_any_field_ends_in_one_clean_line(tmp_path: Path, kind: type[msgspec.Struct]) -> None:
-    lies = lies_in(kind)
-    if EVERY_LIE not in os.environ:
-        lies = random.sample(lies, min(len(lies), DRAWN * AT_ONE_HOME))
+    lies = drawn(lies_in(kind), DRAWN * AT_ONE_HOME)
     groups = [lies[first : first + AT_ONE_HOME] for first in range(0, len(lies), AT_ONE_HOME)]
     await all_lies(tmp_path, list(itertools.product(MET_BY[kind], groups)))
 
