@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.harness import Ring
+from tests.cluster.lan import Lan
 from tests.cluster.people import Shell
 
 MakeRing = Callable[..., Ring]
@@ -61,3 +62,14 @@ def name() -> Callable[[str], str]:
 def shell(ring: Ring, tmp_path: Path) -> MakeShell:
     """Make people at terminals of the shared ring."""
     return lambda name: Shell(tmp_path / name, ring.servers)
+
+
+@pytest.fixture
+def lan(tmp_path: Path) -> Iterator[Lan]:
+    """Three machines, each a network namespace."""
+    made = Lan(tmp_path)
+    try:
+        made.build(3)
+        yield made
+    finally:
+        made.close()

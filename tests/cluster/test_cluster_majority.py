@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,16 +66,6 @@ async def test_two_of_three_gone_is_told_alike_everywhere(make_ring: MakeRing, t
         node.start()
     await ring.until(whole(3), 40.0)
     assert (await survivor.until(lambda found: found.ready, 10.0)).reasons == []
-
-
-@pytest.fixture
-def lan(tmp_path: Path) -> Iterator[Lan]:
-    made = Lan(tmp_path)
-    try:
-        made.build(3)
-        yield made
-    finally:
-        made.close()
 
 
 @pytest.mark.skipif(bool(why_not()) and not os.environ.get("CI"), reason=why_not())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.cluster.harness import whole
@@ -17,16 +15,6 @@ ONE_RING = 25.0
 FOUR, SIX = "0.0.0.0", "[::]"  # of namespaces
 
 pytestmark = pytest.mark.skipif(bool(why_not()) and not os.environ.get("CI"), reason=why_not())
-
-
-@pytest.fixture
-def lan(tmp_path: Path) -> Iterator[Lan]:
-    made = Lan(tmp_path)
-    try:
-        made.build(3)
-        yield made
-    finally:
-        made.close()
 
 
 def hosts(report: RingReport) -> dict[str, str]:
