@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from coterie_protocol.bounds import RingUid
+from coterie_protocol.urls import is_this_machine
 
+from .addresses import check_server
 from .errors import UsageError
 from .private import check_ours, read_regular
-from .settings import check_server, is_loopback
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -44,12 +45,12 @@ class KnownServers:
         self._exactly = settings.exactly
         hosts = [urlsplit(url) for url in settings.servers]
         self._clear = any(parts.scheme == "ws" for parts in hosts)
-        self._local = any(is_loopback(parts.hostname or "") for parts in hosts)
+        self._local = any(is_this_machine(parts.hostname or "") for parts in hosts)
         self._rings: dict[str, list[str]] | None = None
 
     def of(self, ring_uid: str) -> list[str]:
         """Return the servers of a ring that may be used with the settings of today, none beside --servers."""
-        return [] if self._exactly else [url for url in self._load().get(ring_uid, []) if self._usable(url)]
+        return [] if self._exactly else [url for text in self._load().get(ring_uid, []) if (url := self._plain(text))]
 
     def remember(self, ring_uid: str, urls: Sequence[str]) -> None:
         """Keep what a node of a ring has named; what is already known costs nothing. Never raises."""
@@ -65,20 +66,16 @@ class KnownServers:
             self._write(msgspec.json.format(msgspec.json.encode(self._rings)))
 
     def _plain(self, text: str) -> str:
+        """Return an address in its plain form; empty if it may not be used with the settings of today."""
         if len(text) > MAX_URL - 8 or not text.isascii() or not text.isprintable():
             return ""
         try:
             url = check_server(text, insecure=self._insecure)
         except UsageError:
             return ""
-        return url if self._usable(url) else ""
-
-    def _usable(self, url: str) -> bool:
-        try:
-            parts = urlsplit(check_server(url, insecure=self._insecure))
-        except UsageError:
-            return False
-        return (parts.scheme == "wss" or self._clear) and (self._local or not is_loopback(parts.hostname or ""))
+        parts = urlsplit(url)
+        safe = (parts.scheme == "wss" or self._clear) and (self._local or not is_this_machine(parts.hostname or ""))
+        return url if safe else ""
 
     def _load(self) -> dict[str, list[str]]:
         if self._rings is None:

@@ -5,7 +5,6 @@ This is the only module that reads the environment for settings.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
+from coterie_protocol.urls import is_this_machine
+
+from .addresses import check_server
 from .errors import UsageError
 from .private import check_ours, make_directory, read_regular
 
@@ -71,7 +73,7 @@ class Settings:
 
 def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings; `flags` may hold home, servers, ca and insecure. Raises UsageError."""
-    flags = {key: value for key, value in (flags or {}).items() if value}
+    flags = {key: value for key, value in (flags or {}).items() if value or (key == "servers" and value is not None)}
     environ = os.environ if environ is None else environ
     try:
         home = Path(flags.get("home") or environ.get("COTERIE_HOME") or _default_home()).expanduser()
@@ -81,11 +83,12 @@ def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, 
     check_ours(home / "config.toml", "the settings file")
     config = _read_config(home / "config.toml")
     insecure = bool(flags.get("insecure") or _flag(environ.get("COTERIE_INSECURE")) or config.get("insecure"))
-    named = flags.get("servers") or environ.get("COTERIE_SERVERS") or config.get("servers")
-    urls = DEFAULT_SERVERS if not named else tuple(named.split(",") if isinstance(named, str) else named)
-    servers = tuple(check_server(url, insecure=insecure) for url in urls if url.strip())
-    if not servers:
-        raise UsageError("no server is named; set COTERIE_SERVERS to addresses such as ws://127.0.0.1:7400")
+    servers = _servers(
+        ("--servers", flags.get("servers")),
+        ("COTERIE_SERVERS", environ.get("COTERIE_SERVERS") or None),
+        (f"servers in {home / 'config.toml'}", config.get("servers")),
+        insecure=insecure,
+    )
     ca = flags.get("ca") or environ.get("COTERIE_CA") or config.get("ca")
     try:
         return Settings(home, servers, insecure, Path(ca).expanduser() if ca else None, exactly="servers" in flags)
@@ -93,23 +96,20 @@ def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, 
         raise UsageError(f"the CA file {ca} has no place: {error}; name a PEM file") from None
 
 
-def check_server(url: str, *, insecure: bool) -> str:
-    """Return a server's address in its plain form; raises UsageError saying what is wrong with it."""
-    url = url.strip().rstrip("/")
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise UsageError(f"{url!r} is not a server's address: {error}; write it as ws://host:port") from None
-    plain = host and not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
-    if parts.scheme not in ("ws", "wss") or not plain or port == 0:
-        raise UsageError(f"{url!r} is not a server's address; write it as wss://host:port or ws://127.0.0.1:7400")
-    if parts.scheme == "ws" and not insecure and not is_loopback(host or ""):
-        raise UsageError(
-            f"{url} would send everything in the clear to another machine; use wss://, "
-            "or --insecure if the way there is safe"
-        )
-    return url if port else f"{url.rstrip(':')}:7400"
+def _servers(*sources: tuple[str, Any], insecure: bool) -> tuple[str, ...]:
+    """Return the servers that the first source names that is there; the local ring's if none is. Raises UsageError."""
+    for source, named in sources:
+        if named is None:
+            continue
+        texts = named.split(",") if isinstance(named, str) else named
+        servers = tuple(check_server(text, insecure=insecure, source=source) for text in texts if text.strip())
+        if not servers:
+            raise UsageError(
+                f"{source}: no server is named; write addresses such as ws://127.0.0.1:7400, "
+                "or leave it out for the ring of coterie up"
+            )
+        return servers
+    return DEFAULT_SERVERS
 
 
 def check_proxies(servers: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
@@ -128,22 +128,12 @@ def check_proxies(servers: Sequence[str], environ: Mapping[str, str] | None = No
         host = parts.hostname or ""
         scheme = "https" if parts.scheme == "wss" else "http"
         variable = next((name for name in (f"{scheme}_proxy", "all_proxy") if name in named), None)
-        if variable is None or is_loopback(host) or proxy_bypass(f"{host}:{parts.port or 7400}", bypass):
+        if variable is None or is_this_machine(host) or proxy_bypass(f"{host}:{parts.port or 7400}", bypass):
             continue
         raise UsageError(
             f"{variable.upper()} is set, but coterie speaks to no proxy and would go past it to {host}; "
             f"if that is right, set NO_PROXY={host}"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine by its name."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _flag(text: str | None) -> bool:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from coterie_protocol.bounds import MAX_COPIES, MAX_COUNT, MAX_LABEL
+from coterie_protocol.urls import check_host, host_name, is_unspecified
 
 Reader = Callable[[str], Any]
 
 ANY_HOST = ("", "0.0.0.0", "::")  # noqa: S104  (these are told apart, not listened on)
 """Hosts that say nothing of where a node is: whoever meets it uses the address seen."""
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,26 @@ def address(value: str) -> Address:
     if not separator or not digits or int(port) > 65535 or (":" in host) != bracketed:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:7401 or [::1]:7401")
     host = host[1:-1] if bracketed else host
-    if not host or len(host) > MAX_LABEL or any(c.isspace() or c == "/" for c in host):
+    if not host or len(host) > MAX_LABEL:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:7401 or [::1]:7401")
+    try:
+        check_host(host)
+    except ValueError as error:
+        raise ValueError(
+            f"must be HOST:PORT, such as 127.0.0.1:7401 or [::1]:7401; of {host[:120]!r}: {error}"
+        ) from None
     return Address(host, int(port))
 
 
 def addresses(value: str) -> tuple[Address, ...]:
-    """Read addresses, separated by commas."""
-    return tuple(address(part.strip()) for part in value.split(",") if part.strip())
+    """Read addresses to connect to, separated by commas."""
+    found = tuple(address(part.strip()) for part in value.split(",") if part.strip())
+    for one in found:
+        if is_unspecified(one.host):
+            raise ValueError(
+                f"must be where a node is; {one.host} is where one listens (on this machine it is at 127.0.0.1)"
+            )
+    return found
 
 
 def text(value: str) -> str:
@@ -159,11 +171,6 @@ def service(value: str) -> str:
     if name.removesuffix(".").rpartition(".")[2].isdecimal():
         raise ValueError("is an address; name it with --seed HOST:PORT")
     return name
-
-
-def host_name(value: str) -> bool:
-    """Say whether a text has the form of a DNS name."""
-    return len(value) <= 254 and all(_LABEL.fullmatch(label) for label in value.removesuffix(".").split("."))
 
 
 def is_address(host: str) -> bool:

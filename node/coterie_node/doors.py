@@ -15,7 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
-from .config_values import ANY_HOST, host_name, is_address
+from coterie_protocol.urls import host_name
+
+from .config_values import ANY_HOST, is_address
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -25,6 +25,7 @@ from aiohttp import web
 from coterie_protocol.frames import PEER_VERSION_HIGH, PEER_VERSION_LOW
 from coterie_protocol.identifiers import DEFAULT_SLOTS, Uid, uid_of
 from coterie_protocol.nodes import NodeRef, PeerHello
+from coterie_protocol.urls import is_unspecified
 
 from . import absence
 from . import identity as identities
@@ -423,7 +424,8 @@ class Node:
     def _leave_address(self, port: int) -> None:
         """Write where the admin port is into the data directory, for `coterie-node recover --data-dir`."""
         host = self._config.listen_admin.host
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (everywhere includes loopback)
+        if is_unspecified(host):  # everywhere includes loopback
+            host = "::1" if ":" in host else "127.0.0.1"
         with contextlib.suppress(OSError):  # A courtesy only: a full disk must not keep the node from starting.
             (self._config.data_dir / ADMIN_NAME).write_text(f"http://{f'[{host}]' if ':' in host else host}:{port}\n")
 

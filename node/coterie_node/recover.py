@@ -18,6 +18,7 @@ import msgspec
 
 from coterie_protocol.admin import RecoveredSlot, RecoveryReport, Refusal
 from coterie_protocol.registers import majority_of
+from coterie_protocol.urls import ADMIN, BadUrl, read_url
 from coterie_protocol.words import counted
 
 from .cli_args import bare_command
@@ -104,19 +105,25 @@ def recover(arguments: argparse.Namespace) -> int:
 
 
 def _address(arguments: argparse.Namespace) -> str:
-    if arguments.admin:
-        if not arguments.admin.startswith(("http://", "https://")):
-            raise _Failed(f"{arguments.admin!r} is no admin port's address; write it as http://127.0.0.1:7402")
-        return str(arguments.admin).rstrip("/")
+    if arguments.admin is not None:
+        return _read_address(arguments.admin, "--admin")
     directory = arguments.data_dir or os.environ.get(f"{ENVIRONMENT}DATA_DIR")
     if not directory:
         raise _Failed("--admin or --data-dir is missing: name a running node, by its admin port or its data directory")
     try:
-        return (Path(directory) / ADMIN_NAME).read_text().strip()
-    except OSError:
+        left = (Path(directory) / ADMIN_NAME).read_text().strip()
+    except (OSError, ValueError):
         raise _Failed(
             f"no node has left its admin address in {directory}; start the node, or name one with --admin"
         ) from None
+    return _read_address(left, str(Path(directory) / ADMIN_NAME))
+
+
+def _read_address(text: str, source: str) -> str:
+    try:
+        return str(read_url(text, ADMIN))
+    except BadUrl as error:
+        raise _Failed(f"{source}: {error}") from None
 
 
 def _token(file: str | None) -> str:

@@ -52,9 +52,6 @@ def _read(response: IO[bytes], end: float) -> bytes:
 
 
 def _ask(url: str, path: str, kind: type[T], timeout: float) -> T:
-    url = url.rstrip("/")
-    if not url.startswith(("http://", "https://")):
-        raise ClientError(f"{url!r} is not an admin port's address; write it as http://127.0.0.1:7402")
     end = time.monotonic() + timeout
     try:
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import terminal
+from ..addresses import check_admin
 from ..errors import Unavailable
 from ..output import json_line, out
 from . import admin
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def show_ring(url: str | None, directory: Path | None, *, json: bool) -> int:
-    """Print the ring's members; raises Unavailable when no node answers."""
-    report = admin.ring_report(url) if url else _local_ring(directory)
+    """Print the ring's members; raises Unavailable when no node answers, UsageError when `url` is no address."""
+    report = _local_ring(directory) if url is None else admin.ring_report(check_admin(url, "--admin"))
     if json:
         out(*(json_line(member) for member in report.members))
     else:

@@ -37,7 +37,13 @@ async def test_it_needs_a_node_and_a_token(
     for arguments, what in (
         (("--admin-token-file", token), "--admin or --data-dir is missing"),
         (("--admin-token-file", token, "--data-dir", str(tmp_path)), "no node has left its admin address"),
-        (("--admin-token-file", token, "--admin", "localhost:7402"), "is no admin port's address"),
+        (
+            ("--admin-token-file", token, "--admin", "localhost:7402"),
+            "--admin: 'localhost:7402' is not an admin port's address",
+        ),
+        (("--admin-token-file", token, "--admin", "http://.example:1"), "a part of its name is empty"),
+        (("--admin-token-file", token, "--admin", "file:///etc/passwd"), "it does not begin with http:// or https://"),
+        (("--admin-token-file", token, "--admin", ""), "--admin: '' is not an admin port's address"),
         (("--admin", "http://127.0.0.1:1"), "--admin-token-file is missing"),
         (
             ("--admin", "http://127.0.0.1:1", "--admin-token-file", str(tmp_path / "none")),

@@ -14,12 +14,13 @@ import pytest
 from tests.unit.client.conftest import PASSWORD, Coterie, Enter, Ran
 from tests.unit.client.gateway import World
 
+from coterie_client.addresses import check_server
 from coterie_client.errors import ClientError, UsageError
 from coterie_client.known import KnownServers
 from coterie_client.locks import receiver_lock
 from coterie_client.private import check_ours, open_private
 from coterie_client.session import MAX_FILE_BYTES, Reserved, load_session, save_session
-from coterie_client.settings import Settings, check_proxies, check_server, load_settings
+from coterie_client.settings import Settings, check_proxies, load_settings
 
 LOGIN = ("login", "alice", "--password-file", "-")
 

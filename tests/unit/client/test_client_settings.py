@@ -42,6 +42,41 @@ def test_an_address_that_makes_no_sense_is_refused(tmp_path: Path, url: str) -> 
         load_settings({"home": str(tmp_path), "servers": url}, {})
 
 
+@pytest.mark.parametrize("url", ["ws://.example:1", "wss://" + "x" * 64 + ".example", "ws://0:7400", "ws://[::]:7400"])
+def test_an_address_that_makes_no_sense_is_told_with_its_source(tmp_path: Path, url: str) -> None:
+    config = tmp_path / "config.toml"
+    for flags, environ, source in (
+        ({"servers": url}, {"COTERIE_SERVERS": "ws://127.0.0.1:1"}, "--servers"),
+        ({}, {"COTERIE_SERVERS": url}, "COTERIE_SERVERS"),
+        ({}, {}, f"servers in {config}"),
+    ):
+        config.write_text(f'servers = ["{url}"]\n')
+        with pytest.raises(UsageError) as raised:
+            load_settings({"home": str(tmp_path), **flags}, environ)
+        assert str(raised.value).startswith(f"{source}: {url!r} is not a server's address: ")
+        assert "write it as wss://host:port" in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["servers = []", "servers = ''", "servers = [' ', '']", "servers = ','"])
+def test_an_empty_list_of_servers_is_not_the_local_ring(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"servers in .*config\.toml: no server is named; .* leave it out"):
+        load_settings({"home": str(tmp_path)}, {})
+
+
+def test_an_empty_flag_names_no_server(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--servers: no server is named"):
+        load_settings({"home": str(tmp_path), "servers": ""}, {"COTERIE_SERVERS": "ws://127.0.0.1:1"})
+    assert load_settings({"home": str(tmp_path)}, {"COTERIE_SERVERS": ""}).servers == DEFAULT_SERVERS
+
+
+def test_addresses_are_kept_in_their_plain_form(tmp_path: Path) -> None:
+    """Whoever writes WSS:// has TLS with the CA file that is named, and the same server twice is one."""
+    settings = load_settings({"home": str(tmp_path), "servers": " WSS://Chat.Example/ ,ws://127.1:,ws://[::1]"}, {})
+    assert settings.servers == ("wss://chat.example:7400", "ws://127.1:7400", "ws://[::1]:7400")
+    assert settings.tls() is not None
+
+
 @pytest.mark.parametrize(
     "text",
     [

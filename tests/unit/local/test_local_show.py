@@ -14,7 +14,8 @@ import msgspec
 import pytest
 from bench.ports import free_port
 
-from coterie_client.errors import ClientError, Unavailable
+from coterie_client.cli import main
+from coterie_client.errors import ClientError, ExitCode, Unavailable
 from coterie_client.local import admin
 from coterie_client.local.hints import next_steps
 from coterie_client.local.live import LiveTable
@@ -152,8 +153,32 @@ def test_something_else_on_the_port_is_told_from_nobody(stranger: str) -> None:
         port = free.getsockname()[1]
     with pytest.raises(Unavailable, match=f"no node answers at http://127.0.0.1:{port}"):
         admin.ring_report(f"http://127.0.0.1:{port}")
-    with pytest.raises(ClientError, match="write it as http"):
-        admin.ring_report("127.0.0.1:7402")
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("127.0.0.1:7402", "it does not begin with http:// or https://"),
+        ("nonsense", "it does not begin with http:// or https://"),
+        ("", "it does not begin with http:// or https://"),
+        ("file:///etc/passwd", "it does not begin with http:// or https://"),
+        ("http://", "it names no host"),
+        ("http://[::1", "brackets"),
+        ("http://127.0.0.1:99999", "from 1 to 65535"),
+        ("http://.example:7402", "a part of its name is empty"),
+        ("http://0.0.0.0:7402", "where a node listens"),
+        ("http://127.0.0.1:7402?x", "it goes on after the port"),
+    ],
+)
+def test_an_admin_port_that_is_no_address_is_wrong_usage(
+    url: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ring", "--admin", url]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert said.startswith(f"coterie: --admin: {url!r} is not an admin port's address: "), said
+    assert reason in said
+    assert "write it as http://127.0.0.1:7402" in said
+    assert said.count("\n") == 1
 
 
 def test_an_up_that_fails_for_a_port_leaves_nothing_behind(tmp_path: Path) -> None:
