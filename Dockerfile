@@ -13,10 +13,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 RUN python -m venv --without-pip /opt/coterie && mkdir /empty
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
-# Dependencies first: they change more rarely than the sources, and are most of the work.
+# Dependencies first, those of the extra `operator` too: they change more rarely than the sources, and are most of the
+# work.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca \
-    python -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]))' \
-        > /tmp/dependencies.txt && \
+    python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+print("\n".join(project["dependencies"] + project["optional-dependencies"]["operator"]))' > /tmp/dependencies.txt && \
     python -m pip --python /opt/coterie/bin/python install --no-compile -r /tmp/dependencies.txt 'dumb-init>=1.2.5'
 COPY protocol protocol
 COPY node node

@@ -1,4 +1,4 @@
-"""`coterie-operator`: waits for its turn at the lease, looks after rings, and stops when told.
+"""The program: it waits for its turn at the lease, looks after rings, and stops when told.
 
 The order of an end matters: first nothing more is done, then the lease is given back. A process that lost the lease
 ends, whatever hangs: what it believes is out of date.
@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.metadata
 import os
 import signal
 import sys
 import threading
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import structlog
 
 from . import logs
 from .admin import Admin
-from .arguments import CrdConfig, RunConfig, UsageError, parse
+from .arguments import CrdConfig, RunConfig
 from .crd import CrdError, apply_crds, read_crds
 from .events import Events
 from .health import Health, serve
@@ -32,7 +30,6 @@ from .reconcile import Tools
 from .rings import Rings
 
 FAILED = 1
-USAGE = 2
 LOST = 3
 STOP_SECONDS = 4.5
 """After SIGTERM the process ends within 5 s, even if something hangs."""
@@ -44,13 +41,8 @@ LEASE_SILENCE = 60.0
 log = structlog.get_logger()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; return its exit code: 0 stopped as told, 1 failed, 2 usage, 3 lost the lease."""
-    try:
-        config = parse(arguments, importlib.metadata.version("coterie"))
-    except UsageError as error:
-        print(f"coterie-operator: {error}; see coterie-operator --help", file=sys.stderr)
-        return USAGE
+def run(config: RunConfig | CrdConfig) -> int:
+    """Run the program; return its exit code: 0 stopped as told, 1 failed, 3 lost the lease."""
     logs.set_up(config.log_level, config.log_format)
     work = _apply(config) if isinstance(config, CrdConfig) else _run(config)
     try:
@@ -150,7 +142,3 @@ def _owner(config: RunConfig) -> dict[str, str] | None:
     if not (config.pod_name and config.pod_uid):
         return None
     return {"apiVersion": "v1", "kind": "Pod", "name": config.pod_name, "uid": config.pod_uid}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

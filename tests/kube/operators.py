@@ -19,7 +19,7 @@ from bench.ports import free_port
 from tests.kube.lab.definition import CRD
 from tests.kube.lab.handle import Kube
 
-PROGRAM = [sys.executable, "-m", "coterie_operator.main"]
+PROGRAM = [sys.executable, "-m", "coterie_operator.entry"]
 PARTS = "statefulset,service,configmap,secret,poddisruptionbudget,networkpolicy"
 
 

@@ -223,7 +223,7 @@ def test_the_operator_gets_along_with_what_it_is_granted(plane: Kube, tmp_path: 
     kubeconfig.write_text(json.dumps(config))
     log = tmp_path / "operator.log"
     command = [
-        *(sys.executable, "-m", "coterie_operator.main", "run", "--kubeconfig", str(kubeconfig)),
+        *(sys.executable, "-m", "coterie_operator.entry", "run", "--kubeconfig", str(kubeconfig)),
         *("--namespace", SPACE, "--metrics-port", "0", "--node-image", "coterie:dev", "--log-format", "json"),
     ]
 

@@ -277,7 +277,7 @@ def apply_as(plane: Kube, space: str, account: str, file: Path, folder: Path) ->
     config["users"][0]["user"] = {"token": token}
     kubeconfig = folder / "hook.json"
     kubeconfig.write_text(json.dumps(config))
-    command = [sys.executable, "-m", "coterie_operator.main", "apply-crd", str(file), "--kubeconfig", str(kubeconfig)]
+    command = [sys.executable, "-m", "coterie_operator.entry", "apply-crd", str(file), "--kubeconfig", str(kubeconfig)]
     return subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False, timeout=90)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coterie_operator.arguments import CrdConfig, RunConfig, UsageError, parse
-from coterie_operator.main import main
+from coterie_operator.entry import main
 from coterie_operator.permits import Permits
 
 
