@@ -20,15 +20,16 @@ from aiohttp import web
 from tests.fuzz.engine import Finding, explore
 from tests.fuzz.loose import Loose, loose
 from tests.fuzz.targets import TARGETS
+from tests.sim import memory_store
 
 from coterie_client import envelope, history, terminal
 from coterie_client import session as sessions
 from coterie_node.api import admin
-from coterie_node.chat import archive
+from coterie_node.chat import archive, delivery
 from coterie_node.discovery import packet
 from coterie_node.peer import link
-from coterie_node.replication import append, sifting
-from coterie_node.store import registers, rows, tally
+from coterie_node.replication import append, batches, bulk, sifting
+from coterie_node.store import records, registers, rows, tally
 from coterie_node.watched import WatchedFile
 from coterie_operator import spec
 from coterie_protocol import frames
@@ -115,6 +116,10 @@ def _objects_of(of: Mapping[str, Any], key: str) -> tuple[Any, ...]:
     return tuple(of.get(key) or ())
 
 
+def _body_alone(item: Any) -> int:
+    return len(item.body)
+
+
 _NOTHING = re.compile("(?!)")
 
 OF_CLIENTS = ((frames, "_client", Loose(list[ClientFrame])), (archive, "read_cursor", _read_cursor))
@@ -126,6 +131,10 @@ OF_REGISTERS = (
 )
 BLIND_MSGSPEC = SimpleNamespace(msgpack=msgspec.msgpack, MsgspecError=NeverRaised)
 LOOSE_JSON = SimpleNamespace(json=SimpleNamespace(decode=_loose_session), MsgspecError=msgspec.MsgspecError)
+OF_EVENTS = (delivery, "weight_of_mail_item", _body_alone)
+OF_APPENDS = (batches, "weight_of_record", _body_alone)
+OF_COPIES = (bulk, "weight_of_record", _body_alone)
+OF_PAGES = tuple((module, "weight_of_record", _body_alone) for module in (records, memory_store))
 
 MUTANTS = (
     Mutant("client-bounds-removed", "client-frames", swapped(*OF_CLIENTS)),
@@ -141,6 +150,10 @@ MUTANTS = (
     Mutant("a-register-that-does-not-decode", "stores", swapped(*OF_REGISTERS)),
     Mutant("a-number-that-is-none", "chart-values", swapped((spec, "_number", _number_of))),
     Mutant("a-list-that-is-none", "chart-values", swapped((spec, "_objects", _objects_of))),
+    Mutant("an-item-weighs-its-body-alone", "mailboxes", swapped(OF_EVENTS, OF_APPENDS, OF_COPIES, *OF_PAGES)),
+    Mutant("a-page-weighs-bodies-alone", "mailboxes", swapped(*OF_PAGES)),
+    Mutant("a-copied-page-weighs-bodies-alone", "mailboxes", swapped(OF_COPIES)),
+    Mutant("an-append-weighs-bodies-alone", "mailboxes", swapped(OF_APPENDS)),
 )
 
 

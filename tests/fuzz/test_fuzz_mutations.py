@@ -19,6 +19,9 @@ SOON = (
     "session-bounds-removed",
     "a-row-of-another-type",
     "a-list-that-is-none",
+    "a-page-weighs-bodies-alone",
+    "a-copied-page-weighs-bodies-alone",
+    "an-append-weighs-bodies-alone",
 )
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
 
