@@ -21,6 +21,7 @@ from coterie_protocol.words import counted
 from .doors import source_of
 from .masks import MaskedOnly
 from .newcomers import Newcomers, NewcomersRate
+from .pieces import SMALL_BODY, InPieces
 from .ration import Ration
 
 log = structlog.get_logger()
@@ -50,9 +51,11 @@ class PortLimits:
     reserve: int = 0
     """Connections above the limits that are taken all the same; `Guarded.refusal` says so to the application, which
     answers only what must always be answered."""
+    body: int = SMALL_BODY
+    """Bytes that a request may carry, as they travel."""
 
 
-class Guarded(web.RequestHandler):
+class Guarded(InPieces):
     """A connection: aiohttp's, counted, with its transport shown, which tells when it is written to and read from."""
 
     __slots__ = (
@@ -76,12 +79,12 @@ class Guarded(web.RequestHandler):
         head = min(limits.head, limits.idle)
         super().__init__(
             manager,
-            loop=asyncio.get_running_loop(),
+            body_limit=limits.body,
             keepalive_timeout=max(limits.idle, head + 1.0),  # Whose head is late is told so before.
             max_headers=MAX_HEADERS,
             # 389 kB of gzip hold 400 MB, which would keep the node from everything else for two seconds.
             auto_decompress=False,
-            access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to have none
+            access_log=None,  # aiohttp's own way to have none
         )
         self._guard = guard
         self._admitted = False

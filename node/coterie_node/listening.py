@@ -12,6 +12,7 @@ from aiohttp import web
 
 from .config import Address
 from .guard import Guard, Guarded, PortLimits
+from .pieces import say_product
 
 log = structlog.get_logger()
 
@@ -43,6 +44,7 @@ class Port:
         self._flag = flag
         self._limits = limits
         self.guard = Guard(whom, limits)
+        app.on_response_prepare.append(say_product)
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=shutdown_timeout)
         self._server: asyncio.Server | None = None
 

@@ -30,7 +30,7 @@ from coterie_protocol.urls import is_unspecified
 from . import absence
 from . import identity as identities
 from .admin_view import LateView
-from .api.admin import admin_app
+from .api.admin import MAX_BODY_BYTES, admin_app
 from .api.metrics.exposition import Exposition
 from .api.metrics.sources import Parts, Sources, near_nodes
 from .api.rooms import Facts
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 DEFAULT_REPLICATION_FACTOR = 3
-ADMIN_LIMITS = PortLimits(connections=512, per_address=128, idle=60.0, reserve=64)
+ADMIN_LIMITS = PortLimits(connections=512, per_address=128, idle=60.0, reserve=64, body=MAX_BODY_BYTES)
 DRAIN_SECONDS = 8.0
 """How long a stopping node lets commits and clients finish; SIGTERM promises 10 s in all."""
 
