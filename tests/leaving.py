@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from coterie_node.guard import Guarded
+from coterie_node.http.guard import Guarded
 
 LEAVINGS = ["before the answer is begun", "while it is written"]
 

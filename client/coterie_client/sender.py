@@ -26,7 +26,7 @@ from coterie_protocol.records import OUTGOING
 from .envelope import WITHDRAWN, Problem, archive_copy, check_text, open_body
 from .errors import ClientError, IdTaken, NotDelivered, Unavailable, translate
 from .placing import Places
-from .succession import Sent, Succession
+from .predecessors import Predecessors, Sent
 
 if TYPE_CHECKING:
     from .archiver import Archiver
@@ -73,7 +73,7 @@ class Sender:
         self._outbox = outbox
         self._archiver = archiver
         self._epoch = epoch
-        self._succession = Succession(connection)
+        self._predecessors = Predecessors(connection)
         self._places = Places(connection, outbox, history, epoch)
         self.on_change = on_change
         self.on_failure = on_failure
@@ -247,7 +247,7 @@ class Sender:
         async with self._window:
             stored_at = 0
             try:
-                reply = await self._succession.send(
+                reply = await self._predecessors.send(
                     message.peer,
                     Sent(message.id, message.body),
                     beside=[Keep(message.id, message.body)],

@@ -13,7 +13,6 @@ from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
 from coterie_protocol.ring import Beat, FindOwner, GetNeighbours, Meet, Neighbours, Notify, Nudge, Place
 
-from .replication.ports import Clock, Handlers, Peers, StoreError, Tasks
 from .ring import (
     Answer,
     Ask,
@@ -36,6 +35,7 @@ from .ring.arcs import Arcs
 from .ring.interval import distance
 from .ring.lookup import LookupTotals
 from .ring.placement import first_members
+from .runtime.ports import Clock, Handlers, Peers, StoreError, Tasks
 from .telling import tell
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ from .kube import (
 )
 from .model import CancelLeave, Leave, Move, PodView, Replace, Step
 from .quantity import quantity
-from .sight import Sight, storage_size
+from .snapshot import Snapshot, storage_size
 
 log = structlog.get_logger()
 
@@ -105,7 +105,7 @@ def problem(error: KubeError | NameTaken | SecretDamaged) -> Problem:
     return Problem("OperatorForbidden" if isinstance(error, Forbidden) else "ApplyFailed", str(error))
 
 
-class Hands:
+class Executor:
     """Carries out the plans for one Ring. It remembers what it applied, so that a steady state costs no writes."""
 
     def __init__(self, kube: Kube, admin: Admin, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -128,29 +128,29 @@ class Hands:
             log.warning("the definition of Ring is older than this operator", lacks=sorted(newer), error=str(error))
             return await self._kube.apply_status(ring, {key: one for key, one in status.items() if key not in newer})
 
-    async def put_secret(self, manifest: Callable[[], Object], sight: Sight) -> bool:
+    async def put_secret(self, manifest: Callable[[], Object], snapshot: Snapshot) -> bool:
         """Make the ring's Secret if there is none, and say whether it was made. It is never written again.
 
         Raises NameTaken and SecretDamaged.
         """
-        if sight.secret is None:
+        if snapshot.secret is None:
             try:
                 await self._kube.create(SECRET, manifest())
             except Conflict:
                 log.debug("the secret exists already")
                 return False
             return True
-        metadata = sight.secret["metadata"]
+        metadata = snapshot.secret["metadata"]
         if metadata.get("labels", {}).get(names.RING_LABEL) is None:
             raise NameTaken(_taken(SECRET, metadata["namespace"], metadata["name"]))
-        if missing := [key for key in (names.ADMIN_TOKEN_KEY, names.SECRET_KEY) if not _secret(sight.secret, key)]:
+        if missing := [key for key in (names.ADMIN_TOKEN_KEY, names.SECRET_KEY) if not _secret(snapshot.secret, key)]:
             raise SecretDamaged(
                 f"Secret {metadata['name']} has no {' and no '.join(missing)}: delete it, and it is made anew"
                 f" (kubectl -n {metadata['namespace']} delete secret {metadata['name']})"
             )
         return False
 
-    async def put(self, ring: Object, manifests: Sequence[Object], sight: Sight) -> Outcome:
+    async def put(self, ring: Object, manifests: Sequence[Object], snapshot: Snapshot) -> Outcome:
         """Apply what differs and delete what the spec does without. What the API refuses does not stop the rest.
 
         Raises Unreachable and Conflict: then nothing is known, and the pass is to begin again.
@@ -160,9 +160,9 @@ class Hands:
             kind = str(manifest["kind"])
             try:
                 if kind == "StatefulSet":
-                    await self._label_claims(ring, manifest, sight)
-                    await self._grow_claims(ring, manifest, sight, outcome)
-                    await self._put_statefulset(ring, manifest, sight, outcome)
+                    await self._label_claims(ring, manifest, snapshot)
+                    await self._grow_claims(ring, manifest, snapshot, outcome)
+                    await self._put_statefulset(ring, manifest, snapshot, outcome)
                 else:
                     await self._put(ring, manifest)
             except (Unreachable, Conflict):
@@ -176,7 +176,7 @@ class Hands:
             outcome.problems.append(problem(error))
         return outcome
 
-    async def step(self, ring: Object, step: Step, sight: Sight, outcome: Outcome) -> bool:
+    async def step(self, ring: Object, step: Step, snapshot: Snapshot, outcome: Outcome) -> bool:
         """Take a step, unless the Ring has changed since it was read; say whether it was taken.
 
         Raises KubeError, and NodeRefused when a node says no.
@@ -186,14 +186,14 @@ class Hands:
             outcome.again = 0.0
             return False
         if isinstance(step, Replace):
-            await self._replace(ring["metadata"]["namespace"], step, sight)
+            await self._replace(ring["metadata"]["namespace"], step, snapshot)
             return True
-        pod = next((pod for pod in sight.pods if pod.name == step.pod), None)
-        if pod is None or not pod.ip or sight.secret is None:
+        pod = next((pod for pod in snapshot.pods if pod.name == step.pod), None)
+        if pod is None or not pod.ip or snapshot.secret is None:
             outcome.again = SOON
             return False
         try:
-            await self._ask(step, pod, _token(sight.secret))
+            await self._ask(step, pod, _token(snapshot.secret))
         except NodeRefused:
             raise
         except NodeError as error:
@@ -211,11 +211,11 @@ class Hands:
         else:
             await self._admin.move(pod.ip, token, step.position)
 
-    async def _replace(self, namespace: str, step: Replace, sight: Sight) -> None:
+    async def _replace(self, namespace: str, step: Replace, snapshot: Snapshot) -> None:
         """Delete a claim and its pod: the claim goes once no pod uses it, and the pod comes back with a new one."""
         log.warning("replacing a pod and its claim", pod=step.pod, claim=step.claim)
         await self._kube.delete(CLAIM, namespace, step.claim)
-        if step.pod_uid and any(pod.uid == step.pod_uid for pod in sight.pods):
+        if step.pod_uid and any(pod.uid == step.pod_uid for pod in snapshot.pods):
             await self._kube.delete(POD, namespace, step.pod, uid=step.pod_uid)
 
     async def _put(self, ring: Object, manifest: Object, live: Object | None = None) -> None:
@@ -242,8 +242,8 @@ class Hands:
             return live
         raise NameTaken(_taken(kind, metadata["namespace"], name))
 
-    async def _put_statefulset(self, ring: Object, manifest: Object, sight: Sight, outcome: Outcome) -> None:
-        live = sight.statefulset
+    async def _put_statefulset(self, ring: Object, manifest: Object, snapshot: Snapshot, outcome: Outcome) -> None:
+        live = snapshot.statefulset
         if live is not None and "deletionTimestamp" in live["metadata"]:
             # Applied now, it would be gone with the rest in a moment; its pods stay and are adopted.
             outcome.again = SOON
@@ -261,24 +261,24 @@ class Hands:
             return
         await self._put(ring, manifest, live)
 
-    async def _label_claims(self, ring: Object, manifest: Object, sight: Sight) -> None:
+    async def _label_claims(self, ring: Object, manifest: Object, snapshot: Snapshot) -> None:
         """Give claims that were found by their names the labels that the others have: they are watched by these."""
         wanted = manifest["spec"]["volumeClaimTemplates"][0]["metadata"]["labels"]
-        for claim in sight.claims:
+        for claim in snapshot.claims:
             if not claim.labelled and not claim.deleting:
                 log.info("a claim of the ring had lost its labels", claim=claim.name)
                 await self._kube.merge(
                     CLAIM, ring["metadata"]["namespace"], claim.name, {"metadata": {"labels": wanted}}
                 )
 
-    async def _grow_claims(self, ring: Object, manifest: Object, sight: Sight, outcome: Outcome) -> None:
+    async def _grow_claims(self, ring: Object, manifest: Object, snapshot: Snapshot, outcome: Outcome) -> None:
         """Make the claims of wanted nodes as large as the template says. A refusal is told, and stops nothing.
 
         One that is larger stays so: claims cannot shrink.
         """
         size = storage_size(manifest)
         patch = {"spec": {"resources": {"requests": {"storage": size}}}}
-        for claim in sight.claims:
+        for claim in snapshot.claims:
             due = claim.ordinal < int(manifest["spec"]["replicas"]) and claim.phase == "Bound" and not claim.deleting
             if due and quantity(claim.size) < quantity(size):
                 try:

@@ -18,7 +18,7 @@ from . import names
 from .admin import Admin, NodeError
 from .kube import CLAIM, CONFIG_MAP, POD, SECRET, STATEFUL_SET, Forbidden, Kind, Kube, Object
 from .model import Answer, ClaimView, PodView
-from .sight import Sight, claim_view, newest, pod_view, recorded_uid, refused
+from .snapshot import Snapshot, claim_view, newest, pod_view, recorded_uid, refused
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ PATIENCE = 5.0
 """Seconds that a claim may be pending before it is worth asking why."""
 
 
-async def look(kube: Kube, admin: Admin, namespace: str, name: str) -> Sight:
+async def look(kube: Kube, admin: Admin, namespace: str, name: str) -> Snapshot:
     """Gather it. Raises KubeError."""
     labels = f"{names.RING_LABEL}={name}"
     now = datetime.now(UTC)
@@ -43,7 +43,7 @@ async def look(kube: Kube, admin: Admin, namespace: str, name: str) -> Sight:
     claims = [*claims, *await _unlabelled(kube, namespace, name, statefulset if uid else None, claims)]
     seen = _by_ordinal(pod_view(name, pod, now) for pod in pods)
     nodes, ring = await _ask(admin, seen, uid)
-    return Sight(
+    return Snapshot(
         now=now,
         statefulset=statefulset,
         refused=await _refused(kube, statefulset, len(seen), now),

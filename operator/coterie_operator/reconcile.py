@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from . import names
-from .act import Hands, NameTaken, Outcome, Problem, SecretDamaged, problem
+from .act import Executor, NameTaken, Outcome, Problem, SecretDamaged, problem
 from .admin import Admin, NodeRefused
 from .events import Events
 from .health import Health
@@ -30,7 +30,7 @@ from .model import Observed, Plan, Refusal, RingSpec, Step
 from .observe import look
 from .permits import Permits, refusal
 from .plan import plan
-from .sight import Sight, operation, statefulset_view
+from .snapshot import Snapshot, operation, statefulset_view
 from .spec import SpecError, read_spec
 from .status import events, status
 from .watch import Key
@@ -75,7 +75,7 @@ class RingLoop:
         self._tools = tools
         self._namespace, self._name = key
         self.touched = asyncio.Event()
-        self._hands = Hands(tools.kube, tools.admin)
+        self._executor = Executor(tools.kube, tools.admin)
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311  (spreads pauses)
         self._problem: Problem | None = None
@@ -150,8 +150,8 @@ class RingLoop:
     async def _pass(self, ring: Object) -> float:
         """Observe, plan, act; return the seconds until the next look. Raises SpecError and KubeError."""
         spec = read_spec(ring, self._tools.node_image)
-        sight = await look(self._tools.kube, self._tools.admin, self._namespace, self._name)
-        observed = self._observed(ring, spec, sight)
+        snapshot = await look(self._tools.kube, self._tools.admin, self._namespace, self._name)
+        observed = self._observed(ring, spec, snapshot)
         decided = plan(observed)
         if decided.doing != self._doing:
             self._doing = decided.doing
@@ -160,7 +160,7 @@ class RingLoop:
         ring = await self._write(ring, wanted, decided)
         if decided.changes_nothing:
             return self._spread(decided.wake_after)
-        outcome = await self._put(ring, observed, decided, sight)
+        outcome = await self._put(ring, observed, decided, snapshot)
         found = outcome.problems[0] if outcome.problems else None
         if found != self._problem:
             self._problem = found
@@ -169,18 +169,18 @@ class RingLoop:
             self._tools.metrics.errors.labels(one.reason).inc()
             log.error("not put in place", ring=self._where, reason=one.reason, error=one.message)
         if decided.step is not None and outcome.essential:
-            await self._step(ring, decided.step, sight, outcome)
+            await self._step(ring, decided.step, snapshot, outcome)
         if outcome.again is not None:
             return outcome.again
         return self._spread(decided.wake_after)
 
-    async def _step(self, ring: Object, step: Step, sight: Sight, outcome: Outcome) -> None:
+    async def _step(self, ring: Object, step: Step, snapshot: Snapshot, outcome: Outcome) -> None:
         """Take a step, and remember a node's no until it says yes."""
         try:
-            if await self._hands.step(ring, step, sight, outcome):
+            if await self._executor.step(ring, step, snapshot, outcome):
                 self._refused.pop(step.pod, None)
         except NodeRefused as error:
-            uid = next(pod.uid for pod in sight.pods if pod.name == step.pod)
+            uid = next(pod.uid for pod in snapshot.pods if pod.name == step.pod)
             said = str(error)
             if unknown := error.status in (401, 403):
                 said = unknown_token(self._name, step.pod)
@@ -189,12 +189,12 @@ class RingLoop:
                 log.warning("a node refused", ring=self._where, pod=step.pod, step=refusal.step, error=refusal.message)
             self._refused[step.pod] = refusal
 
-    def _observed(self, ring: Object, spec: RingSpec, sight: Sight) -> Observed:
+    def _observed(self, ring: Object, spec: RingSpec, snapshot: Snapshot) -> Observed:
         metadata, current = ring["metadata"], ring.get("status", {})
-        here = {pod.name: pod.uid for pod in sight.pods}
+        here = {pod.name: pod.uid for pod in snapshot.pods}
         self._refused = {name: one for name, one in self._refused.items() if here.get(name) == one.pod_uid}
         return Observed(
-            now=sight.now,
+            now=snapshot.now,
             name=self._name,
             namespace=self._namespace,
             uid=metadata["uid"],
@@ -203,21 +203,23 @@ class RingLoop:
             spec=spec,
             status=current,
             template_hash=template_hash(self._name, spec),
-            ring_uid=sight.recorded_uid or str(current.get("ringUid", "")),
-            statefulset=None if sight.statefulset is None else statefulset_view(sight.statefulset, sight.refused),
-            pods=sight.pods,
-            claims=sight.claims,
-            nodes=sight.nodes,
-            ring=sight.ring,
+            ring_uid=snapshot.recorded_uid or str(current.get("ringUid", "")),
+            statefulset=None
+            if snapshot.statefulset is None
+            else statefulset_view(snapshot.statefulset, snapshot.refused),
+            pods=snapshot.pods,
+            claims=snapshot.claims,
+            nodes=snapshot.nodes,
+            ring=snapshot.ring,
             operation=operation(current),
             refused=self._refused,
             refused_spec=refusal(spec, self._tools.permits, self._tools.given.get((self._namespace, self._name))),
         )
 
-    async def _put(self, ring: Object, observed: Observed, decided: Plan, sight: Sight) -> Outcome:
+    async def _put(self, ring: Object, observed: Observed, decided: Plan, snapshot: Snapshot) -> Outcome:
         try:
-            made = await self._hands.put_secret(
-                lambda: secret(ring, secrets.token_hex(32), secrets.token_hex(32)), sight
+            made = await self._executor.put_secret(
+                lambda: secret(ring, secrets.token_hex(32), secrets.token_hex(32)), snapshot
             )
             if made and observed.ring_uid:
                 name = names.ring_secret(self._name)
@@ -227,13 +229,13 @@ class RingLoop:
             raise
         except (KubeError, NameTaken, SecretDamaged) as error:
             return Outcome([problem(error)], essential=False)
-        return await self._hands.put(ring, build(observed, decided), sight)
+        return await self._executor.put(ring, build(observed, decided), snapshot)
 
     async def _write(self, ring: Object, wanted: Mapping[str, Any], decided: Plan) -> Object:
         """Write the status if it differs, and tell what is new in it."""
         before = ring.get("status", {})
         after = degraded(wanted, self._problem, before, datetime.now(UTC))
-        ring = await self._hands.write_status(ring, after)
+        ring = await self._executor.write_status(ring, after)
         self._show(ring, after)
         notes = [(note.type, note.reason, note.message) for note in events(before, decided, after)]
         if self._problem is not None and not said(before, self._problem):
@@ -268,7 +270,7 @@ class RingLoop:
         after = degraded(now, found, before, datetime.now(UTC))
         if not said(before, found):
             await self._tools.events.say(ring, "Warning", found.reason, found.message)
-        await self._hands.write_status(ring, after)
+        await self._executor.write_status(ring, after)
         self._show(ring, after)
 
     def _show(self, ring: Object, current: Mapping[str, Any]) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from coterie_protocol.words import counted
 
 from . import names
+from .assessment import Assessment
 from .conditions import available, conditions, moment, previous, selector, trouble
 from .model import Note, Observed, Operation, Plan
 from .quantity import quantity
 from .rebalance import skew
-from .survey import Survey
 
 STATES = {
     "ScaleUp": "ScalingUp",
@@ -30,34 +30,34 @@ STATES = {
 
 def status(observed: Observed, plan: Plan) -> dict[str, Any]:
     """Return the whole status."""
-    survey = Survey(observed)
+    assessment = Assessment(observed)
     found: dict[str, Any] = {
         "observedGeneration": observed.generation,
-        "state": _state(survey, plan),
+        "state": _state(assessment, plan),
         "ringUid": plan.ring_uid,
         "replicas": len(observed.pods),
         "readyReplicas": sum(pod.ready and not pod.deleting for pod in observed.pods),
         "selector": selector(observed.name),
-        "members": _members(survey),
-        "skew": _skew(survey),
-        "storageSize": _storage_size(survey),
-        "slotsUnderReplicated": _under_replicated(survey),
-        "conditions": conditions(survey, plan),
+        "members": _members(assessment),
+        "skew": _skew(assessment),
+        "storageSize": _storage_size(assessment),
+        "slotsUnderReplicated": _under_replicated(assessment),
+        "conditions": conditions(assessment, plan),
     }
     if plan.operation is not None:
         found["operation"] = _operation(plan.operation)
     return found
 
 
-def _state(survey: Survey, plan: Plan) -> str:
-    wrong = trouble(survey, plan)
+def _state(assessment: Assessment, plan: Plan) -> str:
+    wrong = trouble(assessment, plan)
     stuck = any(gap.hard for gap in wrong)
-    if survey.spec.paused:
+    if assessment.spec.paused:
         return "Paused"
-    if not survey.ring_uid:
+    if not assessment.ring_uid:
         return "Degraded" if stuck else "Founding"
-    if not available(survey):
-        if survey.forming:
+    if not available(assessment):
+        if assessment.forming:
             return "Degraded" if stuck else "Forming"
         return "Unavailable"
     if plan.blocked is not None:
@@ -68,19 +68,19 @@ def _state(survey: Survey, plan: Plan) -> str:
         return STATES.get(plan.operation.type, "Repairing")
     if wrong:
         return "Degraded"
-    if survey.gaps():
+    if assessment.gaps():
         return "Repairing"
     return "Updating" if plan.doing else "Ready"
 
 
-def _members(survey: Survey) -> list[dict[str, Any]]:
-    ring = survey.seen.ring
+def _members(assessment: Assessment) -> list[dict[str, Any]]:
+    ring = assessment.seen.ring
     if ring is None:
         # Nobody tells; who was there before is, as far as anybody can say, still of the ring.
-        return [{**one, "state": "unreachable"} for one in survey.seen.status.get("members", ())]
+        return [{**one, "state": "unreachable"} for one in assessment.seen.status.get("members", ())]
 
     def place(name: str) -> tuple[int, str]:
-        ordinal = names.ordinal(survey.seen.name, name)
+        ordinal = names.ordinal(assessment.seen.name, name)
         return (ordinal if ordinal is not None else 1 << 31), name
 
     return [
@@ -96,26 +96,26 @@ def _members(survey: Survey) -> list[dict[str, Any]]:
     ]
 
 
-def _skew(survey: Survey) -> float:
-    ring = survey.seen.ring
+def _skew(assessment: Assessment) -> float:
+    ring = assessment.seen.ring
     if ring is None:
-        return float(survey.seen.status.get("skew", 0.0))
+        return float(assessment.seen.status.get("skew", 0.0))
     on_circle = {member.uid: member.position for member in ring.members if member.arc_share > 0}
     return round(skew(on_circle, ring.slots), 3)
 
 
-def _under_replicated(survey: Survey) -> int:
-    ring = survey.seen.ring
+def _under_replicated(assessment: Assessment) -> int:
+    ring = assessment.seen.ring
     if ring is not None:
         return ring.slots_under_replicated + ring.slots_unowned
-    if any(pod.ready for pod in survey.seen.pods):
-        return int(survey.seen.status.get("slotsUnderReplicated", 0))  # the operator is blind, not the ring in need
-    return survey.spec.slots if survey.ring_uid else 0
+    if any(pod.ready for pod in assessment.seen.pods):
+        return int(assessment.seen.status.get("slotsUnderReplicated", 0))  # the operator is blind, not the ring in need
+    return assessment.spec.slots if assessment.ring_uid else 0
 
 
-def _storage_size(survey: Survey) -> str:
+def _storage_size(assessment: Assessment) -> str:
     """Return what every claim has: the size that the Ring may go back to."""
-    claims = [claim for claim in survey.seen.claims if not claim.deleting]
+    claims = [claim for claim in assessment.seen.claims if not claim.deleting]
     found = [min((claim.size, claim.capacity or "0"), key=quantity) for claim in claims if claim.phase == "Bound"]
     return min(found, key=quantity, default="0")
 

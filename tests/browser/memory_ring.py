@@ -20,14 +20,14 @@ import msgspec
 from tests.sim.memory_store import MemoryStore
 from tests.sim.ring.perfect import perfect
 
-from coterie_node.api.rooms import Facts
+from coterie_node.api.ports import Facts
 from coterie_node.api.view import View
-from coterie_node.identity import Membership
-from coterie_node.replica import Replica
-from coterie_node.replication.dispatch import Dispatcher, TaskGroup
+from coterie_node.assembly.replica import Replica
+from coterie_node.bootstrap.identity import Membership
 from coterie_node.replication.settings import ReplicationSettings
 from coterie_node.ring import PRESETS, Ring, Timer
 from coterie_node.ring.placement import first_members
+from coterie_node.runtime.dispatch import Dispatcher, TaskGroup
 from coterie_node.version import VERSION
 from coterie_protocol.admin import MessageCounts
 from coterie_protocol.errors import CoterieError, Unavailable

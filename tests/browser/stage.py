@@ -21,9 +21,9 @@ import uvloop
 from tests.browser.memory_ring import MemoryNode, MemoryRing
 
 from coterie_node.api.admin import admin_app
-from coterie_node.config import Address
-from coterie_node.listening import ListenError, Port
-from coterie_node.node import ADMIN_LIMITS
+from coterie_node.assembly.node import ADMIN_LIMITS
+from coterie_node.config.settings import Address
+from coterie_node.http.listening import ListenError, Port
 
 WRITING = 0.5
 """Seconds between two lots of messages."""

@@ -27,7 +27,7 @@ MESSAGES = 40
 
 def check(node: Node, *flags: str) -> tuple[int, Any]:
     """Run `coterie-node check --json`; return its exit code and what it said."""
-    command = [sys.executable, "-m", "coterie_node.main", "check", "--json", "--data-dir", str(node.place.data)]
+    command = [sys.executable, "-m", "coterie_node.cli.main", "check", "--json", "--data-dir", str(node.place.data)]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=60)
     return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
 

@@ -24,7 +24,7 @@ PEOPLE = 16
 
 def recover(ring: Ring, *flags: str, stdin: str = "", code: int = 0) -> str:
     """Run `coterie-node recover` against the first living node; return what it printed."""
-    command = [sys.executable, "-m", "coterie_node.main", "recover"]
+    command = [sys.executable, "-m", "coterie_node.cli.main", "recover"]
     command += ["--admin-token-file", str(ring.place.token_file)]
     if not any(flag in ("--admin", "--data-dir") for flag in flags):
         command += ["--admin", ring.live[0].place.admin_url]

@@ -18,11 +18,11 @@ from tests.fuzz.engine import Found, Target
 from tests.unit.chat.ring import ChatRing, Client, N, mid, simulated
 
 from coterie_client.link import MAX_INCOMING_BYTES
-from coterie_node.chat.archive import PAGE_BYTES, mail_item
+from coterie_node.chat.owner.archive import PAGE_BYTES, mail_item
 from coterie_node.chat.settings import ChatSettings
-from coterie_node.replication.batches import append_all
-from coterie_node.replication.bulk import PAGE, fill
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
+from coterie_node.replication.antientropy.pages import PAGE, fill
+from coterie_node.replication.append.batches import append_all
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.store import Store
 from coterie_protocol.chat import Deliver, Push
 from coterie_protocol.client_api import (

@@ -14,7 +14,7 @@ from tests.fuzz.engine import Found, Target
 from tests.fuzz.place import RING, Complaints, listening
 from tests.fuzz.wire import pack
 
-from coterie_node.config import Address
+from coterie_node.config.settings import Address
 from coterie_node.discovery.hearing import MAX_NODES, Hearing
 from coterie_node.discovery.multicast import MulticastDiscovery
 from coterie_node.discovery.packet import MAX_BYTES, NONCE_BYTES, Announcement, _mac, seal

@@ -25,11 +25,13 @@ from tests.sim import memory_store
 from coterie_client import envelope, history, terminal
 from coterie_client import session as sessions
 from coterie_node.api import admin
-from coterie_node.chat import archive, delivery
+from coterie_node.chat.owner import archive, delivery
 from coterie_node.discovery import packet
 from coterie_node.peer import link
-from coterie_node.replication import append, batches, bulk, sifting
-from coterie_node.store import records, registers, rows, tally
+from coterie_node.replication import sifting
+from coterie_node.replication.antientropy import pages
+from coterie_node.replication.append import batches, coordinator
+from coterie_node.store import counters, records, registers, rows
 from coterie_node.watched import WatchedFile
 from coterie_operator import spec
 from coterie_protocol import frames
@@ -123,7 +125,7 @@ def _body_alone(item: Any) -> int:
 _NOTHING = re.compile("(?!)")
 
 OF_CLIENTS = ((frames, "_client", Loose(list[ClientFrame])), (archive, "read_cursor", _read_cursor))
-OF_VALUES = tuple((module, "fault_of", _unchecked) for module in (append, sifting, rows))
+OF_VALUES = tuple((module, "fault_of", _unchecked) for module in (coordinator, sifting, rows))
 OF_BODIES = ((envelope, "_decoder", Loose(envelope.Content)), (history, "OverflowError", NeverRaised))
 OF_REGISTERS = (
     (registers, "_sound", lambda *_: True),
@@ -133,7 +135,7 @@ BLIND_MSGSPEC = SimpleNamespace(msgpack=msgspec.msgpack, MsgspecError=NeverRaise
 LOOSE_JSON = SimpleNamespace(json=SimpleNamespace(decode=_loose_session), MsgspecError=msgspec.MsgspecError)
 OF_EVENTS = (delivery, "weight_of_mail_item", _body_alone)
 OF_APPENDS = (batches, "weight_of_record", _body_alone)
-OF_COPIES = (bulk, "weight_of_record", _body_alone)
+OF_COPIES = (pages, "weight_of_record", _body_alone)
 OF_PAGES = tuple((module, "weight_of_record", _body_alone) for module in (records, memory_store))
 
 MUTANTS = (
@@ -146,7 +148,7 @@ MUTANTS = (
     Mutant("the-terminal-obeys", "bodies", swapped((terminal, "_UNSEEN", _NOTHING), (terminal, "_IN_TEXT", _NOTHING))),
     Mutant("session-bounds-removed", "sessions", swapped((sessions, "msgspec", LOOSE_JSON))),
     Mutant("a-row-of-another-type", "stores", unhandled(rows, "TypeError", "AttributeError")),
-    Mutant("a-row-of-another-type-is-counted", "stores", swapped((tally, "isinstance", lambda *_: True))),
+    Mutant("a-row-of-another-type-is-counted", "stores", swapped((counters, "isinstance", lambda *_: True))),
     Mutant("a-register-that-does-not-decode", "stores", swapped(*OF_REGISTERS)),
     Mutant("a-number-that-is-none", "chart-values", swapped((spec, "_number", _number_of))),
     Mutant("a-list-that-is-none", "chart-values", swapped((spec, "_objects", _objects_of))),

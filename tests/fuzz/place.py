@@ -17,8 +17,8 @@ import structlog
 from tests.fuzz.engine import Found
 from tests.unit.api.lone_node import Peer
 
-from coterie_node.config import Address, NodeConfig
-from coterie_node.node import Node
+from coterie_node.assembly.node import Node
+from coterie_node.config.settings import Address, NodeConfig
 from coterie_protocol.client_api import (
     CLIENT_PATH,
     Discard,

@@ -16,8 +16,8 @@ from tests.fuzz import shapes
 from tests.fuzz.engine import Found, Target
 from tests.fuzz.place import Complaints, listening
 
-from coterie_node import checking
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
+from coterie_node.cli import check
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.errors import StoreError
 from coterie_node.store.store import DATABASE_NAME, Store
 from coterie_protocol.identifiers import Uid
@@ -25,7 +25,7 @@ from coterie_protocol.records import Record
 from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, Config, SlotRegister
 
 SLOT = 3
-DOCUMENTED = {checking.WHOLE, checking.DAMAGED, checking.USAGE}
+DOCUMENTED = {check.WHOLE, check.DAMAGED, check.USAGE}
 Flips = list[tuple[int, int]]
 
 
@@ -107,7 +107,7 @@ def _write_row(path: Path, table: int, column: int, value: Any) -> None:
 def _check(place: Path, *, repair: bool) -> int:
     arguments = argparse.Namespace(data_dir=str(place), json=False, repair=repair)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
-        code = checking.check(arguments)
+        code = check.check(arguments)
     if "Traceback" in said.getvalue():
         raise Found(said.getvalue())
     return code

@@ -11,8 +11,8 @@ from tests.sim.links import SimLink
 from tests.sim.network import RESET_NOTICED
 from tests.sim.world import Process, World
 
-from coterie_node.chat.gateway import NodeFacts
-from coterie_node.chat.registration import Passwords
+from coterie_node.chat.gateway.conversation import NodeFacts
+from coterie_node.chat.gateway.logins import Passwords
 from coterie_node.chat.service import Chat
 from coterie_node.chat.settings import ChatSettings
 from coterie_node.replication.settings import ReplicationSettings

@@ -26,7 +26,7 @@ from coterie_client.errors import RETRIABLE, Unavailable
 from coterie_client.history import Message
 from coterie_client.ordering import HoldBack
 from coterie_client.placing import next_counter
-from coterie_client.succession import Sent, Succession
+from coterie_client.predecessors import Predecessors, Sent
 from coterie_protocol.client_api import (
     Archive,
     Closing,
@@ -103,7 +103,7 @@ class Device:
         self._archiving = False
         self._saved: set[tuple[str, bytes]] = set()
         self._held: dict[tuple[str, bytes], Message] = {}
-        self._succession = Succession(self)
+        self._predecessors = Predecessors(self)
         self._hold = HoldBack(last_shown=person.last_shown, was_shown=person.was_shown)
         self._asked_at = 0.0
         self._draining = False
@@ -281,7 +281,7 @@ class Device:
             if draft.prev and draft.prev not in self._known and draft.epoch == self.epoch:
                 self._reseal(draft)
             try:
-                await self._succession.send(to, Sent(draft.id, draft.body), beside=[Keep(draft.id, draft.body)])
+                await self._predecessors.send(to, Sent(draft.id, draft.body), beside=[Keep(draft.id, draft.body)])
             except Unavailable:
                 await self.pause(0)  # Who acts for the recipient has changed time and again.
                 continue

@@ -28,7 +28,7 @@ class Lost(Exception):
 
 
 class SimLink:
-    """Both ends of the connection; the node's end is `chat.gateway.Client`."""
+    """Both ends of the connection; the node's end is `chat.gateway.conversation.Client`."""
 
     address = "192.0.2.1"
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
-from coterie_node.replication.ports import StoreError, Tx
+from coterie_node.runtime.ports import StoreError, Tx
 from coterie_node.store.digests import entry_digest, pack_buckets, slot_digest_of
 from coterie_node.store.errors import RegisterDamaged, Unstorable
 from coterie_node.store.registers import LAST_PROPOSER

@@ -12,7 +12,7 @@ from tests.sim.loop import OWNER, sim_loop
 from tests.sim.network import CONNECTED, SimNetwork
 from tests.sim.wire import Envelope
 
-from coterie_node.replication.dispatch import Dispatcher
+from coterie_node.runtime.dispatch import Dispatcher
 from coterie_protocol.errors import CoterieError, FrameError, Unavailable
 from coterie_protocol.frames import PeerError, decode_peer, exception_of, peer_error_of
 from coterie_protocol.identifiers import Uid

@@ -17,7 +17,7 @@ from tests.sim.mutations import rules
 from tests.sim.mutations.search import MUTANTS, Mutant, search
 from tests.sim.siege import siege
 
-from coterie_node.replication import acceptor
+from coterie_node.replication.consensus import acceptor
 
 OFTEN = (
     "plain-follows-any-joint",

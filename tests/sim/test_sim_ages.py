@@ -18,8 +18,8 @@ from tests.sim.walk import whole
 from tests.sim.wire import Envelope
 from tests.sim.world import SETTINGS, World
 
-from coterie_node.replication import ageing
-from coterie_node.replication.ports import Tx
+from coterie_node.replication.expiry import collect
+from coterie_node.runtime.ports import Tx
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, State
 from coterie_protocol.registers import ConfigAccept
@@ -270,7 +270,7 @@ def test_a_member_whose_copy_differs_keeps_the_tombstone_everywhere(simulate: Si
         async with aged() as world:
             await three(world)
             record = await deleted(world)
-            with replaced(ageing, "_agreed", lacks):
+            with replaced(collect, "_agreed", lacks):
                 await asyncio.sleep(200.0)
                 assert held(world, record) == everywhere(State.DELETED)
             await until(lambda: held(world, record) == {})

@@ -12,7 +12,7 @@ from tests.sim.steps import N0, N1, N2, until
 from tests.sim.walk import NAMES, whole
 from tests.sim.world import World
 
-from coterie_node.replication.ports import RegisterDamaged
+from coterie_node.runtime.ports import RegisterDamaged
 from coterie_protocol.identifiers import Uid, slot_of_name
 
 Simulate = Callable[..., Any]

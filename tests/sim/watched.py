@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from tests.sim.invariants import Violation, Witness
 
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS, Store, Tx
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS, Store, Tx
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, Version
 from coterie_protocol.registers import AccountRegister, SlotRegister

@@ -23,25 +23,25 @@ from tests.sim.peers import SimPeers, process_context
 from tests.sim.watched import WatchedStore, whole_disk
 from tests.sim.wire import Weather
 
-from coterie_node.replication.accounts import Accounts
-from coterie_node.replication.ageing import Ageing
-from coterie_node.replication.append import Appender
-from coterie_node.replication.arrivals import Arrivals
-from coterie_node.replication.calendar import Calendar
+from coterie_node.replication.antientropy.repair import Repair
+from coterie_node.replication.antientropy.transfer import Offers
+from coterie_node.replication.append.coordinator import Appender
+from coterie_node.replication.commits import Arrivals
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.dispatch import Dispatcher, TaskGroup
-from coterie_node.replication.handover import Handover
-from coterie_node.replication.healing import Healing
-from coterie_node.replication.members import Members
-from coterie_node.replication.offers import Offers
-from coterie_node.replication.ports import StoreError
-from coterie_node.replication.proposer import Proposer
-from coterie_node.replication.repair import Repair
-from coterie_node.replication.returning import Returning
+from coterie_node.replication.consensus.acceptors import Members
+from coterie_node.replication.consensus.proposer import Proposer
+from coterie_node.replication.consensus.registers import Accounts
+from coterie_node.replication.consensus.scrub import Healing
+from coterie_node.replication.expiry.collect import Ageing
+from coterie_node.replication.expiry.rejoin import Returning
+from coterie_node.replication.expiry.slot_clock import Calendar
+from coterie_node.replication.handoff import Strays
+from coterie_node.replication.reconfigure.handover import Handover
+from coterie_node.replication.reconfigure.state_transfer import Sync
 from coterie_node.replication.routing import Router
 from coterie_node.replication.settings import ReplicationSettings
-from coterie_node.replication.strays import Strays
-from coterie_node.replication.sync import Sync
+from coterie_node.runtime.dispatch import Dispatcher, TaskGroup
+from coterie_node.runtime.ports import StoreError
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid, slot_of_name
 from coterie_protocol.nodes import NodeRef

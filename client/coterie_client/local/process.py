@@ -97,7 +97,7 @@ def node_program() -> list[str]:
         script = Path(beside).absolute().with_name("coterie-node")
         if script.exists():
             return [str(script)]
-    return ["-m", "coterie_node.main"]
+    return ["-m", "coterie_node.cli.main"]
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:

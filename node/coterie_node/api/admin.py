@@ -17,9 +17,9 @@ from aiohttp import web
 from coterie_protocol.bounds import RingUidOrNone, SlotNumber
 from coterie_protocol.errors import CoterieError, ErrorCode
 
-from ..doors import Hosts, known_hosts_only, same_site_only, source_of
-from ..guard import Guarded
-from ..ration import Ration
+from ..http.guard import Guarded
+from ..http.origins import Hosts, known_hosts_only, same_site_only, source_of
+from ..logs.ration import Ration
 from ..watched import WatchedFile
 from .health import HEALTH_PATHS, add_health, json_response
 from .metrics.exposition import METRICS_PATH, Exposition, add_metrics
@@ -101,7 +101,7 @@ def admin_app(
 ) -> web.Application:
     """Build the application of the admin port. Without a token every change is refused; `page` opens the ring page.
 
-    It answers to `names` (`doors.Hosts`), to addresses and to `localhost`.
+    It answers to `names` (`origins.Hosts`), to addresses and to `localhost`.
     """
     doors = (known_hosts_only(Hosts(names)), same_site_only())
     app = web.Application(middlewares=[_json_errors(), *doors, _bounded()], client_max_size=MAX_BODY_BYTES)

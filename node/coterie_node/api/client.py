@@ -8,18 +8,18 @@ from collections.abc import Iterable
 import structlog
 from aiohttp import web
 
-from coterie_node.chat.gateway import Gateway
+from coterie_node.chat.gateway.conversation import Gateway
 from coterie_node.chat.limits import Counter
 from coterie_protocol.client_api import CLIENT_PATH, MAX_CLIENT_FRAME_BYTES
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.words import counted
 
-from ..doors import origins_only
-from ..guard import Guarded, PortLimits
-from ..listening import upgraded
-from ..newcomers import NewcomersRate
+from ..http.guard import Guarded, PortLimits
+from ..http.listening import upgraded
+from ..http.newcomers import NewcomersRate
+from ..http.origins import origins_only
 from .connection import Connection, Lines, refuse
-from .debts import Debts
+from .memory_budget import Debts
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ Frames queued in one turn of the event loop leave in one WebSocket message, stra
 for each write would cost more than the write. While the client does not keep up, they wait until it has taken most of
 what the transport holds; mail is refused once there is too much of it (its subscription begins anew afterwards),
 nothing is read from it, and if what it asked for still piles up it is cut off. What all clients cost together is in
-`debts.py`.
+`memory_budget.py`.
 
 A client that floods is slowed by not reading from it: its requests are taken one by one, while few enough of them are
 without an answer.
@@ -19,14 +19,14 @@ import struct
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from coterie_node.chat.gateway import INTERNAL, Conversation, Gateway
+from coterie_node.chat.gateway.conversation import INTERNAL, Conversation, Gateway
 from coterie_protocol.client_api import Closing, Drained, Event, Mail, Reply, ServerFrame
 from coterie_protocol.errors import CoterieError, ErrorCode, FrameError
 from coterie_protocol.frames import decode_client, encode, encode_frame, error_of, join
 
-from ..guard import Guarded
-from ..ration import Ration
-from .debts import Debts
+from ..http.guard import Guarded
+from ..logs.ration import Ration
+from .memory_budget import Debts
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ class Lines:
 
 
 class Connection:
-    """A client's connection (`chat.gateway.Client`)."""
+    """A client's connection (`chat.gateway.conversation.Client`)."""
 
     def __init__(
         self, gateway: Gateway, socket: web.WebSocketResponse, guarded: Guarded, debts: Debts, lines: Lines

@@ -13,7 +13,7 @@ from coterie_protocol.identifiers import Uid
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from coterie_node.replication.recovery_plan import SlotPlan
+    from coterie_node.replication.reconfigure.unsafe_recovery_plan import SlotPlan
     from coterie_protocol.recovery import Kept
 
 log = structlog.get_logger()

@@ -22,15 +22,15 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.words import counted, listed
 
 from ..telling import tell
-from .part import Part
+from .ports import Facts, RepairPort, RingPort, StraysPort
 from .recovering import RecoveryPort, recover
-from .rooms import Facts, RepairPort, RingPort, StraysPort
+from .slot_roles import Part
 from .tracing import traced
 from .walk import address, ratio, walk
 
 if TYPE_CHECKING:
     from coterie_node.replication.configuration import SlotTable
-    from coterie_node.replication.ports import Clock, Handlers, Peers, Store, Tx
+    from coterie_node.runtime.ports import Clock, Handlers, Peers, Store, Tx
     from coterie_protocol.admin_page import Trace
     from coterie_protocol.identifiers import Uid
     from coterie_protocol.nodes import NodeRef

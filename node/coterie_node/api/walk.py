@@ -19,7 +19,7 @@ from coterie_protocol.errors import CoterieError
 
 if TYPE_CHECKING:
     from coterie_node.replication.configuration import SlotTable
-    from coterie_node.replication.ports import Peers
+    from coterie_node.runtime.ports import Peers
     from coterie_protocol.nodes import NodeRef
 
 log = structlog.get_logger()

@@ -30,7 +30,7 @@ class Routing(Protocol):
 
 
 class AccountRegisters(Protocol):
-    """Linearizable account registers (`replication.accounts.Accounts`), to be used at the acting owner."""
+    """Linearizable account registers (`replication.consensus.registers.Accounts`), to be used at the acting owner."""
 
     async def read(self, name: str) -> bytes | None:
         """Return the committed value."""
@@ -42,7 +42,7 @@ class AccountRegisters(Protocol):
 
 
 class Appending(Protocol):
-    """Quorum append (`replication.append.Appender`)."""
+    """Quorum append (`replication.append.coordinator.Appender`)."""
 
     def append(self, records: Sequence[Record], done: AppendDone) -> None:
         """Store records; `done` is called once for each disjoint part of them as it is decided."""
@@ -50,7 +50,7 @@ class Appending(Protocol):
 
 
 class Ages(Protocol):
-    """What is too old, by agreement (`replication.calendar.Calendar`)."""
+    """What is too old, by agreement (`replication.expiry.slot_clock.Calendar`)."""
 
     def stamp_ms(self) -> int:
         """Return the time with which to stamp a record: later rather than earlier where clocks differ."""
@@ -70,7 +70,7 @@ class Ages(Protocol):
 
 
 class CatchingUp(Protocol):
-    """The start-up sync of a slot (`replication.repair.Repair`)."""
+    """The start-up sync of a slot (`replication.antientropy.repair.Repair`)."""
 
     async def caught_up(self, slot: int) -> None:
         """Return once this node has compared the slot with a majority of its members."""

@@ -8,28 +8,28 @@ from dataclasses import dataclass
 from functools import partial
 
 from coterie_node.measure import Distribution
-from coterie_node.replication.arrivals import Arrivals
+from coterie_node.replication.commits import Arrivals
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.dispatch import Dispatcher
-from coterie_node.replication.ports import Clock, Peers, Store, Tasks
+from coterie_node.runtime.dispatch import Dispatcher
+from coterie_node.runtime.ports import Clock, Peers, Store, Tasks
 from coterie_protocol.records import OUTGOING, Record, State
 
-from .archive import Archive
-from .boxes import Boxes
-from .courier import Courier
-from .current import Current
-from .delivery import Delivery
-from .desk import AccountDesk
-from .forwarding import Forwarder
-from .gateway import Gateway, NodeFacts
-from .mailbox import Mailbox
-from .names import Names
+from ..runtime.messenger import Courier
+from .gateway.conversation import Gateway, NodeFacts
+from .gateway.forwarding import Forwarder
+from .gateway.logins import LoginCounts, Passwords, Registration
+from .gateway.names import Names
+from .gateway.queries import Questions
+from .gateway.sessions import Sessions
+from .owner.account_requests import AccountDesk
+from .owner.archive import Archive
+from .owner.attachments import Presence
+from .owner.delivery import Delivery
+from .owner.mailbox import Mailbox
+from .owner.quotas import Boxes
+from .owner.receipts import Receipts
+from .owner.session_cache import Current
 from .ports import AccountRegisters, Ages, Appending, CatchingUp, Routing
-from .presence import Presence
-from .questions import Questions
-from .receipts import Receipts
-from .registration import LoginCounts, Passwords, Registration
-from .sessions import Sessions
 from .settings import ChatSettings
 
 

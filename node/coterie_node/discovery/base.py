@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..config import Address
+from ..config.settings import Address
 
 
 class Discovery(Protocol):

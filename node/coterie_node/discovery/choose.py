@@ -8,7 +8,7 @@ from pathlib import Path
 from coterie_protocol.nodes import PeerHello
 from coterie_protocol.words import counted
 
-from ..config import ConfigError, NodeConfig
+from ..config.settings import ConfigError, NodeConfig
 from ..watched import WatchedFile
 from .base import Discovery
 from .dns import DnsDiscovery

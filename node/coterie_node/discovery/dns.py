@@ -16,7 +16,7 @@ import dns.resolver
 import structlog
 from dns.rdtypes.IN.SRV import SRV
 
-from ..config import Address
+from ..config.settings import Address
 
 log = structlog.get_logger()
 

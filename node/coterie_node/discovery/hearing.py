@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..config import Address
+from ..config.settings import Address
 from .packet import MAX_SKEW, Announcement, NotOurs, OtherSecret, OtherVersion, WrongTime, mac_of, unseal
 
 FRESH = 20.0

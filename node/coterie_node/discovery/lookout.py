@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ..config import Address
+from ..config.settings import Address
 from .base import Discovery
 
 if TYPE_CHECKING:
-    from ..replication.ports import Clock
+    from ..runtime.ports import Clock
 
 log = structlog.get_logger()
 

@@ -19,8 +19,8 @@ import structlog
 
 from coterie_protocol.nodes import PeerHello
 
-from ..config import Address
-from ..listening import ListenError
+from ..config.settings import Address
+from ..http.listening import ListenError
 from .hearing import Hearing
 from .interfaces import Interface, interfaces
 from .packet import MAX_BYTES, NONCE_BYTES, Announcement, seal

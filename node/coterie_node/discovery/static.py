@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import Address
+from ..config.settings import Address
 
 
 class StaticDiscovery:

@@ -15,9 +15,9 @@ from coterie_protocol.errors import CoterieError, ErrorCode, FrameError, Unavail
 from coterie_protocol.frames import PeerError
 from coterie_protocol.nodes import PeerHello
 
-from ..config_values import ANY_HOST
+from ..config.values import ANY_HOST
 from . import handshake
-from .book import seen_at
+from .address_book import seen_at
 from .errors import SelfContact, Unreachable
 from .settings import PeerSettings
 from .whereabouts import is_loopback

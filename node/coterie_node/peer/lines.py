@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from ..ration import Ration
+from ..logs.ration import Ration
 
 log = structlog.get_logger()
 

@@ -18,8 +18,8 @@ from coterie_protocol.frames import PeerError, decode_peer, exception_of, peer_e
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import Heartbeat, PeerHello
 
-from ..replication.dispatch import Dispatcher
-from ..replication.ports import Tasks
+from ..runtime.dispatch import Dispatcher
+from ..runtime.ports import Tasks
 from . import packing
 from .lines import Lines
 from .outbox import Outbox

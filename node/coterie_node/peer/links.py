@@ -1,4 +1,4 @@
-"""All links of a node: `replication.ports.Peers` on sockets.
+"""All links of a node: `runtime.ports.Peers` on sockets.
 
 There is one link for each pair of nodes. A node dials a peer only while it sees no link to it, so a hello from someone
 whose link still stands here means that the other end has lost it: the new one replaces it. When both dial at once, the
@@ -19,19 +19,19 @@ from coterie_protocol.errors import CoterieError, ErrorCode, FrameError, Unavail
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, PeerHello
 
-from ..doors import source_of
-from ..replication.dispatch import Dispatcher, TaskGroup
-from ..replication.ports import Clock, Tasks
+from ..http.origins import source_of
+from ..runtime.dispatch import Dispatcher, TaskGroup
+from ..runtime.ports import Clock, Tasks
 from ..telling import tell
 from . import handshake
-from .book import MOST, Book, seen_at
+from .address_book import MOST, Book, seen_at
 from .dialler import Dialler, Met, seen_from
+from .heartbeat import Pulse
 from .lines import Lines
 from .link import GOODBYE, Link
 from .listener import Listener
-from .pulse import Pulse
 from .questions import Questions
-from .redial import Redial
+from .reconnect import Redial
 from .settings import PeerSettings
 from .wire import Wire, WireClosed
 

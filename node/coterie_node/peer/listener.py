@@ -8,10 +8,10 @@ from aiohttp import web
 
 from coterie_protocol.client_api import MAX_PEER_FRAME_BYTES, PEER_PATH
 
-from ..config import Address
-from ..doors import origins_only
-from ..guard import Guarded, PortLimits
-from ..listening import Port, plain, upgraded
+from ..config.settings import Address
+from ..http.guard import Guarded, PortLimits
+from ..http.listening import Port, plain, upgraded
+from ..http.origins import origins_only
 from .settings import PeerSettings
 from .wire import Wire
 

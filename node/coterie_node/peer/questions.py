@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, Ping, Pong, Refs, WhoIs
 
-from ..replication.ports import Handlers
-from .book import Book
+from ..runtime.ports import Handlers
+from .address_book import Book
 
 
 class Questions:

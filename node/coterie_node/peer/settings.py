@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import NodeConfig
+from ..config.settings import NodeConfig
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Callable
 
-from ..config_values import ANY_HOST
+from ..config.values import ANY_HOST
 
 _EVERY_IPV4 = "0.0.0.0"  # noqa: S104  # compared with, never bound here
 

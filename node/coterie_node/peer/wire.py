@@ -12,7 +12,7 @@ from aiohttp.web import WebSocketResponse
 
 from coterie_protocol.errors import FrameError
 
-from ..listening import plain
+from ..http.listening import plain
 
 
 class WireClosed(Exception):

@@ -12,8 +12,8 @@ from coterie_protocol.identifiers import Uid
 from coterie_protocol.registers import KnownConfig, SlotRegister
 from coterie_protocol.words import counted
 
+from ..runtime.ports import Peers
 from ..telling import tell
-from .ports import Peers
 
 
 def newer(one: KnownConfig, two: KnownConfig | None) -> bool:
@@ -33,7 +33,7 @@ class SlotTable:
         self._chosen: dict[int, KnownConfig] = {}
         self._watchers: list[Callable[[int, KnownConfig], None]] = []
         self.damaged: set[int] = set()
-        """Slots of which a register (its own or an account's) fails its checksum on this node's disk (`healing`)."""
+        """Slots of which a register (its own or an account's) fails its checksum on this node's disk (`scrub`)."""
 
     def watch(self, callback: Callable[[int, KnownConfig], None]) -> None:
         """Call back with each newer configuration of a slot."""

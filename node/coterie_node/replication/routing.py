@@ -12,8 +12,8 @@ from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch, Unavail
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.registers import ConfigKnown, ConfigQuery, KnownConfig
 
+from ..runtime.ports import Clock, Peers, Suggestions
 from .configuration import SlotTable
-from .ports import Clock, Peers, Suggestions
 
 if TYPE_CHECKING:
     import random

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+from .counters import Changes, Tally
 from .errors import StoreError
-from .tally import Changes, Tally
 
 Place = tuple[int, bytes]
 

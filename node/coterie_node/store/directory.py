@@ -9,6 +9,8 @@ from pathlib import Path
 from .errors import DirectoryLocked, DirectoryUnusable
 
 LOCK_NAME = "lock"
+ADMIN_NAME = "admin-url"
+"""The file of the data directory in which a node leaves its admin port's address."""
 
 
 class DirectoryLock:

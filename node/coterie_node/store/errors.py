@@ -1,4 +1,4 @@
-"""What can go wrong with a node's durable state. The port (`replication.ports`) lends StoreError from here.
+"""What can go wrong with a node's durable state. The port (`runtime.ports`) lends StoreError from here.
 
 StoreError                       nothing of the transaction is kept, or the store cannot be used at all
 ├── StoreClosed                  the node is stopping

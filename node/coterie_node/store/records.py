@@ -17,6 +17,7 @@ from coterie_protocol.weight import weight_of_record, weight_of_row
 
 from .base import BaseTx, Place
 from .connections import malformed
+from .counters import COUNTED, add_counts
 from .digests import EMPTY_BUCKETS, entry_digest, pack_buckets, slot_digest_of
 from .rows import (
     CHECKED_COLUMNS,
@@ -34,7 +35,6 @@ from .rows import (
     place_of,
     replace_sql,
 )
-from .tally import COUNTED, add_counts
 
 _RECORD = f"SELECT {CHECKED_COLUMNS} FROM records WHERE slot = ? AND hash = ?"  # noqa: S608 - no data in it
 _SCRUB = f"SELECT seq, {CHECKED_COLUMNS} FROM records WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no data in it

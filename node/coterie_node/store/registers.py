@@ -17,8 +17,8 @@ from coterie_protocol.bounds import MAX_COUNT
 from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, SlotRegister
 
 from .base import BaseTx
+from .counters import add_counts
 from .errors import RegisterDamaged, StoreDamaged
-from .tally import add_counts
 
 CHECK_BYTES = 16
 MARK_STEP = 64

@@ -19,15 +19,15 @@ import structlog
 from ..measure import BATCH_RECORDS, COMMIT_SECONDS, Distribution
 from ..telling import tell
 from .checkpoints import Checkpointer
-from .condemned import verdict
 from .connections import connect, store_error, undecodable
+from .counters import Contents, Tally
+from .damage import verdict
 from .directory import DirectoryLock
 from .errors import StoreBusy, StoreClosed, StoreDamaged, StoreError
 from .migrations import migrate
 from .readers import Readers
 from .records import Sequence64
 from .registers import read_mark
-from .tally import Contents, Tally
 from .tx import Transaction
 from .writer import Commit, Events, Writer
 
@@ -77,7 +77,7 @@ class Watchers:
 
 
 class Store:
-    """Implements `replication.ports.Store`. Use `await Store.open(directory)` and `await store.close()`.
+    """Implements `runtime.ports.Store`. Use `await Store.open(directory)` and `await store.close()`.
 
     `transact` runs functions in the writer's thread, in order, many in one transaction; `read` runs beside it.
     Functions must only compute and use their transaction; one given to `transact` may run more than once.

@@ -8,7 +8,7 @@ from .registers import RegisterTx
 
 
 class Transaction(RegisterTx, AgeTx):
-    """Implements `replication.ports.Tx`."""
+    """Implements `runtime.ports.Tx`."""
 
     def meta(self, key: str) -> bytes | None:
         """Return a named value."""

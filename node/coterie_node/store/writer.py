@@ -22,10 +22,10 @@ import structlog
 from coterie_protocol.words import counted
 
 from .checkpoints import Checkpointer
-from .condemned import condemn
 from .connections import is_ours, store_error
+from .counters import Changes, Tally
+from .damage import condemn
 from .errors import RegisterDamaged, StoreBusy, StoreClosed, StoreDamaged, StoreError
-from .tally import Changes, Tally
 from .tx import Transaction
 
 log = structlog.get_logger()

@@ -18,6 +18,6 @@ def careless(path: Path, *, writable: bool, as_it_is: bool = False) -> sqlite3.C
 
 if __name__ == "__main__":
     store.connect = careless  # type: ignore[attr-defined]
-    from coterie_node.main import main
+    from coterie_node.cli.main import main
 
     main()

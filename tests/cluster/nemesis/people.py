@@ -23,8 +23,8 @@ from coterie_client.envelope import Content, Problem, open_body, seal
 from coterie_client.errors import ClientError, NotLoggedIn, SessionTaken
 from coterie_client.history import Message
 from coterie_client.mailbox import Mailbox
+from coterie_client.predecessors import Predecessors, Sent
 from coterie_client.session import Session
-from coterie_client.succession import Sent, Succession
 from coterie_protocol.client_api import Kdf, MailItem, Page, PageReply, Register, SessionGranted, Stored
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import message_id
@@ -197,7 +197,7 @@ class Conversation:
         self.to = to
         self._books = books
         self._line = books.availability.conversation()
-        self._succession = Succession(sender.connection)
+        self._predecessors = Predecessors(sender.connection)
         self._number = 0
         self._previous = b""
 
@@ -216,7 +216,7 @@ class Conversation:
         books.sent(sender.name, self.to, identity, number)
         while True:
             try:
-                reply = await self._succession.send(self.to, Sent(identity, body))
+                reply = await self._predecessors.send(self.to, Sent(identity, body))
                 assert isinstance(reply, Stored)
             except CoterieError as error:
                 if error.wire_code is not ErrorCode.DUPLICATE_ID:

@@ -17,20 +17,20 @@ from tests.sim.watched import NotingTx
 
 from coterie_client.history import History, Message
 from coterie_client.ordering import HoldBack
-from coterie_node.replication import acceptor
-from coterie_node.replication.accounts import Accounts, _Found
-from coterie_node.replication.ageing import Ageing
-from coterie_node.replication.append import Appender
-from coterie_node.replication.calendar import Calendar
+from coterie_node.replication.antientropy.liveness import SETTLED
+from coterie_node.replication.antientropy.nonmembers import Outsiders
+from coterie_node.replication.append.coordinator import Appender
+from coterie_node.replication.append.replica import Holder
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.hold import Holder
-from coterie_node.replication.members import Members
-from coterie_node.replication.outsiders import Outsiders
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS, RegisterDamaged, Tx
-from coterie_node.replication.proposer import Prepared, Proposer
-from coterie_node.replication.sightings import SETTLED
-from coterie_node.replication.strays import Strays
-from coterie_node.replication.sync import Sync
+from coterie_node.replication.consensus import acceptor
+from coterie_node.replication.consensus.acceptors import Members
+from coterie_node.replication.consensus.proposer import Prepared, Proposer
+from coterie_node.replication.consensus.registers import Accounts, _Found
+from coterie_node.replication.expiry.collect import Ageing
+from coterie_node.replication.expiry.slot_clock import Calendar
+from coterie_node.replication.handoff import Strays
+from coterie_node.replication.reconfigure.state_transfer import Sync
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS, RegisterDamaged, Tx
 from coterie_protocol.client_api import MailItem
 from coterie_protocol.errors import StaleEpoch
 from coterie_protocol.identifiers import Uid

@@ -15,25 +15,25 @@ import aiohttp
 
 from coterie_node.api.client import ClientApi
 from coterie_node.api.passwords import PasswordPool
-from coterie_node.chat.gateway import NodeFacts
-from coterie_node.chat.registration import Passwords
+from coterie_node.chat.gateway.conversation import NodeFacts
+from coterie_node.chat.gateway.logins import Passwords
 from coterie_node.chat.service import Chat
 from coterie_node.chat.settings import ChatSettings
-from coterie_node.config import Address
-from coterie_node.guard import PortLimits
-from coterie_node.listening import Port
-from coterie_node.node import SystemClock
-from coterie_node.replication.accounts import Accounts
-from coterie_node.replication.append import Appender
-from coterie_node.replication.arrivals import Arrivals
-from coterie_node.replication.calendar import Calendar
+from coterie_node.config.settings import Address
+from coterie_node.http.guard import PortLimits
+from coterie_node.http.listening import Port
+from coterie_node.replication.antientropy.repair import Repair
+from coterie_node.replication.antientropy.transfer import Offers
+from coterie_node.replication.append.coordinator import Appender
+from coterie_node.replication.commits import Arrivals
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.dispatch import Dispatcher, TaskGroup
-from coterie_node.replication.members import Members
-from coterie_node.replication.offers import Offers
-from coterie_node.replication.repair import Repair
+from coterie_node.replication.consensus.acceptors import Members
+from coterie_node.replication.consensus.registers import Accounts
+from coterie_node.replication.expiry.slot_clock import Calendar
 from coterie_node.replication.routing import Router
 from coterie_node.replication.settings import ReplicationSettings
+from coterie_node.runtime.clock import SystemClock
+from coterie_node.runtime.dispatch import Dispatcher, TaskGroup
 from coterie_node.store.store import Store
 from coterie_protocol.client_api import (
     CLIENT_PATH,

@@ -13,10 +13,10 @@ from tests.rawhttp import RawSocket, ask, connect, connected
 from tests.unit.api.stage import Stage
 
 from coterie_node.api.admin import admin_app
-from coterie_node.config import Address
-from coterie_node.guard import PortLimits
-from coterie_node.listening import Port
-from coterie_node.node import ADMIN_LIMITS
+from coterie_node.assembly.node import ADMIN_LIMITS
+from coterie_node.config.settings import Address
+from coterie_node.http.guard import PortLimits
+from coterie_node.http.listening import Port
 
 FOUR = [f"127.0.0.{number}" for number in range(2, 6)]
 

@@ -9,9 +9,9 @@ from tests.rawhttp import ask, connected
 from tests.unit.api.stage import Stage
 
 from coterie_node.api.admin import admin_app
-from coterie_node.config import Address
-from coterie_node.listening import Port
-from coterie_node.node import ADMIN_LIMITS
+from coterie_node.assembly.node import ADMIN_LIMITS
+from coterie_node.config.settings import Address
+from coterie_node.http.listening import Port
 
 TOKEN = "a-long-secret"
 READABLE = [

@@ -33,7 +33,7 @@ async def node(tmp_path: Path) -> AsyncIterator[LoneNode]:
 async def test_a_reply_without_a_form_on_the_wire_is_internal_and_its_neighbours_arrive(
     node: LoneNode, unencodable: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from coterie_node.chat.gateway import Conversation
+    from coterie_node.chat.gateway.conversation import Conversation
 
     take = Conversation.take
 

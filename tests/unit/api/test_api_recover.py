@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.unit.api.town import SLOTS, Place, mail
 
-from coterie_node.replication.acceptor import account_read, config_accept, config_learn, config_prepare
+from coterie_node.replication.consensus.acceptor import account_read, config_accept, config_learn, config_prepare
 from coterie_node.store.store import DATABASE_NAME
 from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch
 from coterie_protocol.identifiers import Uid

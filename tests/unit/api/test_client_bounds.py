@@ -17,13 +17,13 @@ from structlog.testing import capture_logs
 from tests.mute import Mute
 from tests.unit.api.lone_node import CoterieError, LoneNode, Peer, connected, lone_node
 
-from coterie_node import listening
 from coterie_node.api import connection as connection_module
 from coterie_node.api.connection import HIGH_WATER, PACKED_BYTES, STRANGER_BYTES
-from coterie_node.api.debts import Debts
-from coterie_node.chat.gateway import STATE_AGE
+from coterie_node.api.memory_budget import Debts
+from coterie_node.chat.gateway.conversation import STATE_AGE
 from coterie_node.chat.settings import ChatSettings
-from coterie_node.guard import PortLimits
+from coterie_node.http import listening
+from coterie_node.http.guard import PortLimits
 from coterie_protocol.client_api import (
     MAX_CLIENT_FRAMES,
     Archive,

@@ -15,7 +15,7 @@ from tests.mute import Mute
 from tests.unit.api.lone_node import LoneNode, Peer, connected, lone_node
 
 from coterie_node.chat.settings import ChatSettings
-from coterie_node.guard import MAX_HELD
+from coterie_node.http.guard import MAX_HELD
 from coterie_protocol.client_api import CLIENT_PATH, ClientFrame, Hello, Kdf, Login, Register, SessionGranted, Welcome
 from coterie_protocol.frames import encode
 

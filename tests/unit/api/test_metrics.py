@@ -25,9 +25,9 @@ from coterie_node.api import admin
 from coterie_node.api.metrics.family import Family, Kind, Value
 from coterie_node.api.metrics.table import FAMILIES, NODE, STATES, STORE
 from coterie_node.api.metrics.writing import Writer, number_text
-from coterie_node.config import Address, NodeConfig
+from coterie_node.assembly.node import Node
+from coterie_node.config.settings import Address, NodeConfig
 from coterie_node.measure import Distribution
-from coterie_node.node import Node
 from coterie_operator.metrics import Metrics
 
 ANY = Address("127.0.0.1", 0)

@@ -11,9 +11,10 @@ import pytest
 from aiohttp.test_utils import TestServer
 from tests.unit.api.town import Place
 
-from coterie_node import recover
 from coterie_node.api.admin import admin_app
-from coterie_node.main import main
+from coterie_node.cli import recover
+from coterie_node.cli.main import main
+from coterie_node.store.directory import ADMIN_NAME
 from coterie_protocol.admin import RecoveredSlot, RecoveryReport
 
 TOKEN = "s3cret"
@@ -64,7 +65,7 @@ async def test_it_shows_asks_and_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with TestServer(admin_app(town[0].view, TOKEN)) as server:
-        (tmp_path / recover.ADMIN_NAME).write_text(f"http://127.0.0.1:{server.port}\n")
+        (tmp_path / ADMIN_NAME).write_text(f"http://127.0.0.1:{server.port}\n")
         where = ("--data-dir", str(tmp_path), "--admin-token-file", token)
         assert await command(*where) == recover.DONE
         assert "nothing to recover" in capsys.readouterr().out

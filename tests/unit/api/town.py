@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from coterie_node.api.rooms import Facts
+from coterie_node.api.ports import Facts
 from coterie_node.api.view import View
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.dispatch import Dispatcher
-from coterie_node.replication.recovery import Recovery
+from coterie_node.replication.reconfigure.unsafe_recovery import Recovery
 from coterie_node.ring import Hop, Owner
+from coterie_node.runtime.dispatch import Dispatcher
 from coterie_node.store.store import Store
 from coterie_protocol.admin import MessageCounts
 from coterie_protocol.errors import Unavailable

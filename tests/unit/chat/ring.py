@@ -13,7 +13,7 @@ from tests.sim.loop import run
 from tests.sim.walk import whole
 from tests.sim.world import SETTINGS, Process, World
 
-from coterie_node.chat.gateway import Conversation
+from coterie_node.chat.gateway.conversation import Conversation
 from coterie_node.chat.service import Chat
 from coterie_node.chat.settings import ChatSettings
 from coterie_node.replication.settings import ReplicationSettings
@@ -63,7 +63,7 @@ def op_of(number: int) -> bytes:
 
 
 class Client:
-    """A client's connection (`chat.gateway.Client`) and the client behind it."""
+    """A client's connection (`chat.gateway.conversation.Client`) and the client behind it."""
 
     def __init__(self, process: Process, chat: Chat, address: str = "192.0.2.1") -> None:
         self.address = address

@@ -6,7 +6,7 @@ import asyncio
 
 from tests.unit.chat.ring import ChatRing, N, mid, simulated
 
-from coterie_node.chat.questions import ARCHIVE_LIMIT
+from coterie_node.chat.gateway.queries import ARCHIVE_LIMIT
 from coterie_node.chat.settings import ChatSettings
 from coterie_protocol.client_api import Archive, Error, Keep, Lookup, Send, Stored
 from coterie_protocol.errors import ErrorCode

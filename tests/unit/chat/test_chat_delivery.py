@@ -6,11 +6,11 @@ import asyncio
 
 from tests.unit.replication.nodes import SLOT, A, B, C, D, Node, Nodes, known, message, patient, simulated, until
 
-from coterie_node.chat.courier import Courier
-from coterie_node.chat.delivery import Delivery
+from coterie_node.chat.owner.delivery import Delivery
 from coterie_node.chat.settings import ChatSettings
-from coterie_node.replication.calendar import Calendar
+from coterie_node.replication.expiry.slot_clock import Calendar
 from coterie_node.replication.settings import ReplicationSettings
+from coterie_node.runtime.messenger import Courier
 from coterie_protocol.chat import Deliver, Push
 from coterie_protocol.identifiers import Uid
 

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.chat.ring import ChatRing, Client, N, mid, simulated
 
 from coterie_node.chat.settings import ChatSettings
-from coterie_node.replication.ports import NO_LIMIT_MS
+from coterie_node.runtime.ports import NO_LIMIT_MS
 from coterie_protocol.bounds import MAX_PREKEY_BYTES
 from coterie_protocol.client_api import MAX_MESSAGE_BODY_BYTES, Archive, Done, Page, PageReply, Send, Stored
 from coterie_protocol.errors import CoterieError, ErrorCode

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coterie_node.chat.boxes import AHEAD_MS, Box
 from coterie_node.chat.limits import MOST_KEYS, Counter, Limiter, TokenBucket
+from coterie_node.chat.owner.quotas import AHEAD_MS, Box
 from coterie_protocol.errors import CoterieError, ErrorCode
 
 

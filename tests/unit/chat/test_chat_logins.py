@@ -8,7 +8,7 @@ import contextlib
 import pytest
 from tests.unit.chat.ring import ChatRing, N, refusal, simulated
 
-from coterie_node.chat.attempts import MOST_KEYS, Attempts
+from coterie_node.chat.gateway.attempts import MOST_KEYS, Attempts
 from coterie_node.chat.settings import ChatSettings
 from coterie_protocol.errors import CoterieError, ErrorCode
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.chat.ring import ChatRing, N, mid, simulated
 
-from coterie_node.chat.delivery import Delivery
+from coterie_node.chat.gateway.turns import LEAST, Round, Turns, Window
+from coterie_node.chat.owner.delivery import Delivery
 from coterie_node.chat.settings import ChatSettings
-from coterie_node.chat.turns import LEAST, Round, Turns, Window
 from coterie_protocol.chat import Attach, Forward
 from coterie_protocol.client_api import Done, Error, Lookup, LookupReply, Send, Stored, Subscribe
 from coterie_protocol.errors import ErrorCode

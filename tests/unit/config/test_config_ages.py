@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from coterie_node.cli_args import add_run, effective, make_parser
-from coterie_node.config import ConfigError, NodeConfig, Sourced
-from coterie_node.config_values import Duration, duration
+from coterie_node.cli.arguments import add_run, effective, make_parser
+from coterie_node.config.settings import ConfigError, NodeConfig, Sourced
+from coterie_node.config.values import Duration, duration
 
 
 def run(*flags: str, **environment: str) -> tuple[NodeConfig, dict[str, Sourced]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coterie_node.config import ENVIRONMENT, unknown_variables
-from coterie_node.main import main
+from coterie_node.cli.main import main
+from coterie_node.config.settings import ENVIRONMENT, unknown_variables
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from coterie_node import config as config_module
-from coterie_node.cli_args import add_config, add_run, effective, make_parser, table
-from coterie_node.config import PRESETS, Address, ConfigError, NodeConfig, Sourced, read_config
+from coterie_node.cli.arguments import add_config, add_run, effective, make_parser, table
+from coterie_node.config import settings as config_module
+from coterie_node.config.settings import PRESETS, Address, ConfigError, NodeConfig, Sourced, read_config
 
 Environment = dict[str, str]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coterie_node.config import ConfigError
+from coterie_node.config.settings import ConfigError
 from coterie_node.discovery.choose import watched_secret
 
 

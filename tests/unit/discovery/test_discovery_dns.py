@@ -18,7 +18,7 @@ import dns.resolver
 import dns.rrset
 import pytest
 
-from coterie_node.config import Address
+from coterie_node.config.settings import Address
 from coterie_node.discovery import dns as discovery_dns
 from coterie_node.discovery.dns import PEER_PORT, DnsDiscovery
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coterie_node.config import Address
+from coterie_node.config.settings import Address
 from coterie_node.discovery.hearing import FRESH, MAX_NODES, MAX_TROUBLES, REMIND, STRANGERS_EVERY, Heard, Hearing
 from coterie_node.discovery.packet import Announcement, seal
 

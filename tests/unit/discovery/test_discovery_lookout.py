@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import structlog.testing
 
-from coterie_node.config import Address
+from coterie_node.config.settings import Address
 from coterie_node.discovery.lookout import CALM, QUICK, SETTLING, Lookout
 
 AT = Address("10.0.0.1", 7401)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from coterie_node.config import Address, ConfigError, NodeConfig
+from coterie_node.config.settings import Address, ConfigError, NodeConfig
 from coterie_node.discovery.choose import choose, read_secret
 from coterie_node.discovery.dns import DnsDiscovery
 from coterie_node.discovery.interfaces import interfaces
 from coterie_node.discovery.multicast import MulticastDiscovery
 from coterie_node.discovery.static import StaticDiscovery
-from coterie_node.listening import ListenError
+from coterie_node.http.listening import ListenError
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, PeerHello
 

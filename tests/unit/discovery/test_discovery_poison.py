@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from structlog.testing import capture_logs
 
-from coterie_node.config import Address
+from coterie_node.config.settings import Address
 from coterie_node.discovery.hearing import Hearing
 from coterie_node.discovery.multicast import MulticastDiscovery
 from coterie_node.discovery.packet import MAX_BYTES, NONCE_BYTES, Announcement, NotOurs, _mac, seal, unseal

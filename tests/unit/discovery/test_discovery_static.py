@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from coterie_node.config import Address
+from coterie_node.config.settings import Address
 from coterie_node.discovery.base import Discovery
 from coterie_node.discovery.static import StaticDiscovery
 

@@ -14,14 +14,17 @@ from tests.sim.memory_store import _page
 
 from coterie_client import archiver
 from coterie_client import link as client_link
-from coterie_node.chat import archive, delivery, receipts
-from coterie_node.chat.forwarding import FORWARD_BYTES, Entry, Forwarder
+from coterie_node.chat.gateway.forwarding import FORWARD_BYTES, Entry, Forwarder
+from coterie_node.chat.owner import archive, delivery, receipts
 from coterie_node.chat.settings import ChatSettings
 from coterie_node.peer import packing
 from coterie_node.peer.outbox import Outbox
 from coterie_node.peer.settings import PeerSettings
-from coterie_node.replication import acceptor, batches, bulk, sync
-from coterie_node.replication.batches import Batch
+from coterie_node.replication.antientropy import pages as bulk
+from coterie_node.replication.append import batches
+from coterie_node.replication.append.batches import Batch
+from coterie_node.replication.consensus import acceptor
+from coterie_node.replication.reconfigure import state_transfer
 from coterie_protocol.bounds import MAX_MS, MAX_PREKEY_BYTES
 from coterie_protocol.chat import Deliver, DeliverReceipts, Forward, PageAnswer, Post, Push
 from coterie_protocol.client_api import (
@@ -204,7 +207,7 @@ def test_accounts_that_are_listed() -> None:
 
 def test_accounts_that_are_accepted_again() -> None:
     by_name = {one.name: one for one in accounts()}
-    pages = sync._pages({name: weight_of_promise(one) for name, one in by_name.items()})
+    pages = state_transfer._pages({name: weight_of_promise(one) for name, one in by_name.items()})
     assert [name for page in pages for name in page] == sorted(by_name)
     taken_by_a_node(AccountPromises([by_name[name] for name in page]) for page in pages)
 

@@ -202,7 +202,7 @@ def test_multicast_asks_no_dns() -> None:
 
 def test_the_settings_are_settings_of_the_node() -> None:
     """The operator may not import the node; the tests may."""
-    config = pytest.importorskip("coterie_node.config")
+    config = pytest.importorskip("coterie_node.config.settings")
     known = {one.name for one in dataclasses.fields(config.NodeConfig)}
     for spec in ({}, {"discovery": "multicast"}):
         for name in environment(**spec):

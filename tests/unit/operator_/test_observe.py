@@ -9,7 +9,7 @@ import pytest
 
 from coterie_operator.model import Operation, StatefulSetView
 from coterie_operator.observe import widest
-from coterie_operator.sight import claim_view, newest, operation, pod_view, recorded_uid, refused, statefulset_view
+from coterie_operator.snapshot import claim_view, newest, operation, pod_view, recorded_uid, refused, statefulset_view
 from coterie_protocol.admin import Member, RecordCounts, RingReport, SlotCounts
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)

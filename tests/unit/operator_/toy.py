@@ -40,7 +40,7 @@ from coterie_operator.model import (
 )
 from coterie_operator.plan import plan
 from coterie_operator.rebalance import arcs
-from coterie_operator.sight import operation
+from coterie_operator.snapshot import operation
 from coterie_operator.status import events, status
 from coterie_protocol.admin import Member, NodeReport, RingReport, SlotCounts
 

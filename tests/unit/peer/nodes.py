@@ -12,7 +12,7 @@ import aiohttp
 
 from coterie_node.peer.links import Links
 from coterie_node.peer.settings import PeerSettings
-from coterie_node.replication.dispatch import Dispatcher, TaskGroup
+from coterie_node.runtime.dispatch import Dispatcher, TaskGroup
 from coterie_protocol.chat import AccountValue
 from coterie_protocol.client_api import PEER_PATH
 from coterie_protocol.frames import PeerFrame, decode_peer, encode

@@ -9,7 +9,7 @@ from tests.unit.peer.conftest import MakeNode
 from tests.unit.peer.nodes import SOON, raw_peer, uid_of
 from tests.unit.peer.test_peer_parts import ref
 
-from coterie_node.peer.book import MOST, Book
+from coterie_node.peer.address_book import MOST, Book
 from coterie_node.peer.settings import PeerSettings
 from coterie_protocol.errors import ErrorCode
 from coterie_protocol.frames import PeerError, PeerFrame, decode_peer, encode

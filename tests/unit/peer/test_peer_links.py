@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.unit.peer.conftest import MakeNode
 from tests.unit.peer.nodes import ANOTHER, QUICK, SOON, Node, event, question, uid_of
 
-from coterie_node.listening import ListenError
+from coterie_node.http.listening import ListenError
 from coterie_node.peer.errors import SelfContact
 from coterie_node.peer.settings import PeerSettings
 from coterie_protocol.errors import CoterieError, ErrorCode, StaleEpoch, Unavailable

@@ -10,9 +10,9 @@ import pytest
 from aiohttp import ClientWebSocketResponse
 from tests.unit.peer.nodes import Node, event, uid_of
 
-from coterie_node.config import Address, NodeConfig
+from coterie_node.config.settings import Address, NodeConfig
 from coterie_node.peer import packing
-from coterie_node.peer.book import Book
+from coterie_node.peer.address_book import Book
 from coterie_node.peer.lines import Lines
 from coterie_node.peer.link import Link
 from coterie_node.peer.outbox import URGENT_MESSAGE, Outbox

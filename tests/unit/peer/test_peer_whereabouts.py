@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.unit.peer.nodes import SOON, Node, event, raw_peer
 
-from coterie_node.listening import plain
+from coterie_node.http.listening import plain
 from coterie_node.peer.whereabouts import Whereabouts, is_local
 from coterie_protocol.nodes import Refs
 

@@ -14,17 +14,17 @@ from tests.sim.memory_store import MemoryStore
 from tests.sim.network import SimNetwork
 from tests.sim.peers import SimPeers, process_context
 
-from coterie_node.replication.append import Appender
-from coterie_node.replication.arrivals import Arrivals
+from coterie_node.replication.antientropy.repair import Repair
+from coterie_node.replication.antientropy.transfer import Offers
+from coterie_node.replication.append.coordinator import Appender
+from coterie_node.replication.commits import Arrivals
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.dispatch import Dispatcher, TaskGroup
-from coterie_node.replication.members import Members
-from coterie_node.replication.offers import Offers
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
-from coterie_node.replication.repair import Repair
+from coterie_node.replication.consensus.acceptors import Members
+from coterie_node.replication.handoff import Strays
 from coterie_node.replication.routing import Router
 from coterie_node.replication.settings import ReplicationSettings
-from coterie_node.replication.strays import Strays
+from coterie_node.runtime.dispatch import Dispatcher, TaskGroup
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, State, record_digest
 from coterie_protocol.registers import Ballot, Config, KnownConfig, SlotRegister

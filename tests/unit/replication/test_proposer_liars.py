@@ -6,8 +6,8 @@ from functools import partial
 
 from tests.unit.replication.nodes import SLOTS, A, B, C, Nodes, known, simulated
 
-from coterie_node.replication.ports import Tx
-from coterie_node.replication.proposer import Proposer
+from coterie_node.replication.consensus.proposer import Proposer
+from coterie_node.runtime.ports import Tx
 from coterie_protocol.bounds import MAX_COUNT
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.registers import Ballot, Config, KnownConfig, SlotRegister

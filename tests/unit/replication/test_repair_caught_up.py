@@ -24,8 +24,8 @@ from tests.unit.replication.nodes import (
     until,
 )
 
-from coterie_node.replication.outsiders import PAUSE
-from coterie_node.replication.sightings import LATELY, SETTLED
+from coterie_node.replication.antientropy.liveness import LATELY, SETTLED
+from coterie_node.replication.antientropy.nonmembers import PAUSE
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.replication import FetchRecords, Offer, SlotDigests

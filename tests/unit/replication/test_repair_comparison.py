@@ -25,8 +25,8 @@ from tests.unit.replication.nodes import (
     until,
 )
 
-from coterie_node.replication.bulk import FRAME_BYTES, fill
-from coterie_node.replication.ports import Tx
+from coterie_node.replication.antientropy.pages import FRAME_BYTES, fill
+from coterie_node.runtime.ports import Tx
 from coterie_protocol.errors import Unavailable
 from coterie_protocol.records import Record, RecordKey, State, Version, version_of
 from coterie_protocol.replication import Offer, SlotDigests

@@ -15,14 +15,14 @@ import pytest
 from tests.unit.replication.nodes import SLOT, Ring, known, message, moved, patient
 from tests.unit.store.making import behind_the_back_of
 
-from coterie_node.replication.append import Appender
-from coterie_node.replication.arrivals import Arrivals
+from coterie_node.replication.antientropy.repair import Repair
+from coterie_node.replication.antientropy.transfer import Offers
+from coterie_node.replication.append.coordinator import Appender
+from coterie_node.replication.commits import Arrivals
 from coterie_node.replication.configuration import SlotTable
-from coterie_node.replication.dispatch import Dispatcher, TaskGroup
-from coterie_node.replication.offers import Offers
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
-from coterie_node.replication.repair import Repair
-from coterie_node.replication.strays import Strays
+from coterie_node.replication.handoff import Strays
+from coterie_node.runtime.dispatch import Dispatcher, TaskGroup
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.errors import StoreDamaged, StoreError
 from coterie_node.store.store import DATABASE_NAME, Store
 from coterie_protocol.errors import CoterieError

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.unit.replication.nodes import SLOT, A, B, C, D, Nodes, equal, known, message, simulated, until
 
-from coterie_node.replication.arrivals import Arrivals
+from coterie_node.replication.commits import Arrivals
 from coterie_node.replication.configuration import SlotTable
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import Uid

@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 from coterie_node.driver import Driver
 from coterie_node.peer.links import Links
 from coterie_node.peer.settings import PeerSettings
-from coterie_node.replication.dispatch import Dispatcher, TaskGroup
-from coterie_node.replication.ports import StoreError
 from coterie_node.ring import PRESETS
+from coterie_node.runtime.dispatch import Dispatcher, TaskGroup
+from coterie_node.runtime.ports import StoreError
 from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, PeerHello

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.sim.memory_store import MemoryStore
 
-from coterie_node.replication import ports
+from coterie_node.runtime import ports
 from coterie_node.store.store import Store
 
 

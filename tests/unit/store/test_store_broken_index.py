@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from tests.unit.store.making import behind_the_back_of, make_record, moved
 
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
-from coterie_node.store.condemned import NOTE_NAME
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.connections import malformed
+from coterie_node.store.damage import NOTE_NAME
 from coterie_node.store.digests import pack_buckets
 from coterie_node.store.errors import StoreDamaged, StoreError
-from coterie_node.store.inspection import Severity, inspect
-from coterie_node.store.rescue import begin_anew, repair
+from coterie_node.store.fsck.inspection import Severity, inspect
+from coterie_node.store.fsck.repair import begin_anew, repair
 from coterie_node.store.store import DATABASE_NAME, Store
 from coterie_node.store.tx import Transaction
 from coterie_protocol.records import Record, State, key_hash, version_of

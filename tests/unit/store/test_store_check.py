@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from tests.unit.store.making import make_record
 
-from coterie_node import identity
-from coterie_node.checking import DAMAGED, USAGE, WHOLE
-from coterie_node.identity import Membership
-from coterie_node.main import main
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
+from coterie_node.bootstrap import identity
+from coterie_node.bootstrap.identity import Membership
+from coterie_node.cli.check import DAMAGED, USAGE, WHOLE
+from coterie_node.cli.main import main
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.store import DATABASE_NAME, Store
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from tests.unit.store.making import cursor_of, make_record, moved, random_record, row
 
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS, Store, Tx
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS, Store, Tx
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.records import Record, RecordKey, State, Version, key_hash, record_digest, version_of
 from coterie_protocol.registers import (

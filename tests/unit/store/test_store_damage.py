@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tests.unit.store.making import make_record, moved, row
 
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS
+from coterie_node.store.counters import Contents
 from coterie_node.store.errors import RegisterDamaged, StoreDamaged
 from coterie_node.store.store import DATABASE_NAME, Store
-from coterie_node.store.tally import Contents
 from coterie_protocol.records import State
 from coterie_protocol.registers import AccountBallot, AccountRegister, Ballot, Config, SlotRegister
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from tests.unit.store.making import BASE_MS, random_record, row
 
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS
+from coterie_node.store.counters import Contents
 from coterie_node.store.digests import (
     EMPTY_BUCKETS,
     HORIZON_MS,
@@ -22,7 +23,6 @@ from coterie_node.store.digests import (
     slot_digest_of,
 )
 from coterie_node.store.store import DATABASE_NAME, Store
-from coterie_node.store.tally import Contents
 from coterie_node.store.tx import Transaction
 from coterie_protocol.records import BUCKETS, Record, Version, key_hash, version_of
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests.unit.store.making import make_record
 
-from coterie_node import checking
-from coterie_node.replication.ports import FIRST, NO_LIMIT_MS
+from coterie_node.cli import check
+from coterie_node.runtime.ports import FIRST, NO_LIMIT_MS
 from coterie_node.store.errors import StoreDamaged
 from coterie_node.store.store import DATABASE_NAME, Store
 
@@ -50,12 +50,12 @@ async def test_a_named_value_of_another_type_is_damage(tmp_path: Path) -> None:
 async def test_check_finds_a_named_value_of_another_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = await _store_with(tmp_path, "UPDATE meta SET value = 5 WHERE key = 'uid'")
     await store.close()
-    code = checking.check(argparse.Namespace(data_dir=str(tmp_path), json=False, repair=False))
-    assert code in (checking.DAMAGED, checking.USAGE)
+    code = check.check(argparse.Namespace(data_dir=str(tmp_path), json=False, repair=False))
+    assert code in (check.DAMAGED, check.USAGE)
     assert "Traceback" not in "".join(capsys.readouterr())
 
 
 def test_check_changes_nothing_of_a_database_that_is_empty(tmp_path: Path) -> None:
     (tmp_path / DATABASE_NAME).touch()
-    assert checking.check(argparse.Namespace(data_dir=str(tmp_path), json=False, repair=False)) == checking.USAGE
+    assert check.check(argparse.Namespace(data_dir=str(tmp_path), json=False, repair=False)) == check.USAGE
     assert (tmp_path / DATABASE_NAME).read_bytes() == b""

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 from tests.unit.store.making import BASE_MS, make_record, moved
 
-from coterie_node.replication import ports
-from coterie_node.replication.ports import NO_LIMIT_MS, Tx
+from coterie_node.runtime import ports
+from coterie_node.runtime.ports import NO_LIMIT_MS, Tx
 from coterie_node.store.errors import Unstorable
 from coterie_node.store.store import Store
 from coterie_protocol.bounds import MAX_COUNT

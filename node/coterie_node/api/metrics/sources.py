@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from coterie_node.chat.service import ChatCounts
     from coterie_node.measure import Distribution
-    from coterie_node.peer.echo import Echo
     from coterie_node.peer.links import Links
-    from coterie_node.replication.accounts import Accounts
-    from coterie_node.replication.ageing import Ageing
-    from coterie_node.replication.append import Appender
+    from coterie_node.peer.rtt import Echo
+    from coterie_node.replication.antientropy.repair import Repair
+    from coterie_node.replication.antientropy.transfer import Offers
+    from coterie_node.replication.append.coordinator import Appender
     from coterie_node.replication.configuration import SlotTable
-    from coterie_node.replication.handover import Handover
-    from coterie_node.replication.offers import Offers
-    from coterie_node.replication.repair import Repair
+    from coterie_node.replication.consensus.registers import Accounts
+    from coterie_node.replication.expiry.collect import Ageing
+    from coterie_node.replication.reconfigure.handover import Handover
+    from coterie_node.store.counters import Contents
     from coterie_node.store.store import Store
-    from coterie_node.store.tally import Contents
     from coterie_protocol.identifiers import Uid
     from coterie_protocol.nodes import NodeRef
 
-    from ..part import Acting, Part
+    from ..slot_roles import Acting, Part
 
 ROLES = ("users", "backups", "held")
 """This node acts for the slot; it is another of its members; it only keeps what is there for the members."""

@@ -1,0 +1,1 @@
+"""The half of chat that owns slots: accounts, mailboxes, archives, deliveries, attached sessions and receipts."""

@@ -1,0 +1,1 @@
+"""A node's settings: what they are, where they come from, how their values are read."""

@@ -1,0 +1,1 @@
+"""Ports that take HTTP: opened, guarded, and bounded in what strangers can make them do."""

@@ -1,0 +1,1 @@
+"""The node's log: its form, and the rate of lines that strangers can cause."""

@@ -1,0 +1,1 @@
+"""Anti-entropy (Demers et al. 1987): members compare digests, and exchange only what differs."""

@@ -1,0 +1,1 @@
+"""A store at rest: looked over from end to end, and mended without taking away a last copy."""
