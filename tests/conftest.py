@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -21,6 +21,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     kube = Path(__file__).parent / "kube"
     items.sort(key=lambda item: (kube in item.path.parents, item.path.name.startswith("test_kube_")))
+
+
+LISTED = 50
+"""How many failures the last list names."""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """End with a list of what failed, a line each: what CI shows of a log is its end, and one reason may fill that."""
+    yield
+    failed = [report for outcome in ("error", "failed") for report in terminalreporter.stats.get(outcome, ())]
+    if failed:
+        terminalreporter.section("what failed")
+    for report in failed[:LISTED]:
+        reason = getattr(getattr(report.longrepr, "reprcrash", None), "message", None) or str(report.longrepr)
+        terminalreporter.write_line(f"{report.nodeid} ({report.when}): {reason.strip().splitlines()[0][:200]}")
+    if len(failed) > LISTED:
+        terminalreporter.write_line(f"and {len(failed) - LISTED} more")
 
 
 @pytest.fixture(autouse=True)

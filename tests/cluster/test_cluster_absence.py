@@ -45,6 +45,14 @@ async def configurations(ring: Ring) -> dict[int, tuple[int, list[str]]]:
         await asyncio.sleep(0.05)
 
 
+async def nothing_moved(ring: Ring, before: dict[int, tuple[int, list[str]]]) -> None:
+    """Find every slot as it was; say of a few what became of them, and of how many more something did."""
+    now = await configurations(ring)
+    moved = {slot: (before.get(slot), now.get(slot)) for slot in sorted({*before, *now})}
+    moved = {slot: pair for slot, pair in moved.items() if pair[0] != pair[1]}
+    assert not moved, f"{len(moved)} slots: {dict(list(moved.items())[:3])}"
+
+
 @pytest.mark.timeout(120)
 async def test_a_rolling_restart_under_load_moves_nothing(make_ring: MakeRing, tmp_path: Path) -> None:
     """Five nodes are stopped and started, one after the other: no slot's configuration changes, no message is lost."""
@@ -58,7 +66,7 @@ async def test_a_rolling_restart_under_load_moves_nothing(make_ring: MakeRing, t
             await stream.steady(20, 10.0)
             node.start()
             await ring.ready()
-    assert await configurations(ring) == before
+    await nothing_moved(ring, before)
     found = await read_all(bob, len(stream.texts), 30.0)
     assert sorted(found) == sorted(stream.texts)
 
@@ -98,5 +106,5 @@ async def test_a_ring_that_slept_too_long_wakes_up_as_it_was(make_ring: MakeRing
     assert not found.ready
     ring.start()
     await ring.ready(40.0)
-    assert await configurations(ring) == before
+    await nothing_moved(ring, before)
     assert await read_all(bob, 1, 30.0) == ["before the winter"]
