@@ -6,14 +6,12 @@ It talks to a running node's admin port; the nodes do the work (docs/decisions/0
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
+import asyncio
 import os
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+import aiohttp
 import msgspec
 
 from coterie_protocol.admin import RecoveredSlot, RecoveryReport, Refusal
@@ -22,6 +20,7 @@ from coterie_protocol.urls import ADMIN, BadUrl, read_url
 from coterie_protocol.words import counted
 
 from ..config.settings import ENVIRONMENT
+from ..logs.output import clean
 from ..store.directory import ADMIN_NAME
 from .arguments import bare_command
 
@@ -29,6 +28,9 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 TIMEOUT = 600.0
+"""Seconds for a whole answer: a recovery asks every node, slot by slot."""
+MOST_BYTES = 64 << 20
+"""Of an answer: the reports of all slots of the largest ring take less."""
 SHOWN = 200
 EXAMPLES = """\
 examples:
@@ -42,8 +44,6 @@ Only for disks that are gone for good: if a member that is named lost can still 
 this node, bring it back instead, and nothing is lost. Slots whose majority answers are left alone. The ring stays up.
 Exit codes: 0 done, or nothing to do; 1 failed, or some slots failed; 2 usage, or not confirmed.
 """
-
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class _Failed(Exception):
@@ -135,28 +135,48 @@ def _token(file: str | None) -> str:
 
 
 def _ask(url: str, token: str, body: dict[str, object]) -> RecoveryReport:
-    request = urllib.request.Request(  # noqa: S310  (http and https only: checked above)
-        f"{url}/api/v1/recover",
-        json.dumps(body).encode(),
-        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        method="POST",
-    )
     try:
-        with _opener.open(request, timeout=TIMEOUT) as response:
-            return msgspec.json.decode(response.read(), type=RecoveryReport)
-    except urllib.error.HTTPError as error:
-        with error:
-            answer = error.read()
+        status, answer = asyncio.run(_post(url, token, body))
+    except TimeoutError:
+        raise _Failed(f"the node at {url} gave no whole answer within {TIMEOUT:g} s; run it again") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise _Failed(
+            f"no node answers at {url}: {clean(str(error))}; start it, or name another with --admin"
+        ) from None
+    if 300 <= status < 400:
+        raise _Failed(
+            f"what answers at {url} sends elsewhere, where the token is not taken; name the node with --admin"
+        )
+    if status != 200:
         try:
-            detail = msgspec.json.decode(answer, type=Refusal).detail or f"HTTP {error.code}"
+            detail = msgspec.json.decode(answer, type=Refusal).detail or f"HTTP {status}"
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            detail = f"HTTP {error.code}"
-        raise _Failed(f"the node at {url} refuses: {detail}") from None
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise _Failed(f"no node answers at {url}: {reason}; start it, or name another with --admin") from None
+            detail = f"HTTP {status}"
+        raise _Failed(f"the node at {url} refuses: {clean(detail)}")
+    try:
+        return msgspec.json.decode(answer, type=RecoveryReport)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise _Failed(f"what answers at {url} is no node's admin port (7402 by default); check --admin") from None
+
+
+async def _post(url: str, token: str, body: dict[str, object]) -> tuple[int, bytes]:
+    """Return (HTTP status, answer). The token goes to whom the user named: no redirect is followed, no proxy known."""
+    async with (
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False) as session,
+        session.post(
+            f"{url}/api/v1/recover",
+            headers={"Authorization": f"Bearer {token}"},
+            json=body,
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            allow_redirects=False,
+        ) as response,
+    ):
+        answer = bytearray()
+        async for chunk in response.content.iter_chunked(1 << 16):
+            answer += chunk
+            if len(answer) > MOST_BYTES:
+                raise _Failed(f"what answers at {url} says more than {MOST_BYTES >> 20} MiB; check --admin")
+        return response.status, bytes(answer)
 
 
 def _confirmed(report: RecoveryReport, as_json: bool) -> bool:
@@ -197,7 +217,7 @@ def _text(report: RecoveryReport) -> str:
         f" {counted(sum(one.records for one in kept), 'mailbox record')} of {counted(len(kept), 'slot')}"
     )
     lines += _few(report)
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))
 
 
 def _few(report: RecoveryReport) -> list[str]:

@@ -89,5 +89,10 @@ def printable(_: object, __: str, event: structlog.types.EventDict) -> structlog
         if not isinstance(value, str) or value.isprintable():
             continue
         if key == "event" or QUOTED.isdisjoint(value):
-            event[key] = "".join(one if one.isprintable() else repr(one)[1:-1] for one in value)
+            event[key] = clean(value)
     return event
+
+
+def clean(text: str) -> str:
+    """Escape every character that would break a line or move the cursor of a terminal."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

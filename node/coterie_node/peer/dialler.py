@@ -34,6 +34,10 @@ class Met:
     """It has, or is just getting, another link with this node and wants that one to be used."""
 
 
+class _Redirected(Exception):
+    """The answer to the upgrade was a redirect."""
+
+
 class Dialler:
     """Opens connections. One HTTP session for all of them."""
 
@@ -77,8 +81,13 @@ class Dialler:
 
     async def _connect(self, host: str, port: int) -> Wire:
         if self._session is None:
+            guard = aiohttp.TraceConfig()
+            guard.on_request_redirect.append(_refuse_redirect)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, force_close=True),
+                trace_configs=[guard],
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
                 timeout=aiohttp.ClientTimeout(total=None),
                 ws_response_class=DiallingSocket,
             )
@@ -115,6 +124,11 @@ class Dialler:
         return Met(wire, hello, busy=error is not None)
 
 
+async def _refuse_redirect(*_: object) -> None:
+    """Refuse before the next request is made: a peer would have this node ask any address in its name."""
+    raise _Redirected
+
+
 def seen_from(hello: PeerHello, host: str) -> PeerHello:
     """Return the hello with the host at which its node was seen, if it does not name one."""
     return msgspec.structs.replace(hello, node=seen_at(hello.node, host))
@@ -130,6 +144,10 @@ def _explain(where: str, timeout: float, failure: BaseException) -> BaseExceptio
         return Unavailable(f"{where} did not answer within {timeout:g} s")
     if isinstance(failure, aiohttp.WSServerHandshakeError):
         return Unavailable(f"{where} is not a coterie node's peer port: it answered HTTP {failure.status}")
+    if isinstance(failure, _Redirected):
+        return Unavailable(
+            f"{where} is not a coterie node's peer port: it sends elsewhere, and no redirect is followed"
+        )
     if isinstance(failure, (aiohttp.ClientError, OSError, WireClosed)):
         return Unavailable(f"{where} cannot be reached: {failure}")
     if isinstance(failure, ValueError):  # Of whoever makes a URL or a name of it: a peer may have said anything.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -16,6 +19,7 @@ from coterie_node.cli import recover
 from coterie_node.cli.main import main
 from coterie_node.store.directory import ADMIN_NAME
 from coterie_protocol.admin import RecoveredSlot, RecoveryReport
+from coterie_protocol.identifiers import Uid
 
 TOKEN = "s3cret"
 
@@ -125,3 +129,75 @@ def test_slots_are_told_in_ranges_unless_there_is_something_to_tell() -> None:
 def test_what_too_few_nodes_can_serve_is_said_before_it_is_asked(there: int, said: str) -> None:
     slots = [RecoveredSlot(1, "stuck", 3, ["aa", "bb", "cc"], ["bb", "cc"], "aa", 1, 1, "all", [], "")]
     assert recover._text(RecoveryReport("ring", False, {}, slots, there, 3)).splitlines()[-1].startswith(said)
+
+
+@contextlib.asynccontextmanager
+async def answering(answer: bytes, again: bytes = b"") -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Answer a request with some bytes, and with others again and again; yields the URL and what was asked."""
+    asked: list[bytes] = []
+    handlers: list[asyncio.Task[None] | None] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.append(asyncio.current_task())
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            asked.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer)
+            while again:
+                writer.write(again)
+                await writer.drain()
+                await asyncio.sleep(0 if len(again) > 100 else 0.01)
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+    await asyncio.gather(*(one for one in handlers if one is not None))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_the_token_follows_no_redirect(token: str, capsys: pytest.CaptureFixture[str], status: int) -> None:
+    async with answering(b"HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n") as (there, asked):
+        answer = b"HTTP/1.1 %d x\r\nLocation: %s/\r\nContent-Length: 0\r\n\r\n" % (status, there.encode())
+        async with answering(answer) as (url, _):
+            assert await command("--admin", url, "--admin-token-file", token) == recover.FAILED
+    assert "sends elsewhere, where the token is not taken" in capsys.readouterr().err
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "again", "said"),
+    [
+        (b"HTTP/1.1 200 x\r\n\r\n", bytes(1 << 16), "says more than 1 MiB"),
+        (b"HTTP/1.1 200 x\r\n\r\n", b" ", "gave no whole answer within 0.5 s"),
+        (b"HTTP/1.1 200 x\r\n", b"X-A: b\r\n", "no whole answer within 0.5 s|no node answers"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "gave no whole answer within 0.5 s"),
+    ],
+    ids=["a flood", "drops", "headers", "interim answers"],
+)
+async def test_an_answer_without_an_end_is_given_up(
+    answer: bytes,
+    again: bytes,
+    said: str,
+    token: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recover, "TIMEOUT", 0.5 if len(again) < 100 else 30.0)
+    monkeypatch.setattr(recover, "MOST_BYTES", 1 << 20)
+    async with answering(answer, again) as (url, _):
+        assert await command("--admin", url, "--admin-token-file", token) == recover.FAILED
+    assert re.search(said, capsys.readouterr().err)
+
+
+async def test_what_a_node_says_moves_no_cursor(token: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sentences and names come from elsewhere."""
+    escape, lost = "\x1b[2J\r\n\u202e", Uid("a" * 32)
+    slot = RecoveredSlot(1, "failed", 1, [lost], [lost], lost, 1, 0, escape, [escape], escape)
+    report = msgspec.json.encode(RecoveryReport("c" * 32, False, {lost: escape}, [slot]))
+    refusal = msgspec.json.encode({"code": "busy", "detail": escape})
+    for status, body in ((409, refusal), (200, report)):
+        head = b"HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+        async with answering(head + body) as (url, _):
+            await command("--admin", url, "--admin-token-file", token)
+        said = capsys.readouterr()
+        assert r"\x1b[" in said.out + said.err
+        assert all(line.isprintable() for line in (said.out + said.err).splitlines())

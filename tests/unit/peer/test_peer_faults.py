@@ -221,3 +221,27 @@ async def test_a_watcher_or_handler_that_fails_does_not_hurt_the_link(make: Make
     two.links.send(one.uid, question())
     two.links.send(one.uid, event("after it"))
     await one.until(lambda: one.texts == ["after it"])
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_redirect_of_a_peer_is_followed(make: MakeNode, status: int) -> None:
+    """A peer would have this node ask any address in its name."""
+    asked: list[bytes] = []
+
+    async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(100))
+        writer.close()
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        where = f"http://127.0.0.1:{there.sockets[0].getsockname()[1]}/"
+        writer.write(b"HTTP/1.1 %d x\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % (status, where.encode()))
+        await writer.drain()
+        writer.close()
+
+    one = await make(1)
+    there, here = [await asyncio.start_server(handler, "127.0.0.1", 0) for handler in (elsewhere, redirect)]
+    async with there, here:
+        with pytest.raises(Unavailable, match="no redirect is followed"):
+            await one.links.contact("127.0.0.1", here.sockets[0].getsockname()[1], SOON)
+    assert asked == []
