@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from tests.unit.chat.ring import ChatRing, N, simulated
+from tests.unit.replication.nodes import until
 
+from coterie_node.chat.owner import attachments
 from coterie_protocol.bounds import MAX_COUNT
 from coterie_protocol.chat import Attach, AttachItem
 from coterie_protocol.client_api import Lookup, LookupReply
@@ -28,7 +30,7 @@ async def tell(ring: ChatRing, liar: Uid, to: Uid, message: Any) -> Any:
 
 def of_one_slot(ring: ChatRing, count: int) -> list[str]:
     slots: dict[int, list[str]] = {}
-    for number in range(400):
+    for number in range(4000):
         slots.setdefault(slot_of_name(f"u{number}", ring.world.slots), []).append(f"u{number}")
     return next(some for some in slots.values() if len(some) >= count)[:count]
 
@@ -45,6 +47,46 @@ def test_an_order_at_its_bound_keeps_no_other_session_from_its_mail() -> None:
             await tell(ring, liar, owner, Attach([AttachItem(names[0], 1, 77, MOST)]))
             async with asyncio.timeout(4):
                 await asyncio.gather(*(user.subscribe() for user in users))
+
+    simulated(story)
+
+
+def test_sessions_of_accounts_that_never_were_are_forgotten() -> None:
+    """A peer may name any number of them, and renew them: only accounts make the owner's table grow."""
+
+    async def story() -> None:
+        async with ChatRing(3) as ring:
+            names = of_one_slot(ring, 20)
+            owner = ring.owner(names[0])
+            liar = next(uid for uid in N[:3] if uid != owner)
+            user = await ring.user(liar, names[0])
+            await user.subscribe()
+            await tell(ring, liar, owner, Attach([AttachItem(name, 1, 77, 0) for name in names[1:]]))
+            presence = ring.chats[owner]._presence
+            await until(lambda: presence.users == 1, 4.0)
+            assert list(presence.gateways(names[0])) == [liar]
+
+    simulated(story)
+
+
+def test_a_gateway_has_so_many_sessions_and_others_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with ChatRing(3) as ring:
+            names = of_one_slot(ring, 8)
+            owner = ring.owner(names[0])
+            gateway, liar = (uid for uid in N[:3] if uid != owner)
+            users = [await ring.user(gateway, name) for name in names]
+            for user in users[:5]:
+                await user.subscribe()
+            monkeypatch.setattr(attachments, "MOST_OF_GATEWAY", 5)
+            presence = ring.chats[owner]._presence
+            await tell(ring, liar, owner, Attach([AttachItem(name, 1, 0, 0) for name in names]))
+            named = [name for name in names if liar in presence.gateways(name)]
+            assert named == names[:5]
+            await tell(ring, liar, owner, Attach([AttachItem(name, 1, 0, 0) for name in names[:5]]))  # They renew.
+            assert all(gateway in presence.gateways(name) for name in names[:5])
+            await tell(ring, liar, owner, Attach([AttachItem(names[7], 1, 0, 0)]))
+            assert liar not in presence.gateways(names[7])
 
     simulated(story)
 

@@ -28,6 +28,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import Uid, slot_of_name
 from coterie_protocol.registers import ConfigKnown, KnownConfig
 
+from ...logs.ration import Ration
 from ...runtime.messenger import Courier
 from ..settings import ChatSettings
 from .delivery import Delivery
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 
 MOST_SEEN = 50_000
 MOST_DOUBTS = 16_384
+MOST_OF_GATEWAY = 65_536
+"""Sessions of one gateway that an owner keeps: a gateway serves 8,192 connections by default."""
 
 
 class Attachment:
@@ -76,6 +79,9 @@ class Presence:
         self._settings = settings
         self._users: dict[str, dict[Uid, Attachment]] = {}
         self._by_slot: dict[int, set[str]] = {}
+        self._held: dict[Uid, int] = {}
+        """How many sessions each gateway has here."""
+        self._crowded = Ration(log.warning, "a gateway names more sessions than any could have", clock.now)
         self._seen: dict[str, int] = {}
         """Unix ms at which users went, as far as this node noticed."""
         self._orders: dict[str, int] = {}
@@ -85,6 +91,7 @@ class Presence:
         handlers.on_event(Detach, self._detach)
         handlers.on_request(PresenceAsk, self._ask)
         current.watch(self._standing)
+        current.watch_none(self._nobody)
         peers.watch(self._peer)
         table.watch(self._moved)
 
@@ -156,11 +163,16 @@ class Presence:
 
     def _keep(self, slot: int, gateway: Uid, item: AttachItem, answer: Attached) -> None:
         name = item.name
-        attachments = self._users.setdefault(name, {})
-        self._by_slot.setdefault(slot, set()).add(name)
-        one = attachments.get(gateway)
+        one = self._users.get(name, {}).get(gateway)
         if one is not None and one.epoch > item.epoch:
             return  # An older request that came late.
+        if one is None:
+            if self._held.get(gateway, 0) >= MOST_OF_GATEWAY:
+                self._crowded(gateway, most=MOST_OF_GATEWAY)
+                return
+            self._held[gateway] = self._held.get(gateway, 0) + 1
+        attachments = self._users.setdefault(name, {})
+        self._by_slot.setdefault(slot, set()).add(name)
         if one is None or one.epoch != item.epoch:
             if one is not None and one.subscription:
                 self._delivery.unsubscribe(name)
@@ -209,6 +221,9 @@ class Presence:
     def _remove(self, name: str, gateway: Uid) -> None:
         attachments = self._users[name]
         one = attachments.pop(gateway)
+        self._held[gateway] -= 1
+        if not self._held[gateway]:
+            del self._held[gateway]
         if one.subscription:
             self._delivery.unsubscribe(name)
         if not attachments:
@@ -230,6 +245,12 @@ class Presence:
             if one.epoch < standing.epoch or (one.epoch == standing.epoch and standing.ended):
                 self._courier.send(gateway, SessionsOver([_end(name, standing)]))
                 self._remove(name, gateway)
+
+    def _nobody(self, name: str) -> None:
+        """There is no such account, whoever named it: only accounts make this table grow."""
+        for gateway in list(self._users.get(name, {})):
+            self._remove(name, gateway)
+        self._seen.pop(name, None)
 
     def _peer(self, uid: Uid, alive: bool) -> None:
         self._doubts.pop(uid, None)

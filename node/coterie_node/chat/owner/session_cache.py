@@ -12,7 +12,7 @@ from coterie_node.replication.configuration import SlotTable
 from coterie_node.runtime.ports import Clock, RegisterDamaged, Store, StoreError, Tasks, Tx
 from coterie_node.telling import tell
 from coterie_protocol.account import Account, decode_account
-from coterie_protocol.errors import CoterieError, Unavailable
+from coterie_protocol.errors import CoterieError, ErrorCode, Unavailable
 from coterie_protocol.identifiers import slot_of_name
 from coterie_protocol.registers import AccountRegister
 
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 MOST = 50_000
 READS_AT_ONCE = 16
+MOST_VERIFYING = 10_000
+"""Names that wait to be read; what is beyond them is asked again when its gateway renews it, some seconds later."""
 
 
 class Standing(NamedTuple):
@@ -58,12 +60,17 @@ class Current:
         self._settings = settings
         self._known: dict[str, Standing] = {}
         self._watchers: list[Callable[[str, Standing], None]] = []
+        self._none: list[Callable[[str], None]] = []
         self._verifying: set[str] = set()
         self._gate = asyncio.Semaphore(READS_AT_ONCE)
 
     def watch(self, callback: Callable[[str, Standing], None]) -> None:
         """Call back with each name whose newest session is another one than before, or has ended."""
         self._watchers.append(callback)
+
+    def watch_none(self, callback: Callable[[str], None]) -> None:
+        """Call back with each name that was to be verified and of which there is no account."""
+        self._none.append(callback)
 
     def note(self, name: str, value: bytes | None) -> Account | None:
         """Take a committed value; return the account, None if there is none (any more)."""
@@ -148,7 +155,7 @@ class Current:
     def verify(self, names: Iterable[str]) -> None:
         """Read these from a quorum in the background; watchers hear of what is new."""
         for name in names:
-            if name not in self._verifying:
+            if name not in self._verifying and len(self._verifying) < MOST_VERIFYING:
                 self._verifying.add(name)
                 self._tasks.start(self._verify(name), f"verify {name}")
 
@@ -158,6 +165,8 @@ class Current:
                 await self.get(name, 0.0)
         except CoterieError as error:
             log.debug("session not verified", code=error.wire_code.name)
+            if error.wire_code is ErrorCode.NO_SUCH_USER:
+                tell(self._none, name)
         except Exception:
             log.exception("a session could not be verified", name=name)
         finally:
