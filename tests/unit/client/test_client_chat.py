@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,18 @@ async def test_a_frozen_server_hides_nothing_and_ctrl_c_keeps_it(
     assert await received(coterie) == ["into the ice", "after"]
 
 
-@pytest.mark.usefixtures("homes")
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Let the client heed the signals that whoever started the tests ignores, as nohup does: that is inherited."""
+    ignored = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_IGN]
+    for one in ignored:
+        signal.signal(one, signal.SIG_DFL)
+    yield
+    for one in ignored:
+        signal.signal(one, signal.SIG_IGN)
+
+
+@pytest.mark.usefixtures("homes", "heeded")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 async def test_the_terminal_is_as_before_after_a_signal(
     number: signal.Signals, code: int, server: Server, tmp_path: Path
