@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         terminalreporter.write_line(f"{report.nodeid} ({report.when}): {reason.strip().splitlines()[0][:200]}")
     if len(failed) > LISTED:
         terminalreporter.write_line(f"and {len(failed) - LISTED} more")
+
+
+@pytest.fixture(autouse=True)
+def files_are_made_as_before() -> Iterator[None]:
+    """Undo a change of the umask: the client's commands make it 077, and a container's root would be nobody else's."""
+    before = os.umask(0o077)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ class Processes:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=0o022,  # A container's root is made by these, and read by others than root.
             )
         self._children[name] = process
         (self.folder / f"{name}.pid").write_text(f"{process.pid} {_started(process.pid)}")
