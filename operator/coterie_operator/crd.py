@@ -27,7 +27,7 @@ def read_crds(file: Path) -> list[dict[str, Any]]:
         found = [one for one in yaml.safe_load_all(file.read_text()) if one is not None]
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CrdError(f"cannot read {file}: {' '.join(str(error).split())}") from None
-    if not found or any(not isinstance(one, dict) or one.get("kind") != "CustomResourceDefinition" for one in found):
+    if not found or not all(_is_crd(one) for one in found):
         raise CrdError(f"{file} holds something else than CustomResourceDefinitions; give the chart's crds/ file")
     return found
 
@@ -44,6 +44,13 @@ async def apply_crds(kube: Kube, crds: Sequence[dict[str, Any]], seconds: float)
         except TimeoutError:
             raise CrdError(f"{name} is not served after {seconds:g} s: {said}") from None
     return names
+
+
+def _is_crd(one: object) -> bool:
+    if not isinstance(one, dict) or one.get("kind") != "CustomResourceDefinition":
+        return False
+    metadata = one.get("metadata")
+    return isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
 
 
 def _missing(crd: dict[str, Any]) -> str:

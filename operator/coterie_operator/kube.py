@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -305,6 +306,7 @@ async def connect(kubeconfig: str | None = None, namespace: str | None = None) -
     configuration = Configuration()
     try:
         if kubeconfig is not None:
+            await asyncio.to_thread(_readable, Path(kubeconfig))
             loader = await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=kubeconfig,
                 client_configuration=configuration,
@@ -315,12 +317,27 @@ async def connect(kubeconfig: str | None = None, namespace: str | None = None) -
         else:
             kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             own = await asyncio.to_thread((SERVICE_ACCOUNT / "namespace").read_text)
-    except (kube_config.ConfigException, OSError) as error:
+        return Kube(configuration, namespace or own.strip())
+    except Exception as error:
         where = f"the kubeconfig {kubeconfig}" if kubeconfig is not None else "the pod's service account"
         raise ValueError(
-            f"no Kubernetes by {where}: {str(error).rstrip('.')}; give --kubeconfig FILE, or run in a pod"
+            f"no Kubernetes by {where}: {_unusable(error)}; give --kubeconfig FILE, or run in a pod"
         ) from None
-    return Kube(configuration, namespace or own.strip())
+
+
+def _readable(path: Path) -> None:
+    """Raise OSError when a file cannot be read: the library takes one that is missing for an empty one."""
+    with path.expanduser().open("rb"):
+        pass
+
+
+def _unusable(error: Exception) -> str:
+    """Say in one line why a configuration could not be used."""
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ssl.SSLError):
+        return error.strerror
+    if isinstance(error, (kube_config.ConfigException, OSError)):
+        return str(error).rstrip(".")
+    return f"it is no kubeconfig ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
 
 
 def plain(error: Exception) -> str:
