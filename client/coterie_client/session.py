@@ -99,8 +99,7 @@ def remember_taken(path: Path, session: Session, at: int) -> None:
 def check_taken(path: Path, session: Session) -> None:
     """Raise SessionTaken if it is known here that the session was taken over; it needs no server."""
     try:
-        with path.with_name(TAKEN_FILE).open("rb") as file:
-            taken = msgspec.json.decode(file.read(MAX_FILE_BYTES), type=Taken)
+        taken = msgspec.json.decode(read_regular(path.with_name(TAKEN_FILE), MAX_FILE_BYTES), type=Taken)
     except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
         return
     if (taken.name, taken.ring_uid, taken.epoch) == (session.name, session.ring_uid, session.epoch):

@@ -55,11 +55,15 @@ def _stop_worker(place: RingPlace) -> None:
     pid = place.worker()
     if pid is None:
         return
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS + 5
-    while place.worker() is not None and time.monotonic() < deadline:
+    asked = 0
+    while pid is not None and time.monotonic() < deadline:
+        if pid not in (0, asked):  # 0: it has not written its pid yet, and would be our own process group
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGTERM)
+            asked = pid
         time.sleep(0.05)
+        pid = place.worker()
 
 
 def _report(place: RingPlace, stopped: int, killed: list[str], *, purge: bool) -> None:

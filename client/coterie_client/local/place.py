@@ -27,7 +27,12 @@ import msgspec
 from coterie_protocol.bounds import Copies, LocalNodes, OpenPort, RingUidOrNone
 
 from ..errors import ClientError
-from ..private import make_directory, open_private
+from ..private import make_directory, open_private, read_regular
+
+MAX_FILE_BYTES = 65_536
+"""ring.json takes some 100 bytes; what is larger is something else."""
+MOST_PID = 2**22
+"""No Linux gives a greater one."""
 
 
 class RingFile(msgspec.Struct):
@@ -89,7 +94,7 @@ class RingPlace:
     def load(self) -> RingFile | None:
         """Return what ring.json says, None when there is no ring here. Raises ClientError when it cannot be read."""
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=RingFile)
+            return msgspec.json.decode(read_regular(self._file, MAX_FILE_BYTES), type=RingFile)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -178,7 +183,10 @@ def write_pid(descriptor: int, pid: int) -> None:
 
 
 def _holder(path: Path) -> int | None:
-    """Return the pid in a lock that is held (0 when none is written yet), None when nobody holds it."""
+    """Return the pid in a lock that is held, None when nobody holds it.
+
+    0 when none is written yet, or none that could be: signals to 0 and below go to groups of processes.
+    """
     try:
         descriptor = open_private(path, os.O_RDWR)
     except (FileNotFoundError, NotADirectoryError):
@@ -187,7 +195,8 @@ def _holder(path: Path) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         text = os.pread(descriptor, 32, 0).strip()
-        return int(text) if text.isdigit() else 0
+        pid = int(text) if text.isdigit() else 0
+        return pid if 0 < pid <= MOST_PID else 0
     finally:
         os.close(descriptor)
     return None

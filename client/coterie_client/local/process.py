@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 10.0
 """How long a node may drain after SIGTERM (its own promise) before it is killed."""
+KILL_SECONDS = 10.0
+"""How long the kernel may take to end what was killed."""
 MAX_LOG_BYTES = 10 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 
@@ -123,10 +125,10 @@ def _turn_log(path: Path) -> None:
 def last_words(path: Path) -> str:
     """Return the last line that a node printed."""
     try:
-        with open(path, "rb") as file:
+        with open(open_private(path, os.O_RDONLY), "rb") as file:
             file.seek(max(0, path.stat().st_size - 4096))
             lines = file.read().decode(errors="replace").strip().splitlines()
-    except OSError:
+    except (OSError, ClientError):
         return ""
     return lines[-1].strip() if lines else ""
 
@@ -138,7 +140,7 @@ def stop_nodes(
 ) -> list[str]:
     """Stop nodes: SIGTERM, and SIGKILL after STOP_SECONDS (or when `hurry()`); return the names that had to be killed.
 
-    `processes` are those that are our own children, to be reaped.
+    `processes` are those that are our own children, to be reaped. Raises ClientError for one that outlives SIGKILL.
     """
     for node in nodes:
         _signal(node, signal.SIGTERM)
@@ -149,7 +151,10 @@ def stop_nodes(
     killed = [node for node in nodes if node.pid() is not None]
     for node in killed:
         _signal(node, signal.SIGKILL)
-    while any(node.pid() is not None for node in killed):
+    deadline = time.monotonic() + KILL_SECONDS
+    while left := [node for node in killed if node.pid() is not None]:
+        if time.monotonic() >= deadline:
+            raise ClientError(f"{left[0].name} does not end: a process holds {left[0].lock}; end it, then try again")
         time.sleep(0.02)
     for process in processes:
         process.wait()
@@ -159,5 +164,5 @@ def stop_nodes(
 def _signal(node: NodePlace, number: int) -> None:
     pid = node.pid()
     if pid:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)

@@ -19,7 +19,7 @@ from coterie_client.errors import ClientError, UsageError
 from coterie_client.known import KnownServers
 from coterie_client.locks import receiver_lock
 from coterie_client.private import check_ours, open_private
-from coterie_client.session import MAX_FILE_BYTES, Reserved, load_session, save_session
+from coterie_client.session import MAX_FILE_BYTES, Reserved, Session, check_taken, load_session, save_session
 from coterie_client.settings import Settings, check_proxies, load_settings
 
 LOGIN = ("login", "alice", "--password-file", "-")
@@ -342,3 +342,8 @@ async def test_a_command_says_that_it_knows_no_proxy(coterie: Coterie, alice: Se
     env = {"COTERIE_SERVERS": "wss://chat.example:7400", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
     assert "HTTPS_PROXY is set" in clean(await coterie("receive", **env), 2)
     assert (await coterie("history", "bob", **env)).code == 0
+
+
+def test_a_pipe_in_place_of_the_takeover_note_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "taken.json")
+    check_taken(tmp_path / "session.json", Session("alice", "ab" * 16, 1, "A" * 43 + "="))

@@ -13,8 +13,9 @@ from msgspec import inspect as mi
 from tests.values import outside
 
 from coterie_client.errors import ClientError, UsageError
+from coterie_client.local.down import _stop_worker
 from coterie_client.local.place import RingFile, RingPlace, take_lock, write_pid
-from coterie_client.local.process import last_words
+from coterie_client.local.process import last_words, stop_nodes
 from coterie_client.local.up import _settle
 
 HOLD = """
@@ -143,3 +144,39 @@ def test_senseless_settings_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=why):
         _settle(old, nodes, factor, port)
+
+
+@pytest.mark.parametrize("written", [b"", b"0\n", b"-1\n", b"4294967296\n", b"9" * 32, b"\xff\xfe"])
+def test_what_is_no_process_of_ours_is_never_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bytes
+) -> None:
+    """os.kill(0) means the whole process group of who runs `coterie down`, os.kill(-1) everything."""
+    signalled: list[int] = []
+    monkeypatch.setattr("os.kill", lambda pid, _: signalled.append(pid))
+    for module, name in (("down", "STOP_SECONDS"), ("process", "KILL_SECONDS")):
+        monkeypatch.setattr(f"coterie_client.local.{module}.{name}", -5.0)
+    place = RingPlace(tmp_path)
+    place.make()
+    node = place.nodes(RingFile(1, 1, 7400))[0]
+    for lock in (tmp_path / "up.lock", node.lock):
+        descriptor = take_lock(lock)
+        assert descriptor is not None
+        os.pwrite(descriptor, written, 0)
+    assert place.worker() == node.pid() == 0
+    _stop_worker(place)
+    with pytest.raises(ClientError, match=r"node-1 does not end"):
+        stop_nodes([node], hurry=lambda: True)
+    assert signalled == []
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("ring.json", "node-1.log"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(ClientError, match=r"cannot read .*ring\.json.*not a file"):
+        RingPlace(tmp_path).load()
+    assert last_words(tmp_path / "node-1.log") == ""
+    (tmp_path / "ring.json").unlink()
+    with (tmp_path / "ring.json").open("wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(ClientError, match=r"cannot read .*ring\.json.*bytes"):
+        RingPlace(tmp_path).load()
