@@ -20,13 +20,15 @@ from coterie_protocol.admin import RingReport
 from coterie_protocol.admin_page import Change, LiveMember, Seat, Snapshot
 from coterie_protocol.errors import CoterieError, Unavailable
 
+from .seats import Seats
+
 if TYPE_CHECKING:
     from coterie_protocol.admin import Member, NodeReport, Readiness
 
 log = structlog.get_logger()
 
 MOST_STREAMS = 32
-"""Pages that may be open at a node; more are told to look from another one."""
+"""Pages that may be open at a node, shared by those who look (`seats`); more are told to look from another one."""
 EVERY = 1.0
 """Seconds between two looks while all is quiet."""
 EVERY_MEMBER = 0.04
@@ -74,7 +76,14 @@ class Gatherer:
 
     def __init__(self, source: RingSource) -> None:
         self._source = source
-        self._streams = 0
+        self._seats = Seats(
+            MOST_STREAMS,
+            lambda seats: f"{seats} pages look at the ring from here already; close one, or look from another node",
+            lambda seats: (
+                f"your address has {seats} of the {MOST_STREAMS} pages that may look at the ring from here, "
+                "and the others need the rest; close one, or look from another node"
+            ),
+        )
         self._look: Look | None = None
         self._number = 0
         self._before: tuple[float, dict[str, Member]] = (0.0, {})
@@ -91,25 +100,23 @@ class Gatherer:
     @property
     def streams(self) -> int:
         """Return how many streams are open."""
-        return self._streams
+        return self._seats.taken
 
     @contextlib.contextmanager
-    def seat(self) -> Iterator[None]:
-        """Count a stream; the first sets the looks going and the last ends them. Raises Unavailable."""
+    def seat(self, source: str) -> Iterator[None]:
+        """Count a stream of a source (`origins.source_of`); the first sets the looks going and the last ends them.
+
+        Raises Unavailable.
+        """
         if self.closed:
             raise Unavailable("the node is stopping; look at the ring from another one")
-        if self._streams >= MOST_STREAMS:
-            raise Unavailable(
-                f"{MOST_STREAMS} pages look at the ring from here already; close one, or look from another node"
-            )
-        self._streams += 1
-        if self._work is None:
-            self._work = asyncio.get_running_loop().create_task(self._go_on_looking(), name="ring page")
         try:
-            yield
+            with self._seats.seat(source):
+                if self._work is None:
+                    self._work = asyncio.get_running_loop().create_task(self._go_on_looking(), name="ring page")
+                yield
         finally:
-            self._streams -= 1
-            if not self._streams:
+            if not self._seats.taken:
                 self._rest()
 
     async def after(self, number: int) -> Look | None:

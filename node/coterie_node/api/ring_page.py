@@ -15,11 +15,12 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from coterie_protocol.errors import CoterieError, ErrorCode
 from coterie_protocol.identifiers import slot_of
 
+from ..http.origins import source_of
 from .gatherer import Gatherer, Look, RingSource, event
 from .health import json_response
+from .seats import Seats
 from .tracing import key_wanted
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ PATIENCE = 5.0
 RETRY_MS = 1000
 """How soon a browser that has lost the stream tries again."""
 LOOKUPS_AT_ONCE = 4
-"""Lookups that are traced at the same time; each asks some other nodes."""
+"""Lookups that are traced at the same time, shared by those who ask; each asks some other nodes."""
 
 PROTECTION = {
     "Content-Security-Policy": (
@@ -105,7 +106,11 @@ class RingPage:
         self._opened = opened
         self._files = {name: _File(name, body) for name, body in page_files().items()} if opened else {}
         self._gatherer = Gatherer(source)
-        self._lookups = 0
+        self._lookups = Seats(
+            LOOKUPS_AT_ONCE,
+            lambda seats: f"{seats} lookups are being traced already; try again shortly",
+            lambda seats: f"{seats} lookups of your address are being traced already; try again shortly",
+        )
 
     def add(self, app: web.Application) -> None:
         """Add all but `GET /`, which the admin API shares with people who use curl."""
@@ -132,22 +137,15 @@ class RingPage:
         self._must_be_open()
         slots = self._source.slots()
         key = key_wanted(request.query.get("name"), request.query.get("key"), slots)
-        if self._lookups >= LOOKUPS_AT_ONCE:
-            raise CoterieError(
-                f"{LOOKUPS_AT_ONCE} lookups are being traced already; try again shortly", code=ErrorCode.UNAVAILABLE
-            )
-        self._lookups += 1
-        try:
+        with self._lookups.seat(source_of(request.remote or "")):
             found = await self._source.lookup(slot_of(key, slots))
-        finally:
-            self._lookups -= 1
         response = json_response(msgspec.structs.replace(found, key=f"{key:040x}"))
         response.headers.update({**PROTECTION, "Cache-Control": "no-store"})
         return response
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         self._must_be_open()
-        with self._gatherer.seat():
+        with self._gatherer.seat(source_of(request.remote or "")):
             response = web.StreamResponse(
                 headers={**PROTECTION, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             )

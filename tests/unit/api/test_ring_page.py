@@ -72,6 +72,11 @@ class Listener:
         return msgspec.json.decode(data, type=Change)
 
 
+def from_address(address: str) -> aiohttp.ClientSession:
+    """A session of somebody at another address of this machine."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=(address, 0)))
+
+
 @asynccontextmanager
 async def served(stage: Stage, *, page: bool = True) -> AsyncIterator[Browser]:
     app = admin_app(stage, None, page=page)
@@ -89,9 +94,12 @@ async def browser() -> AsyncIterator[Browser]:
 async def listening(browser: Browser) -> AsyncIterator[Any]:
     """Open streams that are closed after the test."""
     async with AsyncExitStack() as stack:
+        sessions: dict[str, aiohttp.ClientSession] = {}
 
-        async def listen() -> Listener:
-            response = await stack.enter_async_context(browser.get("/api/v1/events"))
+        async def listen(address: str = "127.0.0.1") -> Listener:
+            if address not in sessions:
+                sessions[address] = await stack.enter_async_context(from_address(address))
+            response = await stack.enter_async_context(sessions[address].get(browser.at.join(URL("/api/v1/events"))))
             assert response.status == 200, await response.text()
             return Listener(response)
 
@@ -286,18 +294,30 @@ async def test_a_node_that_cannot_look_says_so_instead_of_showing_what_was(brows
 async def test_one_page_too_many_is_refused_clearly_until_another_closes(
     browser: Browser, listening: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gatherer_module, "MOST_STREAMS", 2)
     monkeypatch.setattr(ring_page, "BEAT", 0.05)
-    first, second = await listening(), await listening()
+    first = await listening("127.0.0.2")
+    for number, more in enumerate((15, 8, 4, 2, 1, 1), 2):
+        for _ in range(more):
+            last = await listening(f"127.0.0.{number}")
     status, body = await browser.json("/api/v1/events")
     assert (status, body["error"]) == (503, "unavailable")
-    assert "2 pages look at the ring from here already" in body["detail"]
+    assert "32 pages look at the ring from here already" in body["detail"]
     first.response.close()
     streams = browser.app[ring_page.GATHERER]
-    while streams.streams == 2:  # the beat that cannot be sent tells
-        await second.next(beats=True)
+    while streams.streams == 32:  # the beat that cannot be sent tells
+        await last.next(beats=True)
     third = await listening()
     await third.ring()
+
+
+async def test_one_address_cannot_shut_the_page_for_the_others(browser: Browser, listening: Any) -> None:
+    for _ in range(16):  # who is alone has half of the pages: more than one machine's people open
+        await listening("127.0.0.2")
+    async with from_address("127.0.0.2") as greedy, greedy.get(browser.at.join(URL("/api/v1/events"))) as response:
+        assert response.status == 503
+        assert "your address has 16 of the 32 pages" in (await response.json())["detail"]
+    other = await listening("127.0.0.3")
+    await other.ring()
 
 
 async def test_a_reader_that_takes_nothing_is_cut_off(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,21 +381,31 @@ async def test_what_cannot_be_looked_up_is_refused_in_a_line(browser: Browser, q
     assert browser.stage.traced == []
 
 
-async def test_lookups_at_once_are_bounded(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lookups_at_once_are_bounded_and_not_all_of_one_address(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     free = asyncio.Event()
 
     async def lookup(stage: Stage, slot: int) -> Trace:
         await free.wait()
         return Trace(slot, 0.0, "", [], None, [], [])
 
+    async def ask(session: aiohttp.ClientSession, slot: int) -> int:
+        async with session.get(browser.at.join(URL(f"/api/v1/lookup?key={slot}"))) as response:
+            return response.status
+
     monkeypatch.setattr(Stage, "lookup", lookup)
-    asking = [asyncio.create_task(browser.json(f"/api/v1/lookup?key={slot}")) for slot in range(7)]
-    done, _ = await asyncio.wait(asking, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
-    while len(done) < 3:
-        done, _ = await asyncio.wait(asking, timeout=0.1)
-    assert [task.result()[0] for task in done] == [503] * 3
-    free.set()
-    assert sorted(status for status, _ in await asyncio.gather(*asking)) == [200] * 4 + [503] * 3
+    async with from_address("127.0.0.2") as one, from_address("127.0.0.3") as two, from_address("127.0.0.4") as three:
+        asking: list[asyncio.Task[int]] = []
+        for session, taken, refused in ((one, 2, 3), (two, 1, 3), (three, 1, 3), (browser.session, 0, 3)):
+            mine = [asyncio.create_task(ask(session, slot)) for slot in range(taken + refused)]
+            answered: set[asyncio.Task[int]] = set()
+            while len(answered) < refused:
+                answered, _ = await asyncio.wait(mine, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+            assert [task.result() for task in answered] == [503] * refused
+            asking += [task for task in mine if task not in answered]
+        free.set()
+        assert await asyncio.gather(*asking) == [200] * 4
 
 
 async def test_before_there_is_a_ring_a_lookup_says_why_not(browser: Browser) -> None:
