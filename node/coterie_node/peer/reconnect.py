@@ -23,6 +23,13 @@ log = structlog.get_logger()
 GONE = 60.0
 """Seconds without a link after which a node is dialled only now and then."""
 
+UNMET_MOST = 512
+"""So many nodes to which there never was a link are wanted at once, and ..."""
+WANTED_MOST = 2048
+"""... so many in all. A member that lies can name any number of nodes that never were. Beyond these bounds whoever has
+been wanted for longest without a link makes room, first those never met; an honest one is met by its first dial, and is
+wanted again by whoever next has use for it."""
+
 TELLING = 8
 """Dials in vain after which the log says so, once until there is a link."""
 
@@ -39,19 +46,22 @@ class Redial:
         self._links = links
         self._tasks = tasks
         self._settings = settings
-        self._wanted: set[Uid] = set()
+        self._wanted: dict[Uid, bool] = {}
+        """Who is wanted, and whether there ever was a link; the first wanted comes first."""
         self._hurry: dict[Uid, asyncio.Event] = {}
         self._closed = False
 
     def want(self, uid: Uid) -> None:
         """Keep a link to this node from now on; the first dial is made at once."""
         if uid not in self._wanted:
-            self._wanted.add(uid)
+            self._wanted[uid] = self._links.alive(uid)
+            self._make_room(uid)
             self._begin(uid, 0.0)
 
     def lost(self, uid: Uid) -> None:
         """Begin anew: the link is gone."""
         if uid in self._wanted:
+            self._wanted[uid] = True
             self._begin(uid, self._settings.redial_first)
 
     def hurry(self, uid: Uid) -> None:
@@ -63,8 +73,19 @@ class Redial:
         """Dial no more."""
         self._closed = True
 
+    def _make_room(self, new: Uid) -> None:
+        away = [uid for uid in self._wanted if uid != new and not self._links.alive(uid)]
+        unmet = [uid for uid in away if not self._wanted[uid]]
+        if len(unmet) >= UNMET_MOST or len(self._wanted) > WANTED_MOST:
+            let_go = (unmet or away or [new])[0]
+            del self._wanted[let_go]
+            self.hurry(let_go)  # its task sees that it is wanted no more
+
+    def _lacking(self, uid: Uid) -> bool:
+        return uid in self._wanted and not self._closed and not self._links.alive(uid)
+
     def _begin(self, uid: Uid, first: float) -> None:
-        if uid not in self._hurry and not self._closed and not self._links.alive(uid):
+        if uid not in self._hurry and self._lacking(uid):
             self._hurry[uid] = asyncio.Event()
             self._tasks.start(self._keep(uid, first), f"redial {uid}")
 
@@ -73,12 +94,14 @@ class Redial:
         begun, failed = loop.time(), 0
         event = self._hurry[uid]
         try:
-            while not self._closed and not self._links.alive(uid):
+            while self._lacking(uid):
                 if delay:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(event.wait(), pause(delay))
                         begun, delay = loop.time(), 0.0
                 event.clear()
+                if not self._lacking(uid):
+                    continue
                 try:
                     await self._links.open(uid, self._settings.dial_timeout)
                 except Unavailable as error:

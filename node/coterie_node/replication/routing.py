@@ -22,8 +22,6 @@ ATTEMPT_TIMEOUT = 3.0
 """How long one node is asked before the next is tried."""
 QUERY_TIMEOUT = 1.0
 PAUSE = 0.05
-FULL_MESH = 512
-"""Up to so many nodes a node keeps links to every member of every configuration that it learns."""
 
 RETRIED = frozenset(
     {
@@ -62,7 +60,6 @@ class Router:
         self._local = local
         self._clock = clock
         self._rng = rng
-        self._wanted: set[Uid] = set()
         table.watch(self._learnt)
 
     def acting(self, slot: int) -> Uid | None:
@@ -135,7 +132,4 @@ class Router:
 
     def _learnt(self, _: int, known: KnownConfig) -> None:
         """Keep links to the members: whether they live is what makes one of them the acting owner."""
-        news = [uid for uid in known.config.members if uid not in self._wanted and uid != self._peers.me]
-        if news and len(self._wanted) < FULL_MESH:
-            self._wanted.update(news)
-            self._peers.want(news)
+        self._peers.want(uid for uid in known.config.members if uid != self._peers.me)

@@ -17,6 +17,9 @@ from coterie_protocol.nodes import NodeRef
 from .effects import Owner
 from .interval import within
 
+DEAD_MOST = 4096
+"""So many dead are remembered; beyond that whoever would be forgotten first is."""
+
 
 class Pointers:
     """The routing state of one node. Positions are slot numbers."""
@@ -154,6 +157,8 @@ class Pointers:
     def mark_dead(self, ref: NodeRef, until: float) -> None:
         """Note that a node was confirmed to be dead."""
         self._dead[ref.uid] = (ref.incarnation, until)
+        if len(self._dead) > DEAD_MOST:
+            del self._dead[min(self._dead, key=lambda uid: self._dead[uid][1])]
         self.drop(ref.uid)
 
     def heard_of(self, uid: str) -> None:

@@ -10,6 +10,7 @@ from tests.unit.peer.nodes import SOON, raw_peer, uid_of
 from tests.unit.peer.test_peer_parts import ref
 
 from coterie_node.peer.address_book import MOST, Book
+from coterie_node.peer.reconnect import UNMET_MOST, WANTED_MOST
 from coterie_node.peer.settings import PeerSettings
 from coterie_protocol.errors import ErrorCode
 from coterie_protocol.frames import PeerError, PeerFrame, decode_peer, encode
@@ -86,3 +87,39 @@ async def answers(socket: Any, count: int) -> dict[int, Any]:
             if frame.id:
                 got[-frame.id] = frame.body
     return got
+
+
+def redials() -> int:
+    """Count the tasks that try to have a link."""
+    return sum("redial" in task.get_name() for task in asyncio.all_tasks())
+
+
+async def test_nodes_that_never_were_are_not_dialled_without_bound(make: MakeNode) -> None:
+    """A member that lies names as many as it likes; who is honest keeps its link, and gets one in the midst of it."""
+    one, two = await make(1), await make(2)
+    one.links.want([two.uid])
+    await one.meet(two)
+    one.links.want(uid_of(number) for number in range(1000, 1000 + 2 * WANTED_MOST))
+    three = await make(3)
+    one.links.learn([three.me])
+    one.links.want([three.uid])
+    await one.until(lambda: one.links.alive(three.uid))
+    one.links.want(uid_of(number) for number in range(9000, 9000 + UNMET_MOST))
+    for _ in range(5):  # whoever is let go sees it in its next steps
+        await asyncio.sleep(0)
+    assert redials() <= UNMET_MOST
+    port = two.port
+    await two.stop()
+    await one.until(lambda: not one.links.alive(two.uid))
+    again = await make(2, port=port)
+    await one.until(lambda: one.links.alive(again.uid))
+
+
+async def test_who_was_let_go_can_be_wanted_again(make: MakeNode) -> None:
+    one = await make(1)
+    one.links.want([uid_of(2)])
+    one.links.want(uid_of(number) for number in range(1000, 1000 + UNMET_MOST))
+    two = await make(2)
+    one.links.learn([two.me])
+    one.links.want([two.uid])
+    await one.until(lambda: one.links.alive(two.uid))

@@ -15,7 +15,7 @@ from coterie_node.ring.contacts import LIMIT, Contacts
 from coterie_node.ring.core import Core
 from coterie_node.ring.interval import between, distance, midpoint, width, within
 from coterie_node.ring.placement import MAX_HOPS, Grants, first_members
-from coterie_node.ring.state import Pointers
+from coterie_node.ring.state import DEAD_MOST, Pointers
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef
 from coterie_protocol.ring import GetNeighbours, Place
@@ -116,6 +116,14 @@ def test_what_is_known_to_be_dead_is_not_asked() -> None:
     assert state.closest_preceding(1.0, 45, 3) == (ref(40), ref(20))
     assert not state.is_dead(1.0, ref(30, incarnation=2))
     assert state.closest_preceding(6.0, 45, 3) == (ref(40), ref(30), ref(20))
+
+
+def test_the_dead_are_remembered_within_a_bound() -> None:
+    state = pointers(ref(10), ref(20))
+    for number in range(2 * DEAD_MOST):
+        state.mark_dead(ref(number), until=float(number))
+    remembered = [number for number in range(2 * DEAD_MOST) if state.is_dead(-1.0, ref(number))]
+    assert remembered == list(range(DEAD_MOST, 2 * DEAD_MOST))
 
 
 def test_a_mark_lives_as_long_as_its_beats_come() -> None:
