@@ -8,8 +8,6 @@ machine unless the user's own are on it. The file is lost without harm; one that
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -22,6 +20,7 @@ from coterie_protocol.urls import is_this_machine
 from .addresses import check_server
 from .errors import UsageError
 from .private import check_ours, read_regular
+from .replacing import replace
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -63,7 +62,7 @@ class KnownServers:
         kept = [(uid, known) for uid, known in rings.items() if uid != ring_uid][-MOST_RINGS + 1 :]
         self._rings = dict([*kept, (ring_uid, now)])
         with contextlib.suppress(OSError):
-            self._write(msgspec.json.format(msgspec.json.encode(self._rings)))
+            replace(self._path, msgspec.json.format(msgspec.json.encode(self._rings)))
 
     def _plain(self, text: str) -> str:
         """Return an address in its plain form; empty if it may not be used with the settings of today."""
@@ -85,14 +84,3 @@ class KnownServers:
             except (OSError, UsageError, msgspec.MsgspecError, UnicodeError):
                 self._rings = {}
         return self._rings
-
-    def _write(self, data: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".servers-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            os.replace(temporary, self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise

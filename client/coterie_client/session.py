@@ -8,7 +8,6 @@ import contextlib
 import errno
 import os
 import secrets
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 from . import kdf
 from .errors import ClientError, NotLoggedIn, SessionTaken, Unavailable, translate
 from .private import check_ours, read_regular
+from .replacing import Replacement, replace
 
 if TYPE_CHECKING:
     from coterie_protocol.client_api import Kdf
@@ -90,10 +90,7 @@ def remember_taken(path: Path, session: Session, at: int) -> None:
     """Note beside the session file that the session was taken over; that it fails costs no more than the note."""
     data = msgspec.json.encode(Taken(session.name, session.ring_uid, session.epoch, at))
     with contextlib.suppress(OSError):
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".taken-")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path.with_name(TAKEN_FILE))
+        replace(path.with_name(TAKEN_FILE), data)
 
 
 def check_taken(path: Path, session: Session) -> None:
@@ -115,16 +112,12 @@ class Reserved:
     def __init__(self, path: Path) -> None:
         """Write a file as large as a session may be beside the session file; raises ClientError."""
         self._path = path
-        self._temporary = ""
+        self._file: Replacement | None = None
         try:
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            descriptor, self._temporary = tempfile.mkstemp(dir=path.parent, prefix=".session-")
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(descriptor, 0o600)
-                file.write(b" " * RESERVED_BYTES)
-                file.flush()
-                os.fsync(file.fileno())
+            self._file = Replacement(path)
+            self._file.write(b" " * RESERVED_BYTES)
         except OSError as error:
             self.close()
             raise ClientError(
@@ -133,26 +126,19 @@ class Reserved:
 
     def keep(self, session: Session) -> None:
         """Put the session into the place and the place where the session file is, in one step; raises ClientError."""
-        data = msgspec.json.format(msgspec.json.encode(session), indent=2) + b"\n"
+        assert self._file is not None
         try:
-            with open(self._temporary, "r+b") as file:
-                file.write(data)
-                file.truncate()
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(self._temporary, self._path)
+            self._file.write(msgspec.json.format(msgspec.json.encode(session), indent=2) + b"\n")
+            self._file.put()
         except OSError as error:
             raise ClientError(
                 f"cannot write {self._path}: {error.strerror}; make COTERIE_HOME writable and log in again"
             ) from None
-        self._temporary = ""
 
     def close(self) -> None:
         """Give up what was not kept."""
-        if self._temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(self._temporary)
-            self._temporary = ""
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> Reserved:
         return self

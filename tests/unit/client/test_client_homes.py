@@ -99,7 +99,7 @@ def test_a_full_disk_is_told_before_the_login(tmp_path: Path, monkeypatch: pytes
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("coterie_client.session.os.fsync", full)
+    monkeypatch.setattr("coterie_client.replacing.os.fsync", full)
     with pytest.raises(ClientError, match="No space left"):
         Reserved(tmp_path / "session.json")
     assert list(tmp_path.iterdir()) == []
