@@ -310,6 +310,28 @@ def test_the_previous_session_may_flush_for_a_while() -> None:
     simulated(story)
 
 
+def test_a_clock_that_was_ahead_at_a_takeover_gives_the_previous_session_no_years() -> None:
+    """The owner's clock is set right after the takeover: until then it would have counted as just happened."""
+
+    async def story() -> None:
+        async with ChatRing() as ring:
+            clock = ring.world.processes[ring.owner("alice")].clock
+            clock.skew_ms = 3 * 365 * 86_400_000
+            alice = await ring.user(N[0], "alice")
+            other = await ring.connect(N[1])
+            session = alice.conversation.session
+            assert session is not None
+            await other.login("alice")
+            clock.skew_ms = 0
+            questions = ring.chats[N[2]].gateway.questions
+            process = ring.world.processes[N[2]]
+            await asyncio.sleep(11)
+            write = Archive([(OUTGOING, mid(1), 0, b"copy")])
+            assert await refusal(process.call(lambda: questions.reply(session, write))) is ErrorCode.SUPERSEDED
+
+    simulated(story)
+
+
 def test_presence_follows_connections() -> None:
     async def story() -> None:
         async with ChatRing() as ring:

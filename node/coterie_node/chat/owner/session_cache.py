@@ -126,7 +126,8 @@ class Current:
             if held.ended:
                 raise ended()
             return
-        if not (grace and held.epoch == epoch + 1 and self._clock.wall_ms() < held.at + grace_ms):
+        # Another clock may have said `at`, or this one before it was set back: years ahead is not "just now".
+        if not (grace and held.epoch == epoch + 1 and abs(self._clock.wall_ms() - held.at) < grace_ms):
             raise superseded_at(held.at)
 
     async def local(self, names: Sequence[str]) -> dict[str, tuple[Standing, bool]]:
