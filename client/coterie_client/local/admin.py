@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
-import time
-import urllib.error
-import urllib.request
-from typing import IO, TypeVar
+import asyncio
+from typing import TypeVar
 
+import aiohttp
 import msgspec
 
 from coterie_protocol.admin import Readiness, RingReport
@@ -17,16 +15,8 @@ from ..errors import ClientError, Unavailable
 T = TypeVar("T")
 MAX_BYTES = 16 * 1024 * 1024
 """Of an answer; a ring of a thousand nodes takes some 2 MB."""
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: nobody is asked but whom the user has named."""
-
-    def redirect_request(self, *_: object) -> None:
-        """Let the redirect be the answer."""
-
-
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+_UNLIMITED = aiohttp.ClientTimeout(total=None)
+"""One limit is enough: that of the whole exchange."""
 
 
 def ring_report(url: str, timeout: float = 3.0) -> RingReport:
@@ -39,31 +29,13 @@ def readiness(url: str, timeout: float = 1.0) -> Readiness:
     return _ask(url, "/readyz", Readiness, timeout)
 
 
-def _read(response: IO[bytes], end: float) -> bytes:
-    """Read an answer until `end` (monotonic seconds); raises OSError when it goes on, or is larger than MAX_BYTES."""
-    body = bytearray()
-    while chunk := response.read1(65_536):  # type: ignore[attr-defined]  # both kinds of response have it
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise OSError(f"it answers with more than {MAX_BYTES} bytes")
-        if time.monotonic() > end:
-            raise TimeoutError("timed out")
-    return bytes(body)
-
-
 def _ask(url: str, path: str, kind: type[T], timeout: float) -> T:
-    end = time.monotonic() + timeout
     try:
-        try:
-            response = _opener.open(url + path, timeout=timeout)
-        except urllib.error.HTTPError as error:
-            response = error
-        with response:
-            body = _read(response, end)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
+        body = asyncio.run(_get(url + path, timeout))
+    except (aiohttp.ClientError, OSError, ValueError) as error:
         raise Unavailable(
-            f"no node answers at {url}: {reason}; start a ring with coterie up, or name a node's admin port"
+            f"no node answers at {url}: {_reason(error, timeout)}; "
+            "start a ring with coterie up, or name a node's admin port"
         ) from None
     try:
         return msgspec.json.decode(body, type=kind)
@@ -71,3 +43,34 @@ def _ask(url: str, path: str, kind: type[T], timeout: float) -> T:
         raise ClientError(
             f"what answers at {url} is not the admin port of a Coterie node (7402 by default); check the address"
         ) from None
+
+
+async def _get(url: str, timeout: float) -> bytes:
+    """Return an answer's body, whatever its status; no redirect is followed, and `timeout` is for all of it.
+
+    Raises aiohttp.ClientError, OSError, and ValueError for a body larger than MAX_BYTES.
+    """
+    async with (
+        asyncio.timeout(timeout),
+        aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False, timeout=_UNLIMITED
+        ) as session,
+        session.get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as response,
+    ):
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(1 << 16):
+            body += chunk
+            if len(body) > MAX_BYTES:
+                raise ValueError(f"it answers with more than {MAX_BYTES} bytes")
+        return bytes(body)
+
+
+def _reason(error: Exception, timeout: float) -> str:
+    """Say in one line why there was no answer."""
+    if isinstance(error, TimeoutError):
+        return f"no whole answer within {timeout:g} s"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+        return "what it says is not HTTP"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
