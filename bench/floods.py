@@ -62,9 +62,15 @@ class Attacker:
 
     async def connection(self, number: int) -> Mute:
         """Open a connection in the account's session."""
+        mute = await self.stranger(number)
+        mute.ask((2, Resume(self.name, self.token)))
+        return mute
+
+    async def stranger(self, number: int) -> Mute:
+        """Open a connection and say hello."""
         mute = await Mute.connect(self.urls[number % len(self.urls)])
         await mute.upgrade()
-        mute.ask((1, Hello(1, 1, "flood")), (2, Resume(self.name, self.token)))
+        mute.ask((1, Hello(1, 1, "flood")))
         return mute
 
 
@@ -75,6 +81,21 @@ def many(count: int, make: Callable[[Attacker], Request]) -> Requests:
     """Make a whole message of requests."""
     return lambda attacker: [make(attacker) for _ in range(count)]
 
+
+PING = bytes((0x89, 0x80, 0, 0, 0, 0))
+EMPTY = bytes((0x82, 0x81, 0, 0, 0, 0, 0x90))
+"""A message of no frames."""
+BEGINNING = bytes((0x02, 0x81, 0, 0, 0, 0, 0x90))
+FRAGMENT = bytes((0x00, 0x80, 0, 0, 0, 0))
+"""Nothing more of a message that goes on."""
+PIECES: dict[str, tuple[bytes, bytes, bool]] = {
+    "pings": (b"", PING, True),
+    "empty messages": (b"", EMPTY, True),
+    "empty fragments": (BEGINNING, FRAGMENT, True),
+    "stranger pings": (b"", PING, False),
+}
+"""WebSocket frames without a request in them: the first, those that follow, whether in a session."""
+AT_A_TIME = 10_000
 
 REQUESTS: dict[str, Requests] = {
     "sends": many(256, lambda a: Send(a.name, fresh_id(), b"x")),
@@ -108,23 +129,47 @@ _said: list[bool] = []
 async def requests(attacker: Attacker, make: Requests) -> None:
     """Write requests on several connections as fast as they are taken; read the answers, and look at none."""
 
+    def write(mute: Mute, number: int) -> None:
+        some = make(attacker)
+        mute.ask(*enumerate(some, 3 + number * len(some)))
+
+    await persist(attacker.connection, write)
+
+
+async def pieces(attacker: Attacker, first: bytes, again: bytes, session: bool) -> None:
+    """Write WebSocket frames that hold no requests, as fast as they are taken."""
+
+    async def connect(number: int) -> Mute:
+        mute = await (attacker.connection(number) if session else attacker.stranger(number))
+        mute.writer.write(first)
+        return mute
+
+    await persist(connect, lambda mute, _: mute.writer.write(again * AT_A_TIME))
+
+
+async def persist(
+    connect: Callable[[int], Awaitable[Mute]], write: Callable[[Mute, int], None], count: int = CONNECTIONS
+) -> None:
+    """Write on connections that stand, as fast as it is taken; `write` gets a connection and the number of the time."""
+
     async def one(number: int) -> None:
         while True:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                mute = await attacker.connection(number)
+                mute = await connect(number)
                 reading = asyncio.create_task(mute.drain())
                 try:
-                    numbers: Iterator[int] = itertools.count(3)
+                    times: Iterator[int] = itertools.count()
                     while not reading.done():
-                        mute.ask(*((next(numbers), request) for request in make(attacker)))
+                        write(mute, next(times))
                         await mute.writer.drain()
                         begun()
+                        await asyncio.sleep(0)
                 finally:
                     reading.cancel()
                     mute.abort()
             await asyncio.sleep(0.01)
 
-    await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
+    await asyncio.gather(*(one(number) for number in range(count)))
 
 
 async def storm(attacker: Attacker, first: Callable[[Mute], Awaitable[None]]) -> None:
@@ -201,13 +246,15 @@ OTHERS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "logins": logins,
     "half-open": half_open,
 }
-FLOODS = [*REQUESTS, *OTHERS]
+FLOODS = [*REQUESTS, *PIECES, *OTHERS]
 
 
 async def flood(kind: str, attacker: Attacker) -> None:
     """Do it until cancelled."""
     if kind in REQUESTS:
         await requests(attacker, REQUESTS[kind])
+    elif kind in PIECES:
+        await pieces(attacker, *PIECES[kind])
     elif kind == HONEST:
         await honest(attacker)
     else:

@@ -51,6 +51,11 @@ QUEUED_COST = 48
 """What an encoded frame costs in memory beside its bytes."""
 FRAME_COST = 200
 """About how many bytes a frame that was decoded and not taken yet costs beside those that came."""
+FRAME_BYTES = 1024
+"""What a WebSocket frame costs of the bytes that a session may send, beside its payload and be it empty: 6,000 a
+second. Nobody who sends what the rates allow needs half of that."""
+STRANGER_FRAME_BYTES = 8 * 1024
+"""The same of a connection without a session: 16 a second, more than it may ask."""
 LONGEST_PAUSE = 5.0
 """Seconds for which nothing is read from a client that has sent more bytes than it may."""
 STRANGER_BYTES = 256 * 1024
@@ -87,6 +92,7 @@ class Connection:
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         guarded.on_drained = self._drained
         guarded.on_data = self._came
+        guarded.on_frames = self._frames_came
         guarded.on_broken = self._on_broken
         self._debts = debts
         self._conversation: Conversation = gateway.converse(self)
@@ -128,6 +134,7 @@ class Connection:
             with contextlib.suppress(ConnectionError):
                 await self._socket.close(code=WSCloseCode.GOING_AWAY)
             self._guarded.on_drained = self._guarded.on_data = self._guarded.on_broken = None
+            self._guarded.on_frames = None
             self._debts.owe(self, 0)
             if self._transport.get_write_buffer_size():
                 self._transport.abort()  # In good order it would wait for a client that takes nothing.
@@ -147,8 +154,11 @@ class Connection:
                 if message.type is WSMsgType.PING:
                     await self._socket.pong(message.data)
                 if message.type is not WSMsgType.BINARY:
+                    await self._nothing_asked()
                     continue
                 frames = decode_client(message.data, self._unreadable)
+                if not frames:
+                    await self._nothing_asked()
                 size += FRAME_COST * len(frames)
                 if before > PARTLY:
                     self._taking = size
@@ -209,6 +219,16 @@ class Connection:
             self.cut_off("it sends much and has no session")
         elif self._untaken > PARTLY:
             self._owe()
+
+    def _frames_came(self, count: int) -> float:
+        """Count WebSocket frames; return for how many seconds nothing more should be read from this client."""
+        cost = FRAME_BYTES if self._conversation.session is not None else STRANGER_FRAME_BYTES
+        return min(self._conversation.read(count * cost), LONGEST_PAUSE)
+
+    async def _nothing_asked(self) -> None:
+        """Give the others their turn after messages without a request, too."""
+        if self._conversation.turn_is_over():
+            await asyncio.sleep(0)
 
     def _no_hello(self) -> None:
         if not self._conversation.greeted:

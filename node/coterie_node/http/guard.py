@@ -19,7 +19,7 @@ from aiohttp import web
 from coterie_protocol.words import counted
 
 from ..logs.ration import Ration
-from .masks import MaskedOnly
+from .masks import MaskedFrames
 from .newcomers import Newcomers, NewcomersRate
 from .origins import source_of
 from .pieces import SMALL_BODY, InPieces
@@ -32,6 +32,10 @@ MAX_HEADERS = 64
 """Lines of a request's head, each of at most 8 KiB (aiohttp's own bound)."""
 MAX_HELD = 16 * 1024
 """Bytes that a connection may send before it is let in: a request's head, and no more makes sense before an answer."""
+FRAMES_AT_ONCE = 64
+"""WebSocket frames of one connection that are taken in one turn of the loop ..."""
+FRAMES_OF_SOURCE = 256
+"""... and of all connections of one source: beyond it each connection has one."""
 STUCK_LOOK = 15.0
 """Seconds between two looks at who takes nothing: one that took nothing from one look to the next is cut off."""
 
@@ -61,16 +65,19 @@ class Guarded(InPieces):
     __slots__ = (
         "_admitted",
         "_begun",
+        "_frames",
         "_guard",
         "_head",
         "_held",
         "_late",
+        "_on",
         "address",
         "broken",
         "left",
         "on_broken",
         "on_data",
         "on_drained",
+        "on_frames",
         "refusal",
         "wire",
     )
@@ -95,6 +102,9 @@ class Guarded(InPieces):
         """Part of a request's head has come."""
         self._late: asyncio.TimerHandle | None = None
         """Rings when a request's head takes too long."""
+        self._frames: MaskedFrames | None = None
+        self._on: asyncio.Handle | None = None
+        """Goes on with the frames that have come: nothing is read meanwhile."""
         self.address = ""
         """Where it comes from (`origins.source_of`)."""
         self.refusal = ""
@@ -108,6 +118,9 @@ class Guarded(InPieces):
         """Called with that, as soon as it is so."""
         self.on_data: Callable[[int], None] | None = None
         """Called with the number of bytes that have come."""
+        self.on_frames: Callable[[int], float] | None = None
+        """Called with the number of WebSocket frames that are taken, whatever they hold; returns for how many seconds
+        nothing more should be read."""
         self.on_drained: Callable[[], None] | None = None
         """Called when the other side has taken most of what it was too slow for."""
 
@@ -159,6 +172,9 @@ class Guarded(InPieces):
         """Count it no more."""
         if self._admitted:
             self._on_time()
+            if self._on is not None:
+                self._on.cancel()
+                self._on = None
             self._guard.leave(self)
             if self._held is None:
                 super().connection_lost(exc)
@@ -185,7 +201,38 @@ class Guarded(InPieces):
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """Read on as a WebSocket."""
-        super().set_parser(MaskedOnly(parser, self._break), data_received_cb)  # type: ignore[arg-type]  # it is as one
+        frames = self._frames = MaskedFrames(parser, self._break, self._most, self._passed)
+        super().set_parser(frames, data_received_cb)  # type: ignore[arg-type]  # it is as one
+
+    def _most(self) -> int:
+        return self._guard.frames(self.address)
+
+    def _passed(self, heads: int, more: bool) -> bool:
+        """Count frames that are taken; say whether that was enough for now."""
+        self._guard.took(self.address, heads)
+        pause = self.on_frames(heads) if heads and self.on_frames is not None else 0.0
+        if not more and pause <= 0:
+            return False
+        loop = asyncio.get_running_loop()
+        self._on = loop.call_later(pause, self._go_on) if pause > 0 else loop.call_soon(self._go_on)
+        self._pause_transport_reading()
+        return True
+
+    def _go_on(self) -> None:
+        """Take more of the frames that have come, unless the reader has enough: it says so when it has not."""
+        self._on = None
+        if self._frames is None or self._reading_paused or self.transport is None:
+            return
+        if self._frames.go_on():
+            self.close()
+        elif self._on is None:
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        if self._frames is None or not self._frames.held:
+            super()._resume_transport_reading()
+        elif self._on is None:
+            self._on = asyncio.get_running_loop().call_soon(self._go_on)
 
     def _break(self, why: str) -> None:
         self.broken = why
@@ -254,6 +301,8 @@ class Guard:
         self._waiting: dict[Guarded, None] = {}
         """The same of all sources."""
         self._newcomers = _newcomers(limits.newcomers) if limits.newcomers is not None else None
+        self._frames: dict[str, int] = {}
+        """WebSocket frames of each source that were taken in this turn of the loop."""
         self._reserve: dict[Guarded, None] = {}
         """Connections above the limits."""
         self._open: set[Guarded] = set()
@@ -303,6 +352,16 @@ class Guard:
             self._by_source[one.address] -= 1
         else:
             del self._by_source[one.address]
+
+    def frames(self, source: str) -> int:
+        """Return how many WebSocket frames of a connection of this source may be taken now; 1 at least."""
+        return max(1, min(FRAMES_AT_ONCE, FRAMES_OF_SOURCE - self._frames.get(source, 0)))
+
+    def took(self, source: str, count: int) -> None:
+        """Count WebSocket frames that were taken in this turn of the loop."""
+        if not self._frames:
+            asyncio.get_running_loop().call_soon(self._frames.clear)
+        self._frames[source] = self._frames.get(source, 0) + count
 
     def come(self, one: Guarded, let_in: Callable[[], None]) -> None:
         """Let a connection in, at once or in its turn."""

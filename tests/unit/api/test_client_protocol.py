@@ -15,7 +15,7 @@ from tests.rawhttp import UPGRADE, RawSocket, ask, connect, websocket_frame
 from tests.unit.api.lone_node import LoneNode, connected, lone_node
 
 from coterie_node.api.client import ClientApi
-from coterie_node.api.connection import STRANGER_BYTES
+from coterie_node.http.guard import FRAMES_AT_ONCE
 from coterie_protocol.client_api import (
     CLIENT_PATH,
     MAX_CLIENT_FRAME_BYTES,
@@ -297,7 +297,7 @@ async def test_fragments_of_one_byte_are_put_together(node: LoneNode) -> None:
 
 async def test_the_node_answers_pings_and_takes_pongs(node: LoneNode) -> None:
     async with raw(node) as one:
-        one.send(websocket_frame(b"", opcode=10) * 1000)
+        one.send(websocket_frame(b"", opcode=10) * 100)
         one.send(websocket_frame(b"are you there", opcode=9))
         assert await one.reader.readexactly(15) == b"\x8a\x0dare you there"
 
@@ -305,7 +305,9 @@ async def test_the_node_answers_pings_and_takes_pongs(node: LoneNode) -> None:
 async def test_whoever_is_cut_off_while_pings_are_answered_is_no_fault_of_the_node(node: LoneNode) -> None:
     with capture_logs() as logs:
         async with raw(node, greeted=False) as one:
-            one.send(websocket_frame(bytes(125), opcode=9) * (2 * STRANGER_BYTES // 131))
+            (connection,) = node.api._connections
+            connection._guarded.on_data = lambda size: connection.cut_off("a test says so")
+            one.send(websocket_frame(bytes(125), opcode=9) * FRAMES_AT_ONCE)
             await one.rest()
         await node.api.close(2.0)
     assert [entry["event"] for entry in logs] == ["a client is cut off"]
