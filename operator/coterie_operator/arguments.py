@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coterie_protocol.numbers import decimal
+
 from .model import RingSpec
 from .permits import Permits, repository
 from .spec import SpecError, read_spec
@@ -206,7 +208,7 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
 
 def _number(name: str, value: str, *, least: float) -> float:
     try:
-        number = float(value)
+        number = decimal(value)
     except ValueError:
         raise UsageError(f"--{name}: {value!r} is no number") from None
     if not least <= number < 1e6:

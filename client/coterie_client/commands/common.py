@@ -7,6 +7,8 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from coterie_protocol.numbers import decimal, whole
+
 if TYPE_CHECKING:
     from coterie_client.errors import BadUserName, ClientError, NoSuchUser
     from coterie_client.settings import Settings
@@ -168,7 +170,7 @@ def without_alias(options: argparse.Namespace, error: BadUserName | NoSuchUser) 
 def seconds(text: str) -> float:
     """Read a number of seconds, zero or more."""
     try:
-        value = float(text)
+        value = decimal(text)
     except ValueError:
         value = -1.0
     if not 0 <= value <= MOST_SECONDS:
@@ -179,7 +181,7 @@ def seconds(text: str) -> float:
 def positive(text: str) -> int:
     """Read a whole number above zero."""
     try:
-        value = int(text)
+        value = whole(text)
     except ValueError:
         value = 0
     if not 1 <= value <= MOST_NUMBER:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from coterie_protocol.bounds import MAX_COPIES, MAX_COUNT, MAX_LABEL
+from coterie_protocol.numbers import decimal, whole
 from coterie_protocol.urls import check_host, host_name, is_unspecified
 
 Reader = Callable[[str], Any]
@@ -108,7 +109,7 @@ def bcrypt_cost(value: str) -> int:
 def seconds(value: str) -> float:
     """Read a time in seconds, above 0."""
     try:
-        number = float(value)
+        number = decimal(value)
     except ValueError:
         raise ValueError("must be a number of seconds, such as 0.5") from None
     if not 0 < number < 1e9:
@@ -131,7 +132,7 @@ _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 def duration(value: str) -> Duration:
     """Read a time such as 30d, 12h, 15m, 90s or 90 (seconds), above 0."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([dhms]?)", value.strip())
+    found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)([dhms]?)", value.strip())
     number = float(found[1]) * _UNITS[found[2] or "s"] if found else 0.0
     if not 0 < number < 1e10:
         raise ValueError("must be a time above 0, such as 30d, 12h or 90s")
@@ -193,7 +194,7 @@ def hosts(value: str) -> tuple[str, ...]:
 def origins(value: str) -> tuple[str, ...]:
     """Read origins of pages, separated by commas, as a browser writes them (RFC 6454, section 6.2)."""
     found = tuple(part.strip().lower().removesuffix("/") for part in value.split(",") if part.strip())
-    if not all(re.fullmatch(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:\d{1,5})?", one) for one in found):
+    if not all(re.fullmatch(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?", one) for one in found):
         raise ValueError("must be an origin, such as https://chat.example.org or http://localhost:8000")
     return found
 
@@ -225,7 +226,7 @@ def _positive(value: str, most: int) -> int:
 
 def _whole(value: str) -> int:
     try:
-        return int(value)
+        return whole(value)
     except ValueError:
         raise ValueError("must be a whole number") from None
 
