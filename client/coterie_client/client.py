@@ -12,7 +12,6 @@ from .archiver import Archiver
 from .connection import PATIENCE, Connection
 from .contacts import Contacts
 from .database import Database, account_path
-from .errors import SessionTaken
 from .history import History
 from .known import KnownServers
 from .locks import receiver_lock
@@ -20,7 +19,7 @@ from .mailbox import Mailbox
 from .outbox import Outbox
 from .private import check_ours
 from .sender import Sender
-from .session import Session, is_newer_here, load_session, remember_taken
+from .session import Session, load_session, noting_takeover
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,17 +110,13 @@ class Client:
                 persistent=persistent,
             )
             client = cls(account, connection)
+            stack.enter_context(noting_takeover(settings.session_file, account.session))
             try:
                 if wait:
                     await connection.start()
                 else:
                     connection.begin()
                 yield client
-            except SessionTaken as error:
-                if is_newer_here(settings.session_file, account.session):
-                    raise SessionTaken(account.session.name, error.at, here=True) from None
-                remember_taken(settings.session_file, account.session, error.at)
-                raise
             finally:
                 await client.mailbox.close()
                 await client.sender.close()

@@ -85,10 +85,16 @@ def dim(text: Shown, stream: TextIO) -> Shown:
     return terminal.faint(text) if has_color(stream) else text
 
 
-def message_json(message: Message, me: str) -> dict[str, Any]:
+def looks_like(true: str | None) -> dict[str, str]:
+    """Return the field that says whom a name only looks like, if it does (`Acquaintance.true_one`)."""
+    return {} if true is None else {"looks_like": true}
+
+
+def message_json(message: Message, me: str, true: str | None = None) -> dict[str, Any]:
     """Return a message with the stable field names; `problem` is there only when there is no text.
 
-    `time` is null where the database holds a number that is no time.
+    `looks_like` is there only when the other person's name is taken for `true`'s. `time` is null where the database
+    holds a number that is no time.
     """
     value: dict[str, Any] = {
         "id": message.id_text,
@@ -101,7 +107,7 @@ def message_json(message: Message, me: str) -> dict[str, Any]:
     }
     if message.problem is not None:
         value["problem"] = message.problem.value
-    return value
+    return value | looks_like(true)
 
 
 def clock(unix_ms: int, *, date: bool = False) -> str:

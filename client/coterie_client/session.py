@@ -6,8 +6,10 @@ import asyncio
 import base64
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +95,21 @@ def remember_taken(path: Path, session: Session, at: int) -> None:
         replace(path.with_name(TAKEN_FILE), data)
 
 
+@contextlib.contextmanager
+def noting_takeover(path: Path, session: Session) -> Iterator[None]:
+    """Remember beside the session file that the session was taken over, if the block says so.
+
+    The error that leaves the block says whether the login that did it was made here.
+    """
+    try:
+        yield
+    except SessionTaken as error:
+        if is_newer_here(path, session):
+            raise SessionTaken(session.name, error.at, here=True) from None
+        remember_taken(path, session, error.at)
+        raise
+
+
 def check_taken(path: Path, session: Session) -> None:
     """Raise SessionTaken if it is known here that the session was taken over; it needs no server."""
     try:
@@ -129,7 +146,8 @@ class Reserved:
         assert self._file is not None
         try:
             self._file.write(msgspec.json.format(msgspec.json.encode(session), indent=2) + b"\n")
-            self._file.put()
+            with _alone(self._path):
+                self._file.put()
         except OSError as error:
             raise ClientError(
                 f"cannot write {self._path}: {error.strerror}; make COTERIE_HOME writable and log in again"
@@ -153,10 +171,30 @@ def save_session(path: Path, session: Session) -> None:
         place.keep(session)
 
 
-def remove_session(path: Path) -> None:
-    """Remove the session file, if it is there."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+def remove_session(path: Path, session: Session | None) -> bool:
+    """Remove the session file if it is there; say whether it is gone: a later login's than `session` stays."""
+    with _alone(path):
+        if session is not None and is_newer_here(path, session):
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+    return True
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other commands of this home from replacing or removing the session file meanwhile."""
+    try:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # what is done to the file fails as well, and says so
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 async def register(connection: Connection, name: str, password: str, *, parameters: Kdf = kdf.DEFAULT) -> Session:

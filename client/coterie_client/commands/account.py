@@ -91,7 +91,7 @@ async def _enter(options: argparse.Namespace, enter: Enter, *, new: bool) -> Ses
     from coterie_client.client import Account
     from coterie_client.connection import Connection
     from coterie_client.passwords import read_password
-    from coterie_client.session import Reserved, ring_uid_of
+    from coterie_client.session import Reserved, noting_takeover, ring_uid_of
 
     settings, name = settings_of(options), user_name_of(options.name)
     settings.make_home()
@@ -107,7 +107,8 @@ async def _enter(options: argparse.Namespace, enter: Enter, *, new: bool) -> Ses
             session = await enter(connection, name, password)
             _tell_of_former(settings, session)
             place.keep(session)
-            await _catch_up(account.of(session), connection)
+            with noting_takeover(settings.session_file, session):
+                await _catch_up(account.of(session), connection)
         return session
 
 
@@ -162,13 +163,17 @@ async def log_out(options: argparse.Namespace) -> int:
 
     settings = settings_of(options)
     if options.local:
+        name = "the session that was damaged"
+        here: Session | None = None
         try:
-            name = load_session(settings.session_file).name
+            here = load_session(settings.session_file)
+            name = here.name
         except NotLoggedIn:
             raise
         except ClientError:
-            name = "the session that was damaged"
-        remove_session(settings.session_file)
+            pass
+        if not remove_session(settings.session_file, here):
+            raise SessionTaken(name, 0, here=True)
         note("coterie: nobody was told: the ring knows this session until the next login ends it")
         out_line(f"{name} is logged out here")
         return 0
@@ -183,7 +188,8 @@ async def log_out(options: argparse.Namespace) -> int:
         note("coterie: the session had ended already")
     except Unavailable as error:
         raise Unavailable(f"{error}; to forget the session on this device only: coterie logout --local") from None
-    remove_session(settings.session_file)
+    if not remove_session(settings.session_file, session):
+        raise SessionTaken(session.name, 0, here=True)
     out_line(f"{session.name} is logged out")
     return 0
 

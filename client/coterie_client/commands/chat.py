@@ -97,6 +97,8 @@ class Conversation:
         """Own messages that were printed, and the last state that was told of each."""
         self._marked: list[Message] = []
         self._failed: set[bytes] = set()
+        self._why = ""
+        """Why messages are kept, as it was told last; empty once one could be sent again."""
         self._code = 0
 
     async def run(self) -> int:
@@ -238,6 +240,7 @@ class Conversation:
         if message.peer != self._name or message.state == "sending":
             return
         if message.state == "stored":
+            self._why = ""
             self._inquiry.stored()
         if message.id in self._pending:
             self._pending[message.id] = message
@@ -264,7 +267,10 @@ class Conversation:
         to = "" if message.peer == self._name else f" to {message.peer}"
         text = message.text or ""
         excerpt = text if len(text) <= MOST_EXCERPT else text[:MOST_EXCERPT] + "…"
-        what = f"it is kept and sent later: {error.reason}" if kept else str(error)
+        what = str(error)
+        if kept:
+            why, self._why = "" if error.reason == self._why else f": {error.reason}", error.reason
+            what = f"it is kept and sent later{why}"
         self._console.note(f"coterie: not sent{to}: {excerpt!r}; {what}")
 
     def _settle(self, *, now: bool = False, every: bool = False) -> None:

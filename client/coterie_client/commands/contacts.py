@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from coterie_client import terminal
-from coterie_client.output import json_line, note, out, out_table
+from coterie_client.output import json_line, looks_like, note, out, out_table
 from coterie_client.times import rfc3339
 
 from .common import add_command, settings_of, take_free_text, text_of, user_name_of
@@ -67,9 +67,11 @@ def show(options: argparse.Namespace) -> int:
         contacts = account.contacts.all()
         acquaintance = Acquaintance(account)
         names = [acquaintance.marked(contact.name) for contact in contacts]
+        true = {contact.name: acquaintance.true_one(contact.name) for contact in contacts}
     if options.json:
         for contact in contacts:
-            out(json_line({"name": contact.name, "alias": contact.alias, "added": rfc3339(contact.added_at)}))
+            value = {"name": contact.name, "alias": contact.alias, "added": rfc3339(contact.added_at)}
+            out(json_line(value | looks_like(true[contact.name])))
     elif contacts:
         out_table([(name, terminal.field(contact.alias)) for name, contact in zip(names, contacts, strict=True)])
     else:

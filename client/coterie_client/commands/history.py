@@ -44,12 +44,15 @@ def history(options: argparse.Namespace) -> int:
         except ValueError:
             raise UsageError(f"{options.before!r} is not a message id; --json shows them") from None
     with contextlib.closing(Account.open(settings_of(options))) as account:
-        me, called = account.session.name, Acquaintance(account).called
+        me, acquaintance = account.session.name, Acquaintance(account)
         messages = account.history.page(name, limit=options.limit, before=before, search=search, me=me)
         if messages is None:
             raise ClientError(f"there is no message {options.before} with {name} on this device; --json shows the ids")
         if not messages:
             note(f"coterie: there is no {'such message' if search or before else 'message'} with {name} on this device")
         for message in messages:
-            out(json_line(message_json(message, me)) if options.json else message_lines(message, called))
+            if options.json:
+                out(json_line(message_json(message, me, acquaintance.true_one(message.peer))))
+            else:
+                out(message_lines(message, acquaintance.called))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from coterie_client.output import complain, json_line, message_json, message_lines, note
@@ -11,6 +10,7 @@ from coterie_client.output import complain, json_line, message_json, message_lin
 from .common import FOLLOW_PATIENCE, add_command, seconds, settings_of, tell_wait
 
 if TYPE_CHECKING:
+    from coterie_client.acquaintance import Acquaintance
     from coterie_client.client import Client
     from coterie_client.history import Message
     from coterie_client.terminal import Shown
@@ -89,7 +89,7 @@ async def _show(client: Client, options: argparse.Namespace) -> None:
                         note(f"coterie: {sentence}")
                     handing = Handing()
                     try:
-                        await handing.run(*_lines(batch.messages, me, acquaintance.called, as_json=options.json))
+                        await handing.run(*_lines(batch.messages, me, acquaintance, as_json=options.json))
                     finally:
                         if handing.count < len(batch.messages):
                             # The rest is not acknowledged, and comes again.
@@ -106,7 +106,7 @@ async def _show(client: Client, options: argparse.Namespace) -> None:
             raise
 
 
-def _lines(messages: list[Message], me: str, called: Callable[[str], str], *, as_json: bool) -> list[Shown]:
+def _lines(messages: list[Message], me: str, acquaintance: Acquaintance, *, as_json: bool) -> list[Shown]:
     if as_json:
-        return [json_line(message_json(message, me)) for message in messages]
-    return [message_lines(message, called) for message in messages]
+        return [json_line(message_json(message, me, acquaintance.true_one(message.peer))) for message in messages]
+    return [message_lines(message, acquaintance.called) for message in messages]

@@ -69,7 +69,8 @@ async def send(options: argparse.Namespace) -> int:
         client.sender.on_failure = leftovers.add
         client.archiver.on_full = complain
         client.sender.resend()
-        strangers = Acquaintance(client.account).announce([name])
+        acquaintance = Acquaintance(client.account)
+        strangers = acquaintance.announce([name])
         message, task = client.sender.submit(name, text, known_id=message_id)
         # Whoever does not read the id any more has still asked for the message to be sent.
         _, lost = (0, None) if options.json else written(terminal.lines([message.id_text]))
@@ -90,7 +91,8 @@ async def send(options: argparse.Namespace) -> int:
         finally:
             leftovers.tell()
             if options.json and (now := outbox.get(message.id)) is not None:
-                _, lost = written(json_line(message_json(now, client.account.session.name)))
+                me = client.account.session.name
+                _, lost = written(json_line(message_json(now, me, acquaintance.true_one(name))))
         await client.sender.finish(GRACE)
         await client.archiver.flush(GRACE)
     if isinstance(lost, BrokenPipeError):

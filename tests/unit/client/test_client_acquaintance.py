@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 
 import pytest
@@ -94,11 +95,19 @@ async def test_every_false_name_is_compared_with_the_true_one_and_stays_marked(q
         assert (ran.err, f"{name} [not alice]: again\n" in ran.out) == ("", True)
         for command in (["history", name], ["presence", name]):
             assert f"{name} [not alice]" in (await quick(*command, home="bob")).out, command
-        assert "[not alice]" not in (await quick("history", name, "--json", home="bob")).out
+        for command in (["history", name, "--json"], ["presence", name, "--json"]):
+            (first, *_) = (await quick(*command, home="bob")).out.splitlines()
+            assert json.loads(first)["looks_like"] == "alice", command
+    assert "looks_like" not in (await quick("history", "alice", "--json", home="bob")).out
     ran = await quick("contacts", "add", false[0], "--alias", "Work", home="bob")
     assert (ran.code, f"{false[0]} only looks like alice, whom you know" in ran.err) == (0, True)
     await quick("contacts", "add", "alice", home="bob")
     assert (await quick("contacts", home="bob")).out == f"alice\n{false[0]} [not alice]  Work\n"
+    listed = [json.loads(line) for line in (await quick("contacts", "--json", home="bob")).out.splitlines()]
+    assert [one.get("looks_like") for one in listed] == [None, "alice"]
+    await quick("send", "bob", "in JSON", home=false[0])
+    assert json.loads((await quick("receive", "--json", home="bob")).out)["looks_like"] == "alice"
+    assert json.loads((await quick("send", false[0], "x", "--json", home="bob")).out)["looks_like"] == "alice"
     await quick("send", "bob", "once more", home=false[0])
     assert f"Work ({false[0]} [not alice]): once more" in (await quick("receive", home="bob")).out
     assert "[not" not in (await quick("history", "alice", home="bob")).out

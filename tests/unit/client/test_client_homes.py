@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import shutil
@@ -12,14 +13,23 @@ from pathlib import Path
 
 import pytest
 from tests.unit.client.conftest import PASSWORD, Coterie, Enter, Ran
-from tests.unit.client.gateway import World
+from tests.unit.client.gateway import RING_UID, World
 
 from coterie_client.addresses import check_server
-from coterie_client.errors import ClientError, UsageError
+from coterie_client.errors import ClientError, SessionTaken, UsageError
 from coterie_client.known import KnownServers
 from coterie_client.locks import receiver_lock
 from coterie_client.private import check_ours, open_private
-from coterie_client.session import MAX_FILE_BYTES, Reserved, Session, check_taken, load_session, save_session
+from coterie_client.session import (
+    MAX_FILE_BYTES,
+    Reserved,
+    Session,
+    check_taken,
+    load_session,
+    noting_takeover,
+    remove_session,
+    save_session,
+)
 from coterie_client.settings import Settings, check_proxies, load_settings
 
 LOGIN = ("login", "alice", "--password-file", "-")
@@ -347,3 +357,30 @@ async def test_a_command_says_that_it_knows_no_proxy(coterie: Coterie, alice: Se
 def test_a_pipe_in_place_of_the_takeover_note_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "taken.json")
     check_taken(tmp_path / "session.json", Session("alice", "ab" * 16, 1, "A" * 43 + "="))
+
+
+@pytest.mark.parametrize("arguments", [["presence", "alice"], ["send", "alice", "hi"], ["receive"], ["logout"]])
+async def test_every_command_that_learns_of_a_takeover_says_so_or_notes_it(
+    arguments: list[str], coterie: Coterie, enter: Enter, alice: Settings
+) -> None:
+    await enter("alice", home="phone", again=True)
+    ran = await coterie(*arguments)
+    if arguments == ["logout"]:
+        assert (ran.code, alice.session_file.exists()) == (0, False)
+    else:
+        clean(ran, 7)
+        clean(await coterie("whoami"), 7)
+
+
+def test_a_later_login_here_is_not_logged_out_by_an_earlier_session(tmp_path: Path) -> None:
+    path = tmp_path / "session.json"
+    token = base64.b64encode(bytes(32)).decode()
+    earlier, later = (Session("alice", RING_UID, epoch, token) for epoch in (1, 2))
+    save_session(path, later)
+    assert not remove_session(path, earlier)
+    assert load_session(path) == later
+    with pytest.raises(SessionTaken, match="later login on this device"), noting_takeover(path, earlier):
+        raise SessionTaken("alice", 7)
+    assert not path.with_name("taken.json").exists()
+    assert remove_session(path, later)
+    assert remove_session(path, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.unit.client.conftest import Coterie, Enter, said
 from tests.unit.client.gateway import Gateway, Refusal, Server, World
 
@@ -48,3 +49,19 @@ async def test_a_takeover_with_kept_messages_is_told_in_one_line_and_remembered(
     assert (await coterie("whoami", home="phone")).code == 0
     await enter("alice", again=True)
     assert (await coterie("whoami")).code == 0
+
+
+@pytest.mark.slow
+async def test_why_messages_are_kept_is_told_once_in_an_outage(coterie: Coterie, world: World, enter: Enter) -> None:
+    await enter("alice")
+    await enter("bob")
+
+    def faults(_: Gateway, request: Request) -> None:
+        if isinstance(request, Send):
+            raise Refusal(ErrorCode.UNAVAILABLE)
+
+    world.faults = faults
+    ran = await coterie("chat", "bob", stdin=b"one\ntwo\nthree\n")
+    told = [line for line in ran.err.splitlines() if "kept and sent later" in line]
+    assert [line.partition("later")[2] != "" for line in told] == [True, False, False]
+    assert ran.code == 8
