@@ -34,7 +34,7 @@ _KNOWN = """
         UNION ALL
         SELECT name, (SELECT MIN(time) FROM messages WHERE peer = peers.name) FROM peers WHERE name IS NOT NULL
     )
-    SELECT name FROM known GROUP BY name ORDER BY MIN(since), name LIMIT ?
+    SELECT name FROM known WHERE typeof(name) = 'text' GROUP BY name ORDER BY MIN(since), name LIMIT ?
 """
 """Everybody with whom there is a message, or who is a contact; it reads a row for each, not for each message."""
 

@@ -22,6 +22,13 @@ class Contact:
     """Unix ms."""
 
 
+_ALL = """
+    SELECT name, alias, added_at FROM contacts
+    WHERE typeof(name) = 'text' AND typeof(alias) = 'text' AND typeof(added_at) = 'integer'
+"""
+"""A value of another kind, which this program never writes, takes no other contact along."""
+
+
 class Contacts:
     """Reads and writes the contact list of one account."""
 
@@ -31,7 +38,7 @@ class Contacts:
     def all(self) -> list[Contact]:
         """Return everybody, by alias or name."""
         with self._database.read() as sql:
-            rows = sql.execute("SELECT name, alias, added_at FROM contacts").fetchall()
+            rows = sql.execute(_ALL).fetchall()
         return sorted((Contact(*row) for row in rows), key=lambda c: ((c.alias or c.name).casefold(), c.name))
 
     def aliases(self) -> dict[str, str]:
@@ -50,7 +57,7 @@ class Contacts:
         with self._database.write() as sql:
             done = sql.execute("DELETE FROM contacts WHERE name = ?", (name,))
         if not done.rowcount:
-            raise ClientError(f"{name} is not in your contacts; who is shows: coterie contacts")
+            raise ClientError(f"{name} is not in your contacts; coterie contacts lists who is")
 
     def rename(self, name: str, alias: str) -> None:
         """Change what is shown for somebody; raises ClientError if they are not there."""

@@ -53,6 +53,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """What brings a file from schema version n to n+1."""
 
+FULL_BYTES = 65_536
+"""A disk with less than this free is full: SQLite's shared-memory file alone takes half of it."""
+_DAMAGED = ("not a database", "malformed", "no such table", "no such column", "could not decode")
+
 PAGED_EPOCH = "paged_epoch"
 """Mark: the session epoch at whose beginning the archive was paged."""
 PLACED_EPOCH = "placed_epoch"
@@ -141,23 +145,33 @@ class Database:
         self.close()
 
 
+def is_full(path: Path) -> bool:
+    """Say whether the disk of a file has no room left for more than a few pages."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < FULL_BYTES or (disk.f_files > 0 and disk.f_favail == 0)
+
+
 @contextlib.contextmanager
 def describe_failures(path: Path) -> Iterator[None]:
     """Turn SQLite's and the file system's errors into a ClientError that names the file."""
     try:
         yield
     except sqlite3.Error as error:
-        raise ClientError(f"cannot use {path}: {error}; {_remedy(error)}") from error
+        raise ClientError(f"cannot use {path}: {error}; {_remedy(error, path)}") from error
     except OSError as error:
         raise ClientError(f"cannot use {path}: {error.strerror}; check the directory and its rights") from error
 
 
-def _remedy(error: sqlite3.Error) -> str:
-    if "full" in str(error):
+def _remedy(error: sqlite3.Error, path: Path) -> str:
+    # Beside a full disk SQLite cannot make the files that even reading needs, and calls that an I/O error.
+    if "full" in str(error) or ("I/O" in str(error) and is_full(path)):
         return "free some disk space and try again"
     if "locked" in str(error):
         return "another process holds it for too long; try again"
-    if any(sign in str(error) for sign in ("not a database", "malformed", "no such table", "no such column")):
+    if any(sign in str(error) for sign in _DAMAGED):
         return "move the damaged file away and log in again: the archive comes back from the ring"
     return "check the directory and its rights"
 

@@ -174,7 +174,8 @@ def seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds up to {MOST_SECONDS:.0f}")
+        limit = f", up to {MOST_SECONDS:.0f}" if value > 0 else ""
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds (such as 0.5 or 30){limit}")
     return value
 
 
@@ -185,7 +186,8 @@ def positive(text: str) -> int:
     except ValueError:
         value = 0
     if not 1 <= value <= MOST_NUMBER:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 1 to {MOST_NUMBER}")
+        limit = f", up to {MOST_NUMBER}" if value > 0 else ""
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number above 0{limit}")
     return value
 
 

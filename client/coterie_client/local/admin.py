@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TypeVar
 
 import aiohttp
@@ -73,4 +74,6 @@ def _reason(error: Exception, timeout: float) -> str:
         error = error.os_error
     if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
         return "what it says is not HTTP"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

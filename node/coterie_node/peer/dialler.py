@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -148,6 +149,11 @@ def _explain(where: str, timeout: float, failure: BaseException) -> BaseExceptio
         return Unavailable(
             f"{where} is not a coterie node's peer port: it sends elsewhere, and no redirect is followed"
         )
+    if isinstance(failure, aiohttp.ClientConnectorError):
+        failure = failure.os_error  # the library's own sentence speaks of TLS where there is none
+    if isinstance(failure, OSError) and failure.errno:
+        why = os.strerror(failure.errno) if failure.errno > 0 else failure.strerror
+        return Unavailable(f"{where} cannot be reached: {why}")
     if isinstance(failure, (aiohttp.ClientError, OSError, WireClosed)):
         return Unavailable(f"{where} cannot be reached: {failure}")
     if isinstance(failure, ValueError):  # Of whoever makes a URL or a name of it: a peer may have said anything.

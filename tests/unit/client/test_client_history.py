@@ -165,7 +165,7 @@ def test_contacts(database: Database) -> None:
     assert contacts.aliases() == {"zoe": "A"}
     with pytest.raises(ClientError, match="already"):
         contacts.add("zoe", "", 3)
-    with pytest.raises(ClientError, match="who is shows"):
+    with pytest.raises(ClientError, match="lists who is"):
         contacts.remove("bob")
     with pytest.raises(ClientError, match="contacts add bob"):
         contacts.rename("bob", "x")

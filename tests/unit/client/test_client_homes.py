@@ -15,10 +15,16 @@ import pytest
 from tests.unit.client.conftest import PASSWORD, Coterie, Enter, Ran
 from tests.unit.client.gateway import RING_UID, World
 
+from coterie_client.acquaintance import Acquaintance
 from coterie_client.addresses import check_server
+from coterie_client.client import Account
+from coterie_client.contacts import Contacts
+from coterie_client.database import Database, describe_failures
 from coterie_client.errors import ClientError, SessionTaken, UsageError
+from coterie_client.history import History
 from coterie_client.known import KnownServers
 from coterie_client.locks import receiver_lock
+from coterie_client.outbox import Outbox
 from coterie_client.private import check_ours, open_private
 from coterie_client.session import (
     MAX_FILE_BYTES,
@@ -384,3 +390,27 @@ def test_a_later_login_here_is_not_logged_out_by_an_earlier_session(tmp_path: Pa
     assert not path.with_name("taken.json").exists()
     assert remove_session(path, later)
     assert remove_session(path, None)
+
+
+def test_a_full_disk_is_told_as_one_whatever_sqlite_calls_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> str:
+        with pytest.raises(ClientError) as raised, describe_failures(tmp_path / "alice.db"):
+            raise sqlite3.OperationalError("disk I/O error")
+        return str(raised.value)
+
+    assert "check the directory and its rights" in failing()
+    disk = os.statvfs_result((4096, 4096, 100, 0, 0, 10, 10, 10, 0, 255))
+    monkeypatch.setattr("coterie_client.database.os.statvfs", lambda _: disk)
+    assert "free some disk space" in failing()
+
+
+def test_values_of_other_kinds_in_the_database_take_no_command_along(tmp_path: Path) -> None:
+    with Database(tmp_path / "alice.db") as database:
+        contacts = Contacts(database)
+        contacts.add("bob", "", 1)
+        with database.write() as sql:
+            sql.execute("INSERT INTO contacts VALUES (?, ?, ?)", (b"\xff", "", 0))
+            sql.execute("INSERT INTO messages VALUES (1, '', x'00', x'ff', 0, 0, x'', 0, 'text', x'', 'stored', 0, 0)")
+        session = Session("alice", RING_UID, 1, "")
+        account = Account(session, database, History(database), Outbox(database), contacts, tmp_path / "lock")
+        assert Acquaintance(account).called("bob") == "bob"
