@@ -29,6 +29,7 @@ from coterie_protocol.client_api import (
     Hello,
     Keep,
     Login,
+    LoginParams,
     Lookup,
     Page,
     PresenceQuery,
@@ -96,6 +97,13 @@ PIECES: dict[str, tuple[bytes, bytes, bool]] = {
 }
 """WebSocket frames without a request in them: the first, those that follow, whether in a session."""
 AT_A_TIME = 10_000
+QUESTIONS: dict[str, Requests] = {
+    "stranger resumes": many(8, lambda a: Resume(f"nobody{random.getrandbits(60)}", bytes(32))),
+    "stranger params": many(8, lambda a: LoginParams(a.victim)),
+}
+"""What is asked without a session."""
+STRANGERS = 300
+"""Connections that ask it."""
 
 REQUESTS: dict[str, Requests] = {
     "sends": many(256, lambda a: Send(a.name, fresh_id(), b"x")),
@@ -126,14 +134,17 @@ def begun() -> None:
 _said: list[bool] = []
 
 
-async def requests(attacker: Attacker, make: Requests) -> None:
+async def requests(attacker: Attacker, make: Requests, session: bool = True) -> None:
     """Write requests on several connections as fast as they are taken; read the answers, and look at none."""
 
     def write(mute: Mute, number: int) -> None:
         some = make(attacker)
         mute.ask(*enumerate(some, 3 + number * len(some)))
 
-    await persist(attacker.connection, write)
+    if session:
+        await persist(attacker.connection, write)
+    else:
+        await persist(attacker.stranger, write, STRANGERS)
 
 
 async def pieces(attacker: Attacker, first: bytes, again: bytes, session: bool) -> None:
@@ -246,13 +257,15 @@ OTHERS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "logins": logins,
     "half-open": half_open,
 }
-FLOODS = [*REQUESTS, *PIECES, *OTHERS]
+FLOODS = [*REQUESTS, *PIECES, *QUESTIONS, *OTHERS]
 
 
 async def flood(kind: str, attacker: Attacker) -> None:
     """Do it until cancelled."""
     if kind in REQUESTS:
         await requests(attacker, REQUESTS[kind])
+    elif kind in QUESTIONS:
+        await requests(attacker, QUESTIONS[kind], session=False)
     elif kind in PIECES:
         await pieces(attacker, *PIECES[kind])
     elif kind == HONEST:

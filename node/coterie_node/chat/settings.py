@@ -64,8 +64,16 @@ class ChatSettings:
     stranger_requests: int = 50
     """Requests of one connection that need no session at once: Resume, LoginParams, Lookup, another Hello ..."""
     stranger_pause: float = 0.1
-    """... and the seconds after which one more. An address has no limit of its own for them: who floods behind it would
-    keep the others from their sessions."""
+    """... and the seconds after which one more."""
+    strangers_at_once: int = 8
+    """Such requests that a gateway serves at the same time: each is read from a quorum ..."""
+    strangers_waiting: int = 2048
+    """... and how many wait for their turn, that of their address, before one of the longest queue hears BUSY."""
+    stranger_address_requests: int = 1000
+    """How many of them one address may ask at once at one gateway ..."""
+    stranger_address_pause: float = 0.01
+    """... and the seconds after which one more. Those about an account whose owner has been there before are counted
+    for that account, and wait apart."""
     stranger_bytes_per_second: float = 128 * 1024
     """Bytes a second that are read from a connection without a session; eight times as many at once."""
     registrations_per_address: int = 1000

@@ -16,7 +16,19 @@ from tests.unit.api.lone_node import LoneNode, Peer, connected, lone_node
 
 from coterie_node.chat.settings import ChatSettings
 from coterie_node.http.guard import MAX_HELD
-from coterie_protocol.client_api import CLIENT_PATH, ClientFrame, Hello, Kdf, Login, Register, SessionGranted, Welcome
+from coterie_protocol.client_api import (
+    CLIENT_PATH,
+    ClientFrame,
+    Error,
+    Hello,
+    Kdf,
+    Login,
+    Register,
+    Resume,
+    SessionGranted,
+    Welcome,
+)
+from coterie_protocol.errors import ErrorCode
 from coterie_protocol.frames import encode
 
 COST = 7
@@ -49,6 +61,30 @@ async def test_an_owner_logs_in_while_another_source_floods_with_registrations(t
                 await device.ask(Login("alice", auth, bytes(15) + b"\2"), SessionGranted)
             # Some thirty of the flood wait at a time; first come, first served, they would all be before the owner.
             assert node.chat.gateway.registration.counts.registered < 10
+
+
+async def test_what_strangers_ask_has_one_rate_for_their_source_and_none_for_others(tmp_path: Path) -> None:
+    settings = ChatSettings(stranger_address_requests=20, stranger_address_pause=60.0)
+    async with lone_node(tmp_path, settings) as node, contextlib.AsyncExitStack() as stack:
+        owner = await stack.enter_async_context(connected(node.url))
+        await owner.hello()
+        token = (await owner.register("alice")).token
+        codes: list[int] = []
+        for _ in range(4):
+            one = await mute_on(node, stack)
+            await one.upgrade()
+            one.ask((1, Hello(1, 1, "test")), *((2 + n, Resume("nobody", bytes(32))) for n in range(10)))
+            expected = len(codes) + 10
+            while len(codes) < expected:
+                codes += [frame.body.code for frame in await one.frames() if isinstance(frame.body, Error)]
+        assert codes.count(ErrorCode.NO_SUCH_USER) == 20
+        assert codes.count(ErrorCode.RATE_LIMITED) == 20
+        async with connected(node.url) as device:  # Alice has been here before.
+            await device.hello()
+            await device.ask(Resume("alice", token), SessionGranted)
+        async with from_elsewhere(node) as other:
+            await other.hello()
+            await other.ask(Resume("alice", token), SessionGranted)
 
 
 async def test_connections_of_one_source_wait_for_their_turn_and_lose_nothing_they_sent(tmp_path: Path) -> None:

@@ -61,13 +61,13 @@ async def test_a_flood_that_fills_all_queues_gives_places_up() -> None:
     await asyncio.sleep(0)
     others = [asyncio.create_task(pool.hash(KEY, f"source {number}")) for number in range(5)]
     await asyncio.sleep(0)
-    assert pool._waiting == 10
+    assert pool.queues.waiting == 10
     results = await asyncio.gather(*flood, *others, return_exceptions=True)
     assert not [one for one in results[11:] if isinstance(one, BaseException)]
     refused = [one for one in results[:11] if isinstance(one, CoterieError)]
     assert len(refused) == 5
     assert all(one.wire_code is ErrorCode.BUSY and one.value > 0 for one in refused)
-    assert (pool._waiting, pool._running) == (0, 0)
+    assert (pool.queues.waiting, pool.queues.running) == (0, 0)
     pool.close()
 
 
@@ -82,5 +82,5 @@ async def test_who_goes_away_leaves_no_place_taken() -> None:
     await granted[0]
     granted[1].cancel()  # It may have its turn just now.
     await asyncio.gather(*granted, return_exceptions=True)
-    assert (pool._waiting, pool._running, pool._queues) == (0, 0, {})
+    assert (pool.queues.waiting, pool.queues.running, pool.queues._queues) == (0, 0, {})
     pool.close()

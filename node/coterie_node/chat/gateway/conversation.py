@@ -63,7 +63,7 @@ from ..owner.mailbox import oversize
 from ..settings import ChatSettings
 from .allowance import Share, cost_of, session_busy, weight_of_question
 from .forwarding import Forwarder
-from .logins import Registration
+from .logins import Registration, Turn
 from .names import Names
 from .queries import Questions
 from .sessions import Client as SessionClient
@@ -76,6 +76,7 @@ ID_BYTES = 16
 STATE_AGE = 0.2
 """Seconds for which clients are told the same state."""
 INTERNAL = error_of(unforeseen())
+AT_ONCE: Turn = contextlib.nullcontext()
 TAKEN_AT_ONCE = 64
 """Requests of a session that are taken in one turn of the loop, on all its connections: then the others have theirs."""
 SHORTEST_PAUSE = 0.05
@@ -209,14 +210,15 @@ class Conversation:
     def _refused(self, error: CoterieError) -> ErrorReply:
         if error.wire_code is ErrorCode.RATE_LIMITED:
             # Not for a token each: what there is by then is taken in one go, and refusals are few.
-            self.pause = min(max(error.value / 1000, SHORTEST_PAUSE), LONGEST_PAUSE)
+            self.pause = LONGEST_PAUSE
             if self.session is not None:
+                self.pause = min(max(error.value / 1000, SHORTEST_PAUSE), LONGEST_PAUSE)
                 self._gateway.sessions.pressed(self.session)
         return error_of(error)
 
     def turn_is_over(self) -> bool:
-        """Count a request that was taken; say whether its session has had its turn of the loop."""
-        return self._gateway.round.take(self.session or self)
+        """Count a request that was taken; say whether its session (its source, without one) has had its turn."""
+        return self._gateway.round.take(self.session or self._client.address)
 
     @property
     def crowded(self) -> bool:
@@ -335,9 +337,12 @@ class Conversation:
         gateway = self._gateway
         settings, now, session = gateway.settings, gateway.clock.now(), self.session
         weight = weight_of_question(request)
+        turn: Turn = AT_ONCE
         if session is None or isinstance(request, Register | Login | LoginParams | Resume):
             if not isinstance(request, Register | Login):  # These have limits of their own: each costs a bcrypt.
                 self._take_as_stranger(gateway.names.cost(getattr(request, "name", "")))
+                if isinstance(request, LoginParams | Resume | Lookup):
+                    turn = gateway.registration.asked(request.name, self._client.address)
             share = self._share
         else:
             session.allowance.question(now, request, cost_of(request, gateway.names))
@@ -351,16 +356,19 @@ class Conversation:
         share.questions_bytes += weight
         gateway.serving += 1
         gateway.serving_bytes += weight
-        gateway.tasks.start(self._serve(number, request, share, weight), f"serve {type(request).__name__}")
+        gateway.tasks.start(self._serve(number, request, share, weight, turn), f"serve {type(request).__name__}")
 
     def _take_as_stranger(self, cost: float) -> None:
         if wait := self._requests.take(self._gateway.clock.now(), cost):
             raise rate_limited("requests of this connection", wait)
 
-    async def _serve(self, number: int, request: Request, share: Share, weight: int) -> None:
+    async def _serve(self, number: int, request: Request, share: Share, weight: int, turn: Turn) -> None:
         reply: Reply
         try:
-            reply = await self._reply(request)
+            async with turn:
+                if self._gone and turn is not AT_ONCE:
+                    raise Unavailable("the client has gone")
+                reply = await self._reply(request)
         except CoterieError as error:
             reply = self._refused(error)
         except Exception:

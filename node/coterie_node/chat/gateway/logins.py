@@ -22,11 +22,14 @@ from coterie_protocol.errors import CoterieError, ErrorCode
 from ..accounts import check_op, check_token, existing, resume_token, token_hash
 from ..limits import Limiter
 from ..ports import Routing
+from ..queues import Queues
 from ..settings import ChatSettings
 from .attempts import SESSION, Attempts
 from .names import Names
 
 log = structlog.get_logger()
+
+Turn = contextlib.AbstractAsyncContextManager[None]
 
 AUTH_BYTES = 32
 OPAQUE_BYTES = 64 * 1024
@@ -70,7 +73,23 @@ class Registration:
             settings.registrations_per_address, settings.registration_pause, "registrations from this address"
         )
         self._sessions = Limiter(settings.sessions_per_account, settings.session_pause, "sessions of this account")
+        self._asked_by_source = Limiter(
+            settings.stranger_address_requests, settings.stranger_address_pause, "requests from this address"
+        )
+        self._asked = Queues(
+            settings.strangers_at_once, settings.strangers_waiting, "requests without a session", 0.01, clock.now
+        )
         self.counts = LoginCounts()
+
+    def asked(self, text: str, source: str) -> Turn:
+        """Count a request about a name that needs no session; return what it is to be served in.
+
+        Raises BadName, RATE_LIMITED; the turn raises BUSY. Who is known here does not wait behind others.
+        """
+        name, _ = self._names.get(text)
+        queue = f"{source} {name}" if self._attempts.known(name, source) else source
+        self._asked_by_source.take(queue, self._clock.now())
+        return self._asked.turn(queue)
 
     async def read(self, text: str) -> Account:
         """Read an account by a name as a client wrote it. Raises BadName, NO_SUCH_USER, Unavailable."""
