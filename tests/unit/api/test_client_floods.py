@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
+from structlog.testing import capture_logs
 from tests.mute import Mute
 from tests.unit.api.lone_node import LoneNode, Peer, connected, lone_node
 
@@ -140,3 +141,32 @@ async def mute_on(node: LoneNode, stack: contextlib.AsyncExitStack) -> Mute:
     one = await Mute.connect(node.url)
     stack.callback(one.abort)
     return one
+
+
+async def test_two_sessions_asked_for_at_once_leave_one(tmp_path: Path) -> None:
+    """The other is not kept, and its user not online, for as long as the node runs."""
+    async with lone_node(tmp_path) as node, contextlib.AsyncExitStack() as stack:
+        tokens = {}
+        for name in ("ann", "bob", "cid"):
+            async with connected(node.url) as device:
+                await device.hello()
+                tokens[name] = (await device.register(name)).token
+        await until(lambda: len(node.chat.gateway.sessions) == 0)
+        with capture_logs() as logs:
+            one = await mute_on(node, stack)
+            await one.upgrade()
+            one.ask((1, Hello(1, 1, "test")), (2, Resume("cid", tokens["cid"])))
+            await answers(one, 2)
+            one.ask((3, Resume("ann", tokens["ann"])), (4, Resume("bob", tokens["bob"])))
+            assert all(isinstance(body, SessionGranted) for body in await answers(one, 2))
+            assert len(node.chat.gateway.sessions) == 1
+            one.abort()
+            await until(lambda: len(node.chat.gateway.sessions) == 0)
+        assert not [entry for entry in logs if entry["log_level"] == "error"]
+
+
+async def answers(one: Mute, count: int) -> list[object]:
+    bodies: list[object] = []
+    while len(bodies) < count:
+        bodies += [frame.body for frame in await one.frames() if frame.id]
+    return bodies

@@ -411,14 +411,15 @@ class Conversation:
         return await self._gateway.registration.resume(request, self._client.address), b""
 
     async def _grant(self, granting: Awaitable[tuple[Account, bytes]]) -> SessionGranted:
-        with self._apart() as before:
+        with self._apart():
             account, token = await granting
             if self._gone:
                 raise Unavailable("the client has gone")
             sessions = self._gateway.sessions
             session = sessions.join(self._client, account.name, account.session.epoch)
-            if before is not None and before is not session:
-                sessions.leave(self._client, before)
+            # Not the one from before it was asked for: another may have been granted meanwhile.
+            if self.session is not None and self.session is not session:
+                sessions.leave(self._client, self.session)
             self.session = session
         with contextlib.suppress(CoterieError):
             self._gateway.welcomes.take(account.name, self._gateway.clock.now())
@@ -426,7 +427,7 @@ class Conversation:
         return SessionGranted(account.name, session.epoch, token, account.keys, account.vault)
 
     @contextlib.contextmanager
-    def _apart(self) -> Iterator[Session | None]:
+    def _apart(self) -> Iterator[None]:
         """Take the client out of its session while it asks for that session's end or for another.
 
         The news that the session is over must not close this connection before its answer.
@@ -435,7 +436,7 @@ class Conversation:
         if session is not None:
             session.clients.pop(self._client, None)
         try:
-            yield session
+            yield
         except CoterieError:
             if session is not None and self.session is session and not self._gone and session.over is None:
                 session.clients[self._client] = None
