@@ -21,6 +21,7 @@ from coterie_protocol.nodes import PeerHello
 
 from ..config.settings import Address
 from ..http.listening import ListenError
+from ..logs.ration import Ration
 from .hearing import Hearing
 from .interfaces import Interface, interfaces
 from .packet import MAX_BYTES, NONCE_BYTES, Announcement, seal
@@ -62,6 +63,9 @@ class MulticastDiscovery:
         self._answer: asyncio.TimerHandle | None = None
         self._sent = self._asked = float("-inf")
         self._fault = ""
+        # Anybody on the network can send, from as many addresses as they like.
+        self._useless = Ration(log.warning, "multicast discovery", time.monotonic)
+        self._beyond = Ration(log.error, "a datagram was not understood", time.monotonic)
 
     async def start(self) -> None:
         """Join the group and ask who is there. Raises ListenError when the port cannot be opened."""
@@ -95,6 +99,8 @@ class MulticastDiscovery:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
             self._socket = None
+        self._useless.tell()
+        self._beyond.tell()
 
     async def addresses(self) -> Sequence[Address]:
         """Return the nodes that were heard, and ask the network if none of the ring was."""
@@ -206,13 +212,13 @@ class MulticastDiscovery:
                 return  # nothing more, or an error that an interface left behind
             try:
                 heard = self._hearing.hear(time.monotonic(), time.time_ns() // 1_000_000, source[0], data)
-            except Exception:
-                log.exception("a datagram was not understood", source=source[0])
+            except Exception as error:
+                self._beyond(source[0], error=repr(error))
                 continue
             if heard.answer:
                 self._answer_soon()
             if heard.warning:
-                log.warning("multicast discovery", group=str(self._group), what=heard.warning)
+                self._useless(source[0], group=str(self._group), what=heard.warning)
 
 
 def _open(group: Address) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from coterie_node.discovery.choose import choose, read_secret
 from coterie_node.discovery.dns import DnsDiscovery
 from coterie_node.discovery.interfaces import interfaces
 from coterie_node.discovery.multicast import MulticastDiscovery
+from coterie_node.discovery.packet import NONCE_BYTES, Announcement, seal
 from coterie_node.discovery.static import StaticDiscovery
 from coterie_node.http.listening import ListenError
+from coterie_node.logs.ration import BURST
 from coterie_protocol.identifiers import Uid
 from coterie_protocol.nodes import NodeRef, PeerHello
 
@@ -118,6 +121,24 @@ async def test_garbage_does_no_harm(begin: Begin, group: Address) -> None:
             noise.sendto(b"coterie\x01" + random.randbytes(size), (group.host, group.port))
     await begin(two)
     await heard(first, two)
+
+
+async def test_strangers_of_many_addresses_do_not_fill_the_log(begin: Begin, group: Address) -> None:
+    one, two = Node(1, RING), Node(2, RING)
+    now = time.time_ns() // 1_000_000
+    stranger = Announcement(False, now, bytes(NONCE_BYTES), "9" * 32, "boot", RING, "10.0.0.9", 7401, "stranger")
+    (loopback,) = interfaces(LOOPBACK)
+    with structlog.testing.capture_logs() as logs:
+        first = await begin(one)
+        for number in range(200):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as noise:
+                noise.bind((f"127.0.1.{number + 1}", 0))
+                noise.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, loopback.request())
+                noise.sendto(seal(OTHER, stranger), (group.host, group.port))
+        await begin(two)
+        await heard(first, two)
+        assert "another secret" in first.describe()
+    assert 1 <= sum("another secret" in line.get("what", "") for line in logs) <= 2 * BURST
 
 
 async def test_many_questions_are_answered_once(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
