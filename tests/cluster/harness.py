@@ -14,8 +14,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.ports import free_port
 
@@ -25,8 +26,15 @@ from coterie_client.local.place import NodePlace, RingFile, RingPlace
 from coterie_client.local.process import last_words, node_command, start_node, stop_nodes
 from coterie_protocol.admin import Readiness, RingReport
 
+T = TypeVar("T")
 QUICK = {"COTERIE_NODE_BCRYPT_COST": "4"}
 """Settings of test rings: a cheaper password hash; nothing else differs from what people run."""
+
+
+def _beside(ask: Callable[[str], T], url: str) -> T:
+    """Ask as a command does, which has no event loop yet, where the test may run in one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(ask, url).result()
 
 
 class Node:
@@ -181,7 +189,7 @@ class Ring:
         error: ClientError | None = None
         for node in self.live:
             try:
-                return admin.ring_report(node.place.admin_url)
+                return _beside(admin.ring_report, node.place.admin_url)
             except ClientError as this:
                 error = this
         raise error or ClientError("no node runs")

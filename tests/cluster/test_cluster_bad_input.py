@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import re
@@ -143,7 +144,7 @@ async def test_garbage_in_frames(ring: Ring, path: str) -> None:
         for data in (*GARBAGE, b"x" * (limit + 1)):
             await closes(session, f"ws://127.0.0.1:{port}{path}", data)
     assert node.running
-    assert admin.readiness(node.place.admin_url).ready
+    assert (await asyncio.to_thread(admin.readiness, node.place.admin_url)).ready
 
 
 def test_garbage_on_sockets(ring: Ring) -> None:
