@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from pathlib import Path
@@ -38,6 +39,7 @@ class MulticastPackets(Target):
         self.complaints = Complaints()
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(listening(self.complaints))
+        self._loop = self._stack.enter_context(asyncio.Runner())
         hello: Any = None
         self._discovery = MulticastDiscovery(Address("239.1.1.1", 7403), "", lambda: SECRET, RING, lambda: hello)
         self._discovery._hearing = Hearing(lambda: SECRET, "0" * 32, "own", lambda: RING, only_this=True)
@@ -52,7 +54,7 @@ class MulticastPackets(Target):
         one: Any = _Datagrams([case, seal(SECRET, _friend(port))])
         self._discovery._socket = one
         self._discovery._answer = self  # type: ignore[assignment]  # an answer is on its way: none is asked for again
-        self._discovery._read()
+        self._loop.run(self._read())
         found = self._discovery._hearing.addresses(time.monotonic())
         if Address("192.0.2.1", port) not in found:
             raise Found("a good datagram behind it was not heard")
@@ -61,6 +63,9 @@ class MulticastPackets(Target):
         self._discovery._hearing.remarks(time.monotonic())
         if self.complaints.told:
             raise Found(f"in the log: {self.complaints.told[0]}")
+
+    async def _read(self) -> None:
+        self._discovery._read()
 
 
 class _Datagrams:
