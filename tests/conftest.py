@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,17 @@ import structlog
 
 hypothesis.settings.register_profile("coterie", deadline=None)  # a property is not wrong because the machine is busy
 hypothesis.settings.load_profile("coterie")
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C also where whoever started the tests does not, as a shell's `&` in a script: it is inherited.
+
+    What tests start would rightly ignore it too, and tests of it would fail.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.hookimpl(trylast=True)
