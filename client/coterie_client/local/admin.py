@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
+import contextlib
+import http.client
+import socket
+import threading
+import time
 from typing import TypeVar
+from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
 
 from coterie_protocol.admin import Readiness, RingReport
@@ -16,8 +19,6 @@ from ..errors import ClientError, Unavailable
 T = TypeVar("T")
 MAX_BYTES = 16 * 1024 * 1024
 """Of an answer; a ring of a thousand nodes takes some 2 MB."""
-_UNLIMITED = aiohttp.ClientTimeout(total=None)
-"""One limit is enough: that of the whole exchange."""
 
 
 def ring_report(url: str, timeout: float = 3.0) -> RingReport:
@@ -32,8 +33,8 @@ def readiness(url: str, timeout: float = 1.0) -> Readiness:
 
 def _ask(url: str, path: str, kind: type[T], timeout: float) -> T:
     try:
-        body = asyncio.run(_get(url + path, timeout))
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+        body = _get(url + path, timeout)
+    except (http.client.HTTPException, OSError, ValueError) as error:
         raise Unavailable(
             f"no node answers at {url}: {_reason(error, timeout)}; "
             "start a ring with coterie up, or name a node's admin port"
@@ -46,34 +47,52 @@ def _ask(url: str, path: str, kind: type[T], timeout: float) -> T:
         ) from None
 
 
-async def _get(url: str, timeout: float) -> bytes:
+def _get(url: str, timeout: float) -> bytes:
     """Return an answer's body, whatever its status; no redirect is followed, and `timeout` is for all of it.
 
-    Raises aiohttp.ClientError, OSError, and ValueError for a body larger than MAX_BYTES.
+    http.client's own limit is one for each wait on the socket, so the socket is shut down when the time is over.
+    Raises OSError, HTTPException, and ValueError for a body larger than MAX_BYTES.
     """
-    async with (
-        asyncio.timeout(timeout),
-        aiohttp.ClientSession(
-            cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False, timeout=_UNLIMITED
-        ) as session,
-        session.get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as response,
-    ):
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(1 << 16):
-            body += chunk
-            if len(body) > MAX_BYTES:
-                raise ValueError(f"it answers with more than {MAX_BYTES} bytes")
-        return bytes(body)
+    where = urlsplit(url)
+    kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
+    end = time.monotonic() + timeout
+    with contextlib.closing(kind(where.hostname or "", where.port, timeout=timeout)) as connection:
+        connection.connect()
+        over = threading.Timer(max(0.0, end - time.monotonic()), _shut_down, [connection.sock])
+        over.daemon = True
+        over.start()
+        try:
+            connection.request("GET", where.path, headers={"Accept-Encoding": "identity"})
+            body = _read(connection.getresponse())
+        except (http.client.HTTPException, OSError):
+            if time.monotonic() >= end:
+                raise TimeoutError from None
+            raise
+        finally:
+            over.cancel()
+    if time.monotonic() >= end:  # a body without a length ends where the socket was shut down
+        raise TimeoutError
+    return body
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    body = bytearray()
+    while chunk := response.read1(65_536):
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise ValueError(f"it answers with more than {MAX_BYTES} bytes")
+    return bytes(body)
+
+
+def _shut_down(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _reason(error: Exception, timeout: float) -> str:
     """Say in one line why there was no answer."""
     if isinstance(error, TimeoutError):
         return f"no whole answer within {timeout:g} s"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        error = error.os_error
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.RemoteDisconnected):
         return "what it says is not HTTP"
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
