@@ -19,6 +19,7 @@ import structlog
 from coterie_protocol.admin import RingReport
 from coterie_protocol.admin_page import Change, LiveMember, Seat, Snapshot
 from coterie_protocol.errors import CoterieError, Unavailable
+from coterie_protocol.words import counted
 
 from .seats import Seats
 
@@ -78,7 +79,9 @@ class Gatherer:
         self._source = source
         self._seats = Seats(
             MOST_STREAMS,
-            lambda seats: f"{seats} pages look at the ring from here already; close one, or look from another node",
+            lambda seats: (
+                f"{counted(seats, 'page')} look at the ring from here already; close one, or look from another node"
+            ),
             lambda seats: (
                 f"your address has {seats} of the {MOST_STREAMS} pages that may look at the ring from here, "
                 "and the others need the rest; close one, or look from another node"
