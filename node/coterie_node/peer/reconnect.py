@@ -26,9 +26,9 @@ GONE = 60.0
 UNMET_MOST = 512
 """So many nodes to which there never was a link are wanted at once, and ..."""
 WANTED_MOST = 2048
-"""... so many in all. A member that lies can name any number of nodes that never were. Beyond these bounds whoever has
-been wanted for longest without a link makes room, first those never met; an honest one is met by its first dial, and is
-wanted again by whoever next has use for it."""
+"""... so many in all. A member that lies can name any number of nodes that never were. Beyond these bounds whoever was
+wanted first makes room, at the cost of one step; an honest one is met by its first dial, and is wanted again by whoever
+next has use for it."""
 
 TELLING = 8
 """Dials in vain after which the log says so, once until there is a link."""
@@ -46,22 +46,24 @@ class Redial:
         self._links = links
         self._tasks = tasks
         self._settings = settings
-        self._wanted: dict[Uid, bool] = {}
-        """Who is wanted, and whether there ever was a link; the first wanted comes first."""
+        self._unmet: dict[Uid, None] = {}
+        """Wanted nodes to which there was no link when it was looked last; the first wanted comes first."""
+        self._met: dict[Uid, None] = {}
+        """Wanted nodes to which there was one."""
         self._hurry: dict[Uid, asyncio.Event] = {}
         self._closed = False
 
     def want(self, uid: Uid) -> None:
         """Keep a link to this node from now on; the first dial is made at once."""
-        if uid not in self._wanted:
-            self._wanted[uid] = self._links.alive(uid)
-            self._make_room(uid)
+        if not self._wants(uid):
+            self._unmet[uid] = None
+            self._make_room()
             self._begin(uid, 0.0)
 
     def lost(self, uid: Uid) -> None:
         """Begin anew: the link is gone."""
-        if uid in self._wanted:
-            self._wanted[uid] = True
+        if self._wants(uid):
+            self._meet(uid)
             self._begin(uid, self._settings.redial_first)
 
     def hurry(self, uid: Uid) -> None:
@@ -73,16 +75,30 @@ class Redial:
         """Dial no more."""
         self._closed = True
 
-    def _make_room(self, new: Uid) -> None:
-        away = [uid for uid in self._wanted if uid != new and not self._links.alive(uid)]
-        unmet = [uid for uid in away if not self._wanted[uid]]
-        if len(unmet) >= UNMET_MOST or len(self._wanted) > WANTED_MOST:
-            let_go = (unmet or away or [new])[0]
-            del self._wanted[let_go]
-            self.hurry(let_go)  # its task sees that it is wanted no more
+    def _wants(self, uid: Uid) -> bool:
+        return uid in self._met or uid in self._unmet
+
+    def _meet(self, uid: Uid) -> None:
+        self._unmet.pop(uid, None)
+        self._met[uid] = None
+        if len(self._met) > WANTED_MOST - UNMET_MOST:
+            self._let_go(self._met)
+
+    def _make_room(self) -> None:
+        if len(self._unmet) > UNMET_MOST:
+            first = next(iter(self._unmet))
+            if self._links.alive(first):
+                self._meet(first)
+            else:
+                self._let_go(self._unmet)
+
+    def _let_go(self, some: dict[Uid, None]) -> None:
+        first = next(iter(some))
+        del some[first]
+        self.hurry(first)  # its task sees that it is wanted no more
 
     def _lacking(self, uid: Uid) -> bool:
-        return uid in self._wanted and not self._closed and not self._links.alive(uid)
+        return self._wants(uid) and not self._closed and not self._links.alive(uid)
 
     def _begin(self, uid: Uid, first: float) -> None:
         if uid not in self._hurry and self._lacking(uid):
